@@ -1,0 +1,67 @@
+"""What every test can rely on: one thread each, no network, no accelerator, a Hugging Face home of its own.
+
+The environment is set when pytest starts, before any test module imports torch or datasets, and reaches the
+subprocesses that tests start.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+
+_TEST_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # tiny models get slower with more threads, and xdist workers would fight for cores
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",  # a test that serves its own Hub takes this away again for its subprocess
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MPLBACKEND": "Agg",
+    "PYTHONUTF8": "1",
+}
+_REMOVED = (
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "HF_HUB_CACHE",
+    "HF_DATASETS_CACHE",
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment once, in the process that starts the others (xdist's workers inherit it)."""
+    if hasattr(config, "workerinput"):
+        return
+    for name in _REMOVED:
+        os.environ.pop(name, None)
+    os.environ.update(_TEST_ENVIRONMENT)
+    os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="vietst-tests-hf-")
+    # Subprocesses find the package without being installed, whatever their current folder is.
+    inherited = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(REPO_ROOT), *([inherited] if inherited else [])])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The checkout: `repo_root / "scripts" / "x.py"` is how tests start a script."""
+    return REPO_ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data(repo_root: Path) -> Path:
+    """Real speech, texts and tokenizers beside the checkout (they are not part of the repository)."""
+    path = repo_root.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"no real data at {path}: this test needs it")
+    return path
