@@ -14,7 +14,7 @@ import pytest
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
 _TEST_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",  # tiny models get slower with more threads, and xdist workers would fight for cores
+    "OMP_NUM_THREADS": "1",  # tiny models are slower with more, and xdist workers would fight
     "MKL_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "CUDA_VISIBLE_DEVICES": "",

@@ -1,0 +1,229 @@
+"""The process around a run: how scripts end, who logs, how chance is seeded, on what it all ran.
+
+Nothing heavy is imported at module level, so a script's `--help` and its argument errors stay instant.
+"""
+
+import contextlib
+import logging
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from vietst.errors import VietstError
+
+EXIT_USER_ERROR: Final = 2
+"""Exit code of a script whose user can mend what went wrong."""
+
+EXIT_INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C (128 + SIGINT, as shells have it)."""
+
+_OTHER_RANKS_WAIT_S: Final = 3.0
+"""How long a rank other than 0 waits before it reports an error of its own. When all ranks meet the same
+error, rank 0 reports it, and the launcher ends the others within this time, so it is said once."""
+
+_RECORDED_PACKAGES: Final = (
+    "vietst",
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "deepspeed",
+    "huggingface_hub",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "pyarrow",
+    "librosa",
+    "soundfile",
+    "soxr",
+    "jiwer",
+    "sacrebleu",
+    "omegaconf",
+    "pydantic",
+)
+
+
+def rank() -> int:
+    """This process's number among all that the launcher started, on all machines (0 without a launcher)."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """How many processes the launcher started, on all machines (1 without a launcher)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main` and end the process as a user expects.
+
+    A `VietstError` becomes `error: …` on stderr and exit code 2, an interruption a quiet exit code 130.
+    Any other exception is a fault of the program and keeps its traceback. With several processes, an error
+    that all of them meet is printed once.
+    """
+    try:
+        main()
+    except VietstError as error:
+        if rank() > 0:
+            time.sleep(_OTHER_RANKS_WAIT_S)
+        _end_process(EXIT_USER_ERROR, message=f"error: {_rank_prefix()}{error}")
+    except KeyboardInterrupt:
+        _end_process(EXIT_INTERRUPTED, message=None)
+
+
+def _end_process(exit_code: int, message: str | None) -> None:
+    """Print `message` as the last thing this process says, and exit."""
+    logging.shutdown()
+    with contextlib.suppress(OSError, ValueError):  # a closed stdout must not hide the message
+        sys.stdout.flush()
+    if message is not None:
+        print(message, file=sys.stderr, flush=True)
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        # A normal exit would wait for the other ranks, or have the process group complain below our message.
+        os._exit(exit_code)
+    sys.exit(exit_code)
+
+
+def _rank_prefix() -> str:
+    return f"rank {rank()} of {world_size()}: " if rank() > 0 else ""
+
+
+class _ProgressBarSafeHandler(logging.Handler):
+    """Write records to stderr, above any tqdm progress bar that is being drawn there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+            if "tqdm" in sys.modules:
+                from tqdm import tqdm
+
+                tqdm.write(line, file=sys.stderr)
+            else:
+                print(line, file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger for a module (pass `__name__`): INFO on rank 0, warnings only on the others, on stderr."""
+    package = logging.getLogger("vietst")
+    if not package.handlers:
+        handler = _ProgressBarSafeHandler()
+        handler.setFormatter(
+            logging.Formatter(f"%(asctime)s {_rank_prefix()}%(message)s", datefmt="%H:%M:%S")
+        )
+        package.addHandler(handler)
+        package.setLevel(logging.INFO if rank() == 0 else logging.WARNING)
+        package.propagate = False
+    # A script's own `__name__` is "__main__", which would miss the package's handler.
+    return package if name == "__main__" else package.getChild(name.removeprefix("vietst."))
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch, the latter on all devices."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def environment_record() -> dict[str, object]:
+    """What a run was made with: versions, commit, hardware, processes.
+
+    Holds no path, host name, user name, command line or environment variable, since the record is published
+    with the model.
+    """
+    import torch
+
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": _package_versions(),
+        "git_commit": _git_commit(),
+        "cpu": _cpu_name(),
+        "num_cpu_cores": os.cpu_count(),
+        "gpus": [{"name": gpu.name, "memory_bytes": gpu.total_memory} for gpu in gpus],
+        "cuda": torch.version.cuda,
+        "rank": rank(),
+        "world_size": world_size(),
+    }
+
+
+def _package_versions() -> dict[str, str]:
+    import vietst
+
+    versions = {"vietst": vietst.__version__}  # also when it runs from a checkout that was not installed
+    for package in _RECORDED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.setdefault(package, metadata.version(package))
+    return versions
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout this package runs from, with `-dirty` if files differ from it, or None."""
+    checkout = Path(__file__).resolve().parents[1]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _cpu_name() -> str:
+    """The processor's marketing name where the system tells it, else its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch sees a GPU that it can train on."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def base_model_at_hand(model_name: str, *, timeout_s: float = 5.0) -> tuple[bool, str]:
+    """Whether a base model can be loaded here: a folder, in the Hub cache, or from a Hub that answers.
+
+    Honours `HF_HUB_OFFLINE`, `HF_ENDPOINT` and `HF_HOME` as huggingface_hub does. Returns the answer and its
+    reason, in words for the user.
+    """
+    if Path(model_name).is_dir():
+        return True, f"{model_name} is a folder"
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    weights = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")
+    if isinstance(try_to_load_from_cache(model_name, "config.json"), str) and any(
+        isinstance(try_to_load_from_cache(model_name, file), str) for file in weights
+    ):
+        return True, f"{model_name} is in the local cache"
+    if constants.HF_HUB_OFFLINE:
+        return False, f"{model_name} is not in the local cache, and HF_HUB_OFFLINE is set"
+    return _answers(f"{constants.ENDPOINT}/{model_name}/resolve/main/config.json", timeout_s)
+
+
+def _answers(url: str, timeout_s: float) -> tuple[bool, str]:
+    from urllib.error import URLError
+    from urllib.request import Request, urlopen
+
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=timeout_s):
+            return True, f"{url} answers"
+    except (URLError, OSError, ValueError) as error:
+        return False, f"{url} does not answer ({getattr(error, 'reason', error)})"
