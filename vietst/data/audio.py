@@ -130,7 +130,7 @@ def _open(path: Path) -> soundfile.SoundFile:
         raise audio_error(
             "audio_unreadable",
             path,
-            str(error),
+            f"libsndfile: {error}",
             "convert it, for example: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac",
         ) from error
     with path.open("rb") as raw:

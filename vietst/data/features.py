@@ -1,0 +1,228 @@
+"""Input kinds: what a model listens to, computed from a 16 kHz waveform.
+
+Two families, each equal to what transformers' own feature extractor gives, without its waste:
+
+* log-mel filterbank features (Whisper). `WhisperFeatureExtractor` pads every clip with zeros to its window
+  (30 s) first; here only the frames that touch a real sample are computed, plus the one value that all
+  later frames would have. `pad_log_mel` puts the window together again.
+* waveform (wav2vec2): zero mean and unit variance over the clip.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from vietst.constants import SAMPLE_RATE_HZ
+from vietst.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+FEATURE_CODE_VERSION: Final = 1
+"""Raise it with every change of this module (or of audio reading) that changes values: old caches are then
+no longer taken for current ones."""
+
+_LOG_FLOOR: Final = -10.0
+"""log10 of the smallest power that counts (1e-10), which is what a frame of zeros gets."""
+_DYNAMIC_RANGE: Final = 8.0
+"""Everything more than 8 powers of ten (80 dB) below the loudest value of the window is raised to there."""
+_VARIANCE_FLOOR: Final = 1e-7
+
+
+@dataclass(frozen=True)
+class InputKind:
+    """Settings of one kind of model input; everything that decides its values besides the code."""
+
+    name: str
+    kind: Literal["log_mel", "waveform"]
+    window_s: float
+    """What the model sees at once. Longer audio is cut there, as the feature extractors do."""
+    num_mel_bins: int = 0
+    fft_size_samples: int = 0
+    hop_length_samples: int = 1
+
+    @property
+    def num_window_samples(self) -> int:
+        return round(self.window_s * SAMPLE_RATE_HZ)
+
+    @property
+    def num_window_frames(self) -> int:
+        """Frames of a full window; samples for the waveform."""
+        return self.num_window_samples // self.hop_length_samples
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that `extract` gives for `num_samples` samples at 16 kHz."""
+        num_samples = min(num_samples, self.num_window_samples)
+        if self.kind == "waveform":
+            return num_samples
+        # Frame t looks at samples [t * hop - fft/2, t * hop + fft/2): those that begin before the end.
+        num_touching = -(-(num_samples + self.fft_size_samples // 2) // self.hop_length_samples)
+        return max(1, min(self.num_window_frames, num_touching))
+
+    def num_bytes(self, num_samples: int) -> int:
+        """Bytes of the cached half-precision features of `num_samples` samples at 16 kHz."""
+        return 2 * self.num_frames(num_samples) * max(1, self.num_mel_bins)
+
+
+LOG_MEL_80: Final = InputKind("log_mel-80", "log_mel", 30.0, 80, 400, 160)
+"""Whisper tiny … large-v2."""
+LOG_MEL_128: Final = InputKind("log_mel-128", "log_mel", 30.0, 128, 400, 160)
+"""Whisper large-v3."""
+LOG_MEL_80_NANO: Final = InputKind("log_mel-80-hop320-4s", "log_mel", 4.0, 80, 400, 320)
+"""The small untrained Whisper: half as many frames, a window of 4 s."""
+WAVEFORM_16K: Final = InputKind("waveform-16k", "waveform", 30.0)
+"""wav2vec2 encoders."""
+
+INPUT_KINDS: Final = {kind.name: kind for kind in (LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, LOG_MEL_80_NANO)}
+"""Every input kind that the shipped configurations need, by name."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Features of one clip, as long as the clip."""
+
+    values: np.ndarray
+    """float32 [num_frames, num_mel_bins] for log-mel, [num_samples] for the waveform."""
+    pad_value: float
+    """What the feature extractor would have put behind them, up to the end of the window."""
+
+
+def input_kind_of(feature_extractor: Any) -> InputKind:
+    """The input kind that a loaded transformers feature extractor computes.
+
+    Raises:
+        ModelError: its settings are not those of an `INPUT_KINDS` entry.
+    """
+    found = _settings_of_extractor(feature_extractor)
+    for kind in INPUT_KINDS.values():
+        if found == _settings_of_kind(kind):
+            return kind
+    raise ModelError(
+        where=type(feature_extractor).__name__,
+        rule="the feature extractor's settings are those of one of " + ", ".join(INPUT_KINDS),
+        found=", ".join(f"{key}={value}" for key, value in found.items()),
+        do="use a Whisper or wav2vec2 model with the usual front end (or describe its kind in features.py)",
+    )
+
+
+def _settings_of_extractor(extractor: Any) -> dict[str, object]:
+    is_log_mel = hasattr(extractor, "hop_length")
+    own_names = ("n_fft", "hop_length", "chunk_length", "dither") if is_log_mel else ("do_normalize",)
+    names = ("sampling_rate", "feature_size", "padding_value", *own_names)
+    return {name: getattr(extractor, name, None) for name in names}
+
+
+def _settings_of_kind(kind: InputKind) -> dict[str, object]:
+    common: dict[str, object] = {"sampling_rate": SAMPLE_RATE_HZ, "padding_value": 0.0}
+    if kind.kind == "waveform":
+        return {**common, "feature_size": 1, "do_normalize": True}
+    return {
+        **common,
+        "feature_size": kind.num_mel_bins,
+        "n_fft": kind.fft_size_samples,
+        "hop_length": kind.hop_length_samples,
+        "chunk_length": kind.window_s,
+        "dither": 0.0,
+    }
+
+
+def extract(waveform: np.ndarray, kind: InputKind) -> Extracted:
+    """Features of one clip.
+
+    Args:
+        waveform: float32 [num_samples], mono, 16 kHz. Samples behind the window are left out.
+    """
+    signal = np.ascontiguousarray(waveform[: kind.num_window_samples], dtype=np.float32)
+    return _extract_log_mel(signal, kind) if kind.kind == "log_mel" else _normalize(signal)
+
+
+def _normalize(signal: np.ndarray) -> Extracted:
+    """As `Wav2Vec2FeatureExtractor(do_normalize=True)`; it pads the normalized clip with zeros."""
+    if len(signal) == 0:
+        return Extracted(signal, 0.0)
+    return Extracted((signal - signal.mean()) / np.sqrt(signal.var() + _VARIANCE_FLOOR), 0.0)
+
+
+def _extract_log_mel(signal: np.ndarray, kind: InputKind) -> Extracted:
+    """As `WhisperFeatureExtractor` (a short-time Fourier transform, centred frames), real frames only."""
+    import torch
+
+    num_frames = kind.num_frames(len(signal))
+    window, mel_filters = _log_mel_constants(kind)
+    samples = torch.from_numpy(_frame_samples(signal, num_frames, kind))
+    frames = samples.unfold(0, kind.fft_size_samples, kind.hop_length_samples)  # [num_frames, fft]
+    spectrum = torch.view_as_real(torch.fft.rfft(frames * window))  # [num_frames, fft/2 + 1, 2]
+    power = torch.addcmul(spectrum[..., 0].square(), spectrum[..., 1], spectrum[..., 1])
+    log_power = (power @ mel_filters).clamp_(min=10.0**_LOG_FLOOR).log10_()  # [num_frames, num_mel_bins]
+    loudest = float(log_power.max())
+    if num_frames < kind.num_window_frames:
+        # The frames that are left out are part of the window whose maximum counts.
+        loudest = max(loudest, _LOG_FLOOR)
+    floor = loudest - _DYNAMIC_RANGE
+    values = log_power.clamp_(min=floor).add_(4.0).div_(4.0).numpy()
+    return Extracted(values, (max(_LOG_FLOOR, floor) + 4.0) / 4.0)
+
+
+def _frame_samples(signal: np.ndarray, num_frames: int, kind: InputKind) -> np.ndarray:
+    """The samples under frames 0 … num_frames - 1, where the zero-padded window is mirrored at both ends.
+
+    Returns:
+        float32 [(num_frames - 1) * hop + fft]; position fft/2 is the signal's first sample.
+    """
+    half = kind.fft_size_samples // 2
+    samples = np.zeros((num_frames - 1) * kind.hop_length_samples + kind.fft_size_samples, dtype=np.float32)
+    num_copied = min(len(signal), len(samples) - half)
+    samples[half : half + num_copied] = signal[:num_copied]
+    mirrored = signal[1 : half + 1]
+    samples[half - len(mirrored) : half] = mirrored[::-1]
+    # Only the last frame of a full window looks behind the window's end.
+    num_behind = len(samples) - half - kind.num_window_samples
+    if num_behind > 0:
+        start = kind.num_window_samples - 1 - num_behind
+        tail = np.zeros(num_behind, dtype=np.float32)
+        real = signal[start : kind.num_window_samples - 1]
+        tail[: len(real)] = real
+        samples[-num_behind:] = tail[::-1]
+    return samples
+
+
+@functools.lru_cache(maxsize=len(INPUT_KINDS))
+def _log_mel_constants(kind: InputKind) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Hann window [fft] and mel filters [fft/2 + 1, num_mel_bins], as WhisperFeatureExtractor makes them."""
+    import torch
+    from transformers.audio_utils import mel_filter_bank
+
+    mel_filters = mel_filter_bank(
+        num_frequency_bins=1 + kind.fft_size_samples // 2,
+        num_mel_filters=kind.num_mel_bins,
+        min_frequency=0.0,
+        max_frequency=SAMPLE_RATE_HZ / 2,
+        sampling_rate=SAMPLE_RATE_HZ,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return torch.hann_window(kind.fft_size_samples), torch.from_numpy(mel_filters).float()
+
+
+def pad_log_mel(
+    values: Sequence[np.ndarray], pad_values: Sequence[float], num_window_frames: int
+) -> np.ndarray:
+    """Pads clips to the model's window, each with its own value, mel bins first as Whisper reads them.
+
+    Args:
+        values: one [num_frames, num_mel_bins] per clip, any float type; frames behind the window are cut.
+        pad_values: one per clip, as `Extracted.pad_value`.
+
+    Returns:
+        float32 [batch, num_mel_bins, num_window_frames].
+    """
+    num_mel_bins = values[0].shape[1]
+    batch = np.empty((len(values), num_mel_bins, num_window_frames), dtype=np.float32)
+    for row, clip, pad_value in zip(batch, values, pad_values, strict=True):
+        num_frames = min(len(clip), num_window_frames)
+        row[:, :num_frames] = clip[:num_frames].T
+        row[:, num_frames:] = pad_value
+    return batch
