@@ -1,0 +1,244 @@
+"""Scores: agreement with jiwer and sacreBLEU to the last digit, the edge cases, baselines and targets."""
+
+import unicodedata
+from dataclasses import replace
+
+import jiwer
+import pytest
+import sacrebleu
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vietst.evaluation.metrics import (
+    GUIDE_TARGETS,
+    Prediction,
+    baselines,
+    bleu,
+    bleu_above_copy,
+    character_error_rate,
+    check_targets,
+    chrf,
+    metric_signatures,
+    score_predictions,
+    scores_by_video,
+    utterance_scores,
+    word_error_rate,
+)
+from vietst.text import NORMALIZER_ID, normalize_for_scoring
+
+SCORES = (word_error_rate, character_error_rate, bleu, chrf)
+
+SENTENCE = "mình họp với team về cái deadline hoà Hoà hòa thứ Sáu, nhé! don't 3.5 c++"
+
+words = st.sampled_from(SENTENCE.split())
+sentences = st.lists(words, max_size=12).map(" ".join)
+spoken_sentences = st.lists(words, min_size=1, max_size=12).map(" ".join)
+corpora = st.lists(st.tuples(spoken_sentences, sentences), min_size=1, max_size=8)
+
+
+def predictions_of(*pairs: tuple[str, str], video_id: str = "v") -> list[Prediction]:
+    """Utterances of 2 s that were transcribed and translated from the same texts."""
+    return [
+        Prediction(f"{video_id}-{number}", video_id, 2.0, reference, reference, hypothesis, hypothesis)
+        for number, (reference, hypothesis) in enumerate(pairs)
+    ]
+
+
+@given(corpora)
+@settings(deadline=None)
+def test_scores_equal_direct_calls_to_the_last_digit(corpus: list[tuple[str, str]]) -> None:
+    references, hypotheses = [r for r, _ in corpus], [h for _, h in corpus]
+    assert word_error_rate(references, hypotheses) == 100 * jiwer.wer(references, hypotheses)
+    assert character_error_rate(references, hypotheses) == 100 * jiwer.cer(references, hypotheses)
+    assert bleu(references, hypotheses) == sacrebleu.corpus_bleu(hypotheses, [references]).score
+    assert chrf(references, hypotheses) == sacrebleu.corpus_chrf(hypotheses, [references]).score
+
+
+@given(corpora)
+@settings(deadline=None)
+def test_score_predictions_leads_with_normalized_error_rates_and_raw_bleu(
+    corpus: list[tuple[str, str]],
+) -> None:
+    scores = score_predictions(predictions_of(*corpus))
+    raw = [r for r, _ in corpus], [h for _, h in corpus]
+    normalized = [[normalize_for_scoring(text) for text in texts] for texts in raw]
+    assert (scores["wer"], scores["wer_raw"]) == (word_error_rate(*normalized), word_error_rate(*raw))
+    assert (scores["cer"], scores["cer_raw"]) == (
+        character_error_rate(*normalized),
+        character_error_rate(*raw),
+    )
+    assert (scores["bleu"], scores["bleu_normalized"]) == (bleu(*raw), bleu(*normalized))
+    assert (scores["chrf"], scores["chrf_normalized"]) == (chrf(*raw), chrf(*normalized))
+
+
+@given(st.lists(spoken_sentences, min_size=1, max_size=5))
+@settings(deadline=None)
+def test_a_perfect_hypothesis_has_no_errors(texts: list[str]) -> None:
+    assert word_error_rate(texts, texts) == character_error_rate(texts, texts) == 0
+    assert chrf(texts, texts) == pytest.approx(100)
+
+
+def test_bleu_sees_every_utterance() -> None:
+    # [[r], [r]] handed to sacreBLEU scores the first hypothesis alone: a perfect first one would give 100
+    references = ["mình họp với cả team nhé", "cái deadline là thứ sáu tuần này"]
+    hypotheses = ["mình họp với cả team nhé", "cái hạn là thứ hai tuần sau"]
+    assert sacrebleu.corpus_bleu(hypotheses, [[r] for r in references]).score == pytest.approx(100)
+    assert bleu(references, hypotheses) < 70
+
+
+def test_composition_case_and_tone_placement_are_no_errors_but_tones_are() -> None:
+    reference = "Hoà khoẻ, tiếng Việt!"
+    same = unicodedata.normalize("NFD", "hòa khỏe tiếng việt")
+    scores = score_predictions(predictions_of((reference, same)))
+    assert scores["wer"] == scores["cer"] == 0
+    assert scores["wer_raw"] == 100
+    assert score_predictions(predictions_of(("hòa má", "hòa mà")))["wer"] == 50
+
+
+def test_known_values() -> None:
+    assert word_error_rate(["a b c d"], ["a x c"]) == 50
+    assert word_error_rate(["a b"], ["a b c d e f"]) == 200
+    assert character_error_rate(["abcd"], ["abxd"]) == 25
+    assert word_error_rate(["a", "b c d"], ["x", "b c d"]) == 25  # of the corpus, not the mean of utterances
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_unpaired_or_no_texts_are_refused(score) -> None:
+    with pytest.raises(ValueError, match="2 references and 1 hypotheses"):
+        score(["a", "b"], ["a"])
+    with pytest.raises(ValueError, match="at least one"):
+        score([], [])
+
+
+def test_empty_references_count_as_insertions_and_are_reported() -> None:
+    scores = score_predictions(predictions_of(("một hai ba bốn", "một hai ba bốn"), ("?!", "ừ"), ("…", "")))
+    assert scores["wer"] == 25
+    assert scores["num_empty_references"] == 2
+
+
+def test_without_any_reference_word_the_rate_is_0_or_100() -> None:
+    assert word_error_rate(["", " "], ["", ""]) == character_error_rate([""], [""]) == 0
+    assert word_error_rate(["", ""], ["a b c", ""]) == character_error_rate([""], ["a b c"]) == 100
+    assert score_predictions(predictions_of(("…", "a b")))["wer"] == 100
+
+
+def test_an_empty_hypothesis_is_all_deletions_and_scores_no_bleu() -> None:
+    scores = score_predictions(predictions_of(("một hai ba", "")))
+    assert scores["wer"] == scores["cer"] == 100
+    assert scores["bleu"] == scores["chrf"] == 0
+
+
+def test_keys_of_a_task_that_was_not_run_are_absent() -> None:
+    both = predictions_of(("một hai", "một hai"))[0]
+    transcribed = score_predictions([replace(both, translation_hypothesis=None)])
+    translated = score_predictions([replace(both, transcript_hypothesis=None)])
+    assert {"wer", "cer", "wer_raw", "cer_raw"} <= transcribed.keys()
+    assert not transcribed.keys() & {"bleu", "chrf", "bleu_normalized", "chrf_normalized"}
+    assert not translated.keys() & {"wer", "cer", "wer_raw", "cer_raw"}
+    assert (transcribed["num_transcribed"], transcribed["num_translated"]) == (1, 0)
+    assert utterance_scores(replace(both, translation_hypothesis=None)).keys() == {"wer", "cer"}
+
+
+def test_missing_translations_are_left_out_of_bleu_and_counted() -> None:
+    complete, without = predictions_of(("một hai ba bốn", "một hai ba bốn"), ("năm", "năm"))
+    without = replace(without, translation="", translation_hypothesis="thừa")
+    scores = score_predictions([complete, without])
+    assert scores["bleu"] == pytest.approx(100)
+    assert (scores["num_translated"], scores["num_missing_translations"]) == (1, 1)
+    assert scores["num_transcribed"] == 2
+
+
+def test_facts_stand_beside_the_scores() -> None:
+    scores = score_predictions(
+        predictions_of(("a", "a"), ("b", "b")) + predictions_of(("c", "d"), video_id="w")
+    )
+    assert (scores["num_utterances"], scores["num_videos"], scores["audio_s"]) == (3, 2, 6.0)
+    assert scores["normalizer"] == NORMALIZER_ID
+    assert scores["metric_signatures"] == metric_signatures()
+    assert NORMALIZER_ID in scores["metric_signatures"]["wer"]
+    assert scores["metric_signatures"]["bleu"].startswith(
+        "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"
+    )
+    assert scores["metric_signatures"]["chrf"].startswith(
+        "nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:"
+    )
+
+
+def test_no_predictions_are_refused() -> None:
+    with pytest.raises(ValueError, match="no predictions"):
+        score_predictions([])
+
+
+def test_utterance_scores_are_those_of_a_corpus_of_one() -> None:
+    reference, hypothesis = "Mình họp với team.", "mình họp với tim"
+    (prediction,) = predictions_of((reference, hypothesis))
+    assert utterance_scores(prediction) == {
+        "wer": 25,
+        "cer": pytest.approx(100 * 2 / 17),
+        "chrf": sacrebleu.sentence_chrf(hypothesis, [reference]).score,
+    }
+
+
+def test_scores_by_video_split_the_set() -> None:
+    first = predictions_of(("một hai", "một ba"), video_id="b")
+    second = predictions_of(("một hai ba bốn năm", "một hai ba bốn năm"), ("sáu", "sáu"), video_id="a")
+    rows = scores_by_video(first + second)
+    assert [(row["video_id"], row["num_utterances"], row["audio_s"]) for row in rows] == [
+        ("a", 2, 4),
+        ("b", 1, 2),
+    ]
+    assert [row["wer"] for row in rows] == [0, 50]
+    assert rows[0]["bleu"] == pytest.approx(100)
+
+
+def test_copy_baseline_is_the_transcript_scored_as_translation() -> None:
+    predictions = [
+        Prediction("1", "v", 1, "cái deadline là thứ sáu", "cái hạn chót là thứ sáu"),
+        Prediction("2", "v", 1, "mình fix bug rồi nhé", "mình sửa lỗi rồi nhé"),
+        Prediction("3", "v", 1, "không có bản dịch", ""),
+    ]
+    result = baselines(predictions, [], [], seed=0)
+    references = [p.translation for p in predictions[:2]]
+    copies = [p.transcript for p in predictions[:2]]
+    assert result == {"copy": {"bleu": bleu(references, copies), "chrf": chrf(references, copies)}}
+
+
+def test_random_sentence_baseline_is_seeded_and_leads_with_normalized_error_rates() -> None:
+    predictions = predictions_of(*[(f"Câu số {number}!", "") for number in range(30)])
+    training = [f"Câu khác {number}" for number in range(50)]
+    one, same, other = (baselines(predictions, training, training, seed=s) for s in (1, 1, 2))
+    assert one == same != other
+    assert one["random_training_sentence"].keys() == {"wer", "cer", "bleu", "chrf"}
+    assert (
+        33 < one["random_training_sentence"]["wer"] < 67
+    )  # "câu" always fits, "số" never, the number rarely
+
+
+def test_random_sentence_baseline_never_draws_an_empty_text() -> None:
+    predictions = predictions_of(*[("một hai", "")] * 20)
+    drawn = baselines(predictions, ["một hai", ""], ["một hai", " "], seed=0)["random_training_sentence"]
+    assert drawn["wer"] == 0
+
+
+def test_targets_are_those_of_the_guide_and_strict() -> None:
+    assert {name: str(target) for name, target in GUIDE_TARGETS.items()} == {
+        "wer": "< 15",
+        "cer": "< 10",
+        "bleu": "> 25",
+        "chrf": "> 50",
+    }
+    checked = check_targets({"wer": 14.99, "cer": 10.0, "bleu": 25.0, "chrf": 50.01, "other": 1})
+    assert {name: row["met"] for name, row in checked.items()} == {
+        "wer": True,
+        "cer": False,
+        "bleu": False,
+        "chrf": True,
+    }
+    assert checked["wer"] == {"target": "< 15", "value": 14.99, "met": True}
+    assert check_targets({"bleu": 30.0}).keys() == {"bleu"}
+
+
+def test_bleu_above_copy() -> None:
+    assert bleu_above_copy({"bleu": 80.0}, {"copy": {"bleu": 28.5}}) == 51.5
+    assert bleu_above_copy({"wer": 3.0}, {"copy": {"bleu": 28.5}}) is None
+    assert bleu_above_copy({"bleu": 80.0}, {}) is None
