@@ -1,18 +1,16 @@
-"""Audio files: what they hold, how they become a 16 kHz waveform, and a memory of what was measured.
+"""Audio files: what they hold, and how they become a 16 kHz waveform.
 
 A file that cannot be used raises `AudioError` with a code of `audio_paths.AUDIO_RULES`; it never turns into
 silence. soundfile decodes (WAV, FLAC, OGG, Opus, MP3), soxr resamples.
 """
 
-import csv
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 import numpy as np
 import soundfile
@@ -20,16 +18,14 @@ import soxr
 
 from vietst.constants import SAMPLE_RATE_HZ
 from vietst.data.audio_headers import missing_bytes, promises_length
-from vietst.data.audio_paths import audio_error, normalize_audio_path, resolve_below
+from vietst.data.audio_paths import audio_error
 from vietst.data.audio_paths import resolve_audio_path as resolve_audio_path
-from vietst.errors import AudioError
 
 SILENCE_PEAK: Final = 1e-3
 """Largest |sample| (full scale 1.0) that still counts as silence: -60 dBFS."""
 
 _BLOCK_FRAMES: Final = 1 << 18
 _HASH_BLOCK_BYTES: Final = 1 << 20
-_FACTS_PER_WRITE: Final = 256
 _UNKNOWN_NUM_FRAMES: Final = 1 << 48
 """libsndfile gives a frame count near 2^63 for a stream whose header does not know its length."""
 
@@ -193,136 +189,3 @@ def _refuse_silence(peak: float, path: Path) -> None:
     if peak <= SILENCE_PEAK:
         level = f"{20.0 * math.log10(peak):.0f} dBFS" if peak > 0 else "digital silence"
         raise audio_error("audio_silent", path, f"peak {level}", "remove the row, or record it again")
-
-
-class AudioFactsFile:
-    """A TSV that remembers the facts of files that have not changed (same size, same modification time).
-
-    New facts are appended as they come, so that an interrupted pass over a large corpus is not lost;
-    `save` writes the file anew, sorted. An unreadable or foreign file is treated as empty: it only
-    saves work. Not for writing by several processes at once.
-    """
-
-    _COLUMNS: Final = ("audio_path", "mtime_ns", *(field.name for field in fields(AudioFacts)))
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._entries: dict[str, tuple[int, AudioFacts]] = {}
-        self._unsaved: list[str] = []
-        self._changed = False
-        if path.is_file():
-            self._read()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, audio_path: str, file: Path) -> AudioFacts | None:
-        """The facts of `audio_path` (a manifest's spelling), if `file` still is what was measured."""
-        entry = self._entries.get(normalize_audio_path(audio_path))
-        if entry is None:
-            return None
-        try:
-            status = file.stat()
-        except OSError:
-            return None
-        mtime_ns, facts = entry
-        return facts if (status.st_mtime_ns, status.st_size) == (mtime_ns, facts.num_bytes) else None
-
-    def measure(self, audio_path: str, file: Path) -> AudioFacts:
-        """The remembered facts, or new ones. Raises AudioError as `measure_audio` does."""
-        facts = self.get(audio_path, file)
-        if facts is None:
-            # Asked before measuring: a file that changes meanwhile is measured again next time.
-            mtime_ns = file.stat().st_mtime_ns if file.exists() else 0
-            facts = measure_audio(file)
-            key = normalize_audio_path(audio_path)
-            self._entries[key] = (mtime_ns, facts)
-            self._unsaved.append(key)
-            self._changed = True
-        return facts
-
-    def measure_all(
-        self, audio_root: Path, audio_paths: Sequence[str], *, num_threads: int = 1, progress: bool = True
-    ) -> list[AudioFacts | AudioError]:
-        """`measure` for many paths under `audio_root`; an entry per path, the error for an unusable one.
-
-        Decoding and hashing release Python's lock, so threads use several cores.
-        """
-        from tqdm import tqdm
-
-        real_root = os.path.realpath(audio_root)
-
-        def measure_one(audio_path: str) -> AudioFacts | AudioError:
-            try:
-                return self.measure(audio_path, Path(resolve_below(real_root, audio_path)))
-            except AudioError as error:
-                return error
-
-        results: list[AudioFacts | AudioError] = []
-        pool = ThreadPoolExecutor(max(1, num_threads))
-        try:
-            bar = tqdm(total=len(audio_paths), desc="measure audio", unit=" files", disable=not progress)
-            with bar:
-                for result in pool.map(measure_one, audio_paths):
-                    results.append(result)
-                    bar.update()
-                    if len(self._unsaved) >= _FACTS_PER_WRITE:
-                        self._append()
-        finally:
-            # After Ctrl-C the files that are still queued are not waited for.
-            pool.shutdown(cancel_futures=True)
-            self.save()
-        return results
-
-    def save(self) -> None:
-        """Writes everything that is known, sorted by path; does nothing when nothing is new."""
-        if not self._changed and self.path.is_file():
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            self._write_rows(file, sorted(self._entries), header=True)
-        temporary.replace(self.path)
-        self._unsaved, self._changed = [], False
-
-    def _append(self) -> None:
-        keys, self._unsaved = self._unsaved, []
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not self.path.is_file()
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            self._write_rows(file, keys, header=is_new)
-
-    def _write_rows(self, file: TextIO, keys: Sequence[str], *, header: bool) -> None:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        if header:
-            writer.writerow(self._COLUMNS)
-        for key in keys:
-            mtime_ns, facts = self._entries[key]
-            writer.writerow((key, mtime_ns, *astuple(facts)))
-
-    def _read(self) -> None:
-        with self.path.open(encoding="utf-8", errors="replace", newline="") as file:
-            rows = csv.reader((line.replace("\0", "") for line in file), delimiter="\t")
-            if tuple(next(rows, ())) != self._COLUMNS:
-                return
-            for row in rows:
-                # The last line may have been cut off by a kill.
-                if len(row) == len(self._COLUMNS):
-                    try:
-                        self._entries[row[0]] = (int(row[1]), _facts_of_row(row[2:]))
-                    except ValueError:
-                        continue
-
-
-def _facts_of_row(values: Sequence[str]) -> AudioFacts:
-    digest, num_bytes, sample_rate_hz, num_channels, num_samples, duration_s, peak, rms_dbfs = values
-    return AudioFacts(
-        digest=digest,
-        num_bytes=int(num_bytes),
-        sample_rate_hz=int(sample_rate_hz),
-        num_channels=int(num_channels),
-        num_samples=int(num_samples),
-        duration_s=float(duration_s),
-        peak=float(peak),
-        rms_dbfs=float(rms_dbfs),
-    )

@@ -1,0 +1,174 @@
+"""A memory of what was measured in audio files: unchanged files are neither decoded nor hashed twice."""
+
+import csv
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Final, TextIO
+
+from vietst.data.audio import AudioFacts, hash_file, measure_audio
+from vietst.data.audio_paths import normalize_audio_path, resolve_below
+from vietst.errors import AudioError
+
+_FACTS_PER_WRITE: Final = 256
+_SETTLED_NS: Final = 2_000_000_000
+"""A file written this short a time before it was measured may be written again without a visible change of
+its modification time (whose steps are up to 2 s on some file systems); it is hashed again next time."""
+
+
+class AudioFactsFile:
+    """A TSV that remembers the facts of files that have not changed (same size, same modification time).
+
+    New facts are appended as they come, so that an interrupted pass over a large corpus is not lost;
+    `save` writes the file anew, sorted. An unreadable or foreign file is treated as empty: it only
+    saves work. Not for writing by several processes at once.
+    """
+
+    _COLUMNS: Final = ("audio_path", "mtime_ns", *(field.name for field in fields(AudioFacts)))
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entries: dict[str, tuple[int, AudioFacts]] = {}
+        self._unsaved: list[str] = []
+        self._changed = False
+        if path.is_file():
+            self._read()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, audio_path: str, file: Path) -> AudioFacts | None:
+        """The facts of `audio_path` (a manifest's spelling), if `file` still is what was measured."""
+        entry = self._entries.get(normalize_audio_path(audio_path))
+        if entry is None:
+            return None
+        try:
+            status = file.stat()
+        except OSError:
+            return None
+        mtime_ns, facts = entry
+        return facts if (status.st_mtime_ns, status.st_size) == (mtime_ns, facts.num_bytes) else None
+
+    def remembered(self, audio_path: str) -> AudioFacts | None:
+        """The facts of `audio_path` whatever became of the file since."""
+        entry = self._entries.get(normalize_audio_path(audio_path))
+        return None if entry is None else entry[1]
+
+    def measure(self, audio_path: str, file: Path) -> AudioFacts:
+        """The remembered facts, or new ones. Raises AudioError as `measure_audio` does."""
+        facts = self.get(audio_path, file)
+        if facts is None:
+            facts = self._measure_again(normalize_audio_path(audio_path), file)
+        return facts
+
+    def _measure_again(self, key: str, file: Path) -> AudioFacts:
+        try:
+            # Asked before measuring: a file that changes meanwhile is measured again next time.
+            status = file.stat()
+        except OSError:
+            return measure_audio(file)  # which says what is wrong
+        known = self._entries.get(key)
+        # A file that was copied or touched has a new time and the old bytes.
+        is_same = known is not None and (known[1].digest, known[1].num_bytes) == hash_file(file)
+        facts = known[1] if known is not None and is_same else measure_audio(file)
+        is_settled = abs(time.time_ns() - status.st_mtime_ns) > _SETTLED_NS
+        self._entries[key] = (status.st_mtime_ns if is_settled else 0, facts)
+        self._unsaved.append(key)
+        self._changed = True
+        return facts
+
+    def add_from(self, other: "AudioFactsFile") -> None:
+        """Takes over what `other` knows and this file does not."""
+        for key, entry in other._entries.items():
+            if key not in self._entries:
+                self._entries[key] = entry
+                self._changed = True
+
+    def measure_all(
+        self, audio_root: Path, audio_paths: Sequence[str], *, num_threads: int = 1, progress: bool = True
+    ) -> list[AudioFacts | AudioError]:
+        """`measure` for many paths under `audio_root`; an entry per path, the error for an unusable one.
+
+        Decoding and hashing release Python's lock, so threads use several cores.
+        """
+        from tqdm import tqdm
+
+        real_root = os.path.realpath(audio_root)
+
+        def measure_one(audio_path: str) -> AudioFacts | AudioError:
+            try:
+                return self.measure(audio_path, Path(resolve_below(real_root, audio_path)))
+            except AudioError as error:
+                return error
+
+        results: list[AudioFacts | AudioError] = []
+        pool = ThreadPoolExecutor(max(1, num_threads))
+        try:
+            bar = tqdm(total=len(audio_paths), desc="measure audio", unit=" files", disable=not progress)
+            with bar:
+                for result in pool.map(measure_one, audio_paths):
+                    results.append(result)
+                    bar.update()
+                    if len(self._unsaved) >= _FACTS_PER_WRITE:
+                        self._append()
+        finally:
+            # After Ctrl-C the files that are still queued are not waited for.
+            pool.shutdown(cancel_futures=True)
+            self.save()
+        return results
+
+    def save(self) -> None:
+        """Writes everything that is known, sorted by path; does nothing when nothing is new."""
+        if not self._changed and self.path.is_file():
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            self._write_rows(file, sorted(self._entries), header=True)
+        temporary.replace(self.path)
+        self._unsaved, self._changed = [], False
+
+    def _append(self) -> None:
+        keys, self._unsaved = self._unsaved, []
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not self.path.is_file()
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            self._write_rows(file, keys, header=is_new)
+
+    def _write_rows(self, file: TextIO, keys: Sequence[str], *, header: bool) -> None:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        if header:
+            writer.writerow(self._COLUMNS)
+        for key in keys:
+            mtime_ns, facts = self._entries[key]
+            writer.writerow((key, mtime_ns, *astuple(facts)))
+
+    def _read(self) -> None:
+        with self.path.open(encoding="utf-8", errors="replace", newline="") as file:
+            rows = csv.reader((line.replace("\0", "") for line in file), delimiter="\t")
+            if tuple(next(rows, ())) != self._COLUMNS:
+                return
+            for row in rows:
+                # The last line may have been cut off by a kill.
+                if len(row) == len(self._COLUMNS):
+                    try:
+                        self._entries[row[0]] = (int(row[1]), _facts_of_row(row[2:]))
+                    except ValueError:
+                        continue
+
+
+def _facts_of_row(values: Sequence[str]) -> AudioFacts:
+    digest, num_bytes, sample_rate_hz, num_channels, num_samples, duration_s, peak, rms_dbfs = values
+    return AudioFacts(
+        digest=digest,
+        num_bytes=int(num_bytes),
+        sample_rate_hz=int(sample_rate_hz),
+        num_channels=int(num_channels),
+        num_samples=int(num_samples),
+        duration_s=float(duration_s),
+        peak=float(peak),
+        rms_dbfs=float(rms_dbfs),
+    )
