@@ -1,0 +1,243 @@
+"""What must hold between the keys of a run configuration, and gradient accumulation from the effective batch.
+
+Each rule names the keys it is about, so that a file with a wrong value in one place still gets the rules
+about all other places checked, and all of its errors are reported together.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+from vietst.config_schema import RunConfig, TrainingSection
+from vietst.constants import SAMPLE_RATE_HZ
+from vietst.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a configuration: `found` at `key`, against `rule`."""
+
+    key: str
+    found: str
+    rule: str
+    other_keys: tuple[str, ...] = ()
+    """Keys whose values take part in the fault."""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """`check` yields what was found, if it is wrong. The problem is reported at the first of `keys`."""
+
+    keys: tuple[str, ...]
+    text: str
+    check: Callable[[RunConfig], Iterator[str]]
+
+
+def rule_problems(config: RunConfig, unusable_keys: Collection[str] = ()) -> list[Problem]:
+    """All broken rules that do not touch `unusable_keys` (a key, or a section as a whole)."""
+    unusable = set(unusable_keys)
+    problems = []
+    for rule in _RULES:
+        touched = {key for full_key in rule.keys for key in (full_key, full_key.partition(".")[0])}
+        if not touched & unusable:
+            problems += [
+                Problem(rule.keys[0], found, rule.text, rule.keys[1:]) for found in rule.check(config)
+            ]
+    return problems
+
+
+def accumulation_steps(training: TrainingSection, num_processes: int) -> int:
+    """Forward passes per optimizer step, such that batch_size x steps x num_processes = effective_batch.
+
+    Raises:
+        ConfigError: no whole number of steps does; the message names batches that work.
+    """
+    stated, effective = training.gradient_accumulation_steps, training.effective_batch
+    if effective is None:
+        return stated or 1
+    per_forward = training.batch_size * num_processes
+    if effective % per_forward == 0 and stated in (None, effective // per_forward):
+        return effective // per_forward
+    formula = f"batch_size {training.batch_size} x {num_processes} process{'es' if num_processes > 1 else ''}"
+    rule = "effective_batch = batch_size x gradient_accumulation_steps x number of processes"
+    if stated is not None:
+        raise ConfigError(
+            where="training.gradient_accumulation_steps",
+            rule=rule,
+            found=f"{formula} x accumulation {stated} = {per_forward * stated}, not {effective}",
+            do="state one of the two: gradient_accumulation_steps=null, or effective_batch=null",
+        )
+    lower, upper = effective // per_forward * per_forward, (effective // per_forward + 1) * per_forward
+    batches = ", ".join(map(str, _fitting_batch_sizes(effective, num_processes)))
+    raise ConfigError(
+        where="training.effective_batch",
+        rule=rule,
+        found=f"{formula} = {per_forward}, of which {effective} is no multiple",
+        do=f"set training.effective_batch to {f'{lower} or ' if lower else ''}{upper}"
+        + (f", or training.batch_size to one of {batches}" if batches else ""),
+    )
+
+
+def _fitting_batch_sizes(effective_batch: int, num_processes: int) -> list[int]:
+    """Batch sizes that reach the effective batch on so many processes, the largest last."""
+    if effective_batch % num_processes:
+        return []
+    share = effective_batch // num_processes
+    return [size for size in range(1, share + 1) if share % size == 0]
+
+
+# --- the rules ---------------------------------------------------------------------------------------
+
+
+def _split_ratios(config: RunConfig) -> Iterator[str]:
+    ratios = config.data.split_ratios
+    if min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-6:
+        yield str(list(ratios))
+
+
+def _video_id_pattern(config: RunConfig) -> Iterator[str]:
+    if config.data.video_id_pattern is not None:
+        try:
+            re.compile(config.data.video_id_pattern)
+        except re.error as error:
+            yield f"{config.data.video_id_pattern!r}: {error}"
+
+
+def _durations(config: RunConfig) -> Iterator[str]:
+    if config.data.min_duration_s >= config.audio.max_length_seconds:
+        yield f"{config.data.min_duration_s}, with max_length_seconds {config.audio.max_length_seconds}"
+
+
+def _one_warm_up(config: RunConfig) -> Iterator[str]:
+    training = config.training
+    if training.warmup_steps and training.warmup_ratio:
+        yield f"{training.warmup_steps}, with warmup_ratio {training.warmup_ratio}"
+
+
+def _one_precision(config: RunConfig) -> Iterator[str]:
+    if config.training.bf16 is True and config.training.fp16 is True:
+        yield "true, with bf16 true"
+
+
+def _max_steps(config: RunConfig) -> Iterator[str]:
+    if config.training.max_steps == 0:
+        yield "0"
+
+
+def _best_model_needs_evaluation(config: RunConfig) -> Iterator[str]:
+    if config.training.load_best_model_at_end and config.training.eval_strategy == "no":
+        yield "true, with eval_strategy no"
+
+
+def _save_at_evaluations(config: RunConfig) -> Iterator[str]:
+    training = config.training
+    by_steps = training.load_best_model_at_end and training.eval_strategy == "steps"
+    if by_steps and training.save_steps % training.eval_steps:
+        yield f"{training.save_steps}, with eval_steps {training.eval_steps}"
+
+
+def _direction_of_best(config: RunConfig) -> Iterator[str]:
+    training = config.training
+    if training.greater_is_better not in (None, training.best_is_greatest):
+        yield f"{str(training.greater_is_better).lower()}, with {training.metric_for_best_model}"
+
+
+def _metric_of_task(config: RunConfig) -> Iterator[str]:
+    measured_by = {
+        "eval_wer": "transcribe",
+        "eval_cer": "transcribe",
+        "eval_bleu": "translate",
+        "eval_chrf": "translate",
+    }
+    needed = measured_by.get(config.training.metric_for_best_model)
+    if needed is not None and config.model.task not in (needed, "both"):
+        yield f"{config.training.metric_for_best_model}, with model.task {config.model.task}"
+
+
+def _early_stopping_needs_best(config: RunConfig) -> Iterator[str]:
+    training = config.training
+    if training.early_stopping_patience is not None and not training.load_best_model_at_end:
+        yield f"{training.early_stopping_patience}, with load_best_model_at_end false"
+
+
+def _weights_of_task(config: RunConfig) -> Iterator[str]:
+    weights = {"transcribe": config.loss.transcribe_weight, "translate": config.loss.translate_weight}
+    if sum(weight for task, weight in weights.items() if config.model.task in (task, "both")) == 0:
+        yield f"nothing above 0 for model.task {config.model.task}"
+
+
+def _head_width(config: RunConfig) -> Iterator[str]:
+    if config.nano is not None and config.nano.d_model % config.nano.attention_heads:
+        yield f"{config.nano.attention_heads}, with d_model {config.nano.d_model}"
+
+
+def _nano_window(config: RunConfig) -> Iterator[str]:
+    nano = config.nano
+    # The encoder's second convolution halves the number of frames.
+    if nano is not None and nano.window_s * SAMPLE_RATE_HZ % (2 * nano.hop_length_samples):
+        yield f"{nano.hop_length_samples} samples, with window_s {nano.window_s}"
+
+
+def _clips_fit_window(config: RunConfig) -> Iterator[str]:
+    if config.nano is not None and config.audio.max_length_seconds > config.nano.window_s:
+        yield f"{config.audio.max_length_seconds}, with nano.window_s {config.nano.window_s}"
+
+
+_RULES: tuple[_Rule, ...] = (
+    _Rule(("data.split_ratios",), "three shares above 0 that sum to 1", _split_ratios),
+    _Rule(("data.video_id_pattern",), "a regular expression", _video_id_pattern),
+    _Rule(
+        ("data.min_duration_s", "audio.max_length_seconds"), "less than audio.max_length_seconds", _durations
+    ),
+    _Rule(
+        ("training.warmup_steps", "training.warmup_ratio"),
+        "state one of warmup_steps and warmup_ratio",
+        _one_warm_up,
+    ),
+    _Rule(("training.fp16", "training.bf16"), "at most one of fp16 and bf16", _one_precision),
+    _Rule(
+        ("training.max_steps",), "a positive number of steps, or -1 to train for num_train_epochs", _max_steps
+    ),
+    _Rule(
+        ("training.load_best_model_at_end", "training.eval_strategy"),
+        "the best model is found by evaluating: eval_strategy steps or epoch",
+        _best_model_needs_evaluation,
+    ),
+    _Rule(
+        (
+            "training.save_steps",
+            "training.eval_steps",
+            "training.eval_strategy",
+            "training.load_best_model_at_end",
+        ),
+        "a multiple of eval_steps, so that each checkpoint has been evaluated",
+        _save_at_evaluations,
+    ),
+    _Rule(
+        ("training.greater_is_better", "training.metric_for_best_model"),
+        "true for BLEU and chrF, false for loss, WER and CER; leave it out, it follows from the metric",
+        _direction_of_best,
+    ),
+    _Rule(
+        ("training.metric_for_best_model", "model.task"),
+        "a metric of a task that is trained (WER, CER: transcribe; BLEU, chrF: translate)",
+        _metric_of_task,
+    ),
+    _Rule(
+        ("training.early_stopping_patience", "training.load_best_model_at_end"),
+        "stopping early needs load_best_model_at_end",
+        _early_stopping_needs_best,
+    ),
+    _Rule(
+        ("loss.transcribe_weight", "loss.translate_weight", "model.task"),
+        "a weight above 0 for a task that is trained",
+        _weights_of_task,
+    ),
+    _Rule(("nano.attention_heads", "nano.d_model"), "a divisor of d_model", _head_width),
+    _Rule(
+        ("nano.hop_length_samples", "nano.window_s"),
+        "an even, whole number of frames in the window",
+        _nano_window,
+    ),
+    _Rule(("audio.max_length_seconds", "nano.window_s"), "clips fit the model's window", _clips_fit_window),
+)

@@ -1,0 +1,335 @@
+"""The sections of a run configuration: every key with its type, default, meaning and unit.
+
+`vietst.config.load_config` fills these models from YAML files and the command line. What holds between
+keys stands in `vietst.config_rules`. `configs/base.yaml` has the same defaults as this file; a test compares.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+
+# YAML gives text and lists, where strict models ask for exactly these types.
+FilePath = Annotated[Path, Strict(False)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+AutoOrBool = Literal[True, False, "auto"]
+
+
+def _no_as_text(value: object) -> object:
+    # YAML 1.1 reads a bare `no` as false.
+    return "no" if value is False else value
+
+
+class Section(BaseModel):
+    """What all sections share: no unknown keys, no guessing of types, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PathsSection(Section):
+    """Where data lies and where results go; relative paths count from the current folder."""
+
+    data_root: FilePath = Path()
+    """Audio root: `audio_path` in the manifest is relative to it and may not leave it."""
+
+    manifest_path: FilePath = Path("data/export/manifest.tsv")
+    """The manifest as it was exported."""
+
+    clean_manifest_path: FilePath = Path("data/export/manifest_clean.tsv")
+    """The cleaned manifest; `rejected.tsv` and the remembered audio facts lie beside it."""
+
+    splits_dir: FilePath = Path("data/splits")
+    """`train.csv`, `dev.csv`, `test.csv` and `audit.json`."""
+
+    features_dir: FilePath = Path("data/features")
+    """Feature caches, one folder for each input kind and content."""
+
+    output_dir: FilePath = Path("outputs")
+    """Run folders, `results/` and `charts/`."""
+
+
+class AudioSection(Section):
+    """What the models hear."""
+
+    sample_rate: Literal[16000] = 16000
+    """Hz, mono. All models here were pretrained at this rate; audio of any other rate is resampled."""
+
+    max_length_seconds: Annotated[float, Field(gt=0, le=30)] = 30.0
+    """Longest clip in seconds (Whisper sees 30 s at once); `data.too_long` decides about longer ones."""
+
+
+class DataSection(Section):
+    """How the manifest is cleaned and split."""
+
+    min_duration_s: Annotated[float, Field(ge=0)] = 0.5
+    """Shorter clips are rejected, in seconds."""
+
+    too_long: Literal["reject", "truncate"] = "reject"
+    """Clips over `audio.max_length_seconds`: reject them, or cut the audio and keep its full text, whose end
+    is then not in the audio."""
+
+    require_translation: bool = True
+    """Reject rows without a translation. False: such rows train the transcript alone."""
+
+    split_ratios: Annotated[tuple[float, float, float], Strict(False)] = (0.8, 0.1, 0.1)
+    """Shares of train, dev and test in hours of audio; they sum to 1."""
+
+    video_id_pattern: str | None = None
+    """Regular expression that finds the video in `audio_path` (its first group, or the whole match) where the
+    manifest has no `video_id`. None: the rule of `vietst.data.manifest`."""
+
+    num_proc: Annotated[int, Field(ge=1)] | None = None
+    """Processes for reading audio and building features. None: one for each CPU core."""
+
+
+class ModelSection(Section):
+    """Which model is trained, on which task."""
+
+    type: Literal["whisper"] = "whisper"
+    """Architecture."""
+
+    name: Annotated[str, Field(min_length=1)] = "openai/whisper-small"
+    """Base model: a Hub id or a folder."""
+
+    language: Annotated[str, Field(min_length=2)] = "vi"
+    """Language code of the decoder prompt, for both tasks."""
+
+    task: Literal["transcribe", "translate", "both"] = "both"
+    """transcribe: what was said, code-switched (ASR); translate: the same in Vietnamese (ST); both: encode
+    once, learn both."""
+
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    """Attention implementation. auto: transformers' choice; eager is faster for tiny models on a CPU."""
+
+    freeze_encoder: bool = False
+    """Train the decoder alone. May stand under `training` too, as in the guide; it is the same key."""
+
+
+class NanoSection(Section):
+    """A small untrained Whisper, made at `model.name` if it is missing, by configs that have this section."""
+
+    d_model: Annotated[int, Field(ge=8)]
+    """Width of encoder and decoder."""
+
+    attention_heads: Annotated[int, Field(ge=1)]
+    """Heads of every attention; they divide `d_model`."""
+
+    encoder_layers: Annotated[int, Field(ge=1)]
+    decoder_layers: Annotated[int, Field(ge=1)]
+
+    ffn_dim: Annotated[int, Field(ge=8)]
+    """Inner width of the feed-forward layers."""
+
+    num_mel_bins: Literal[80, 128]
+    """Mel filters of the front end."""
+
+    hop_length_samples: Annotated[int, Field(ge=80, le=400)]
+    """Step between feature frames, in samples at 16 kHz (Whisper's own: 160 = 10 ms)."""
+
+    window_s: Annotated[int, Field(ge=1, le=30)]
+    """What the model sees at once, in whole seconds (Whisper's own: 30)."""
+
+    vocab_size: Annotated[int, Field(ge=300)]
+    """Pieces of the byte-level BPE trained on the training texts, without special tokens."""
+
+    max_target_positions: Annotated[int, Field(ge=16)]
+    """Longest decoder sequence in tokens, prompt and end token included."""
+
+    seed: int
+    """Of the random weights."""
+
+
+class TrainingSection(Section):
+    """Optimization, schedule, checkpoints. Batch sizes count utterances, not targets."""
+
+    seed: Annotated[int, Field(ge=0)] = 42
+    """Of data order, dropout and masks."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Utterances per device and forward pass."""
+
+    eval_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Utterances per device in evaluation. None: `batch_size`."""
+
+    effective_batch: Annotated[int, Field(ge=1)] | None = None
+    """Utterances per optimizer step over all devices. Gradient accumulation follows from it and the number of
+    processes, so that one and eight GPUs learn alike."""
+
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] | None = None
+    """Forward passes per optimizer step. None: what `effective_batch` asks for, else 1."""
+
+    num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
+    """Passes over the training split."""
+
+    max_steps: Annotated[int, Field(ge=-1)] = -1
+    """Optimizer steps; if positive it replaces `num_train_epochs`."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1.25e-5
+    """Peak learning rate."""
+
+    lr_scheduler_type: Literal[
+        "linear",
+        "cosine",
+        "constant",
+        "constant_with_warmup",
+        "inverse_sqrt",
+        "polynomial",
+        "cosine_with_restarts",
+    ] = "linear"
+    """Course of the learning rate after warm-up, with transformers' names."""
+
+    warmup_ratio: Probability = 0.0
+    """Share of all steps in which the rate rises from 0."""
+
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    """The same as a number of optimizer steps; instead of `warmup_ratio`."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's, on weight matrices only (not on biases and norms)."""
+
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are clipped to this norm; 0: not at all."""
+
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor"] = "adamw_torch"
+    """Optimizer, with transformers' names."""
+
+    adam_beta1: Probability = 0.9
+    adam_beta2: Probability = 0.999
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+
+    bf16: AutoOrBool = "auto"
+    """bfloat16 mixed precision. auto: on a GPU that computes in it."""
+
+    fp16: AutoOrBool = "auto"
+    """float16 mixed precision. auto: on a GPU without bfloat16. A CPU trains in bfloat16 or float32 only."""
+
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
+
+    eval_strategy: Annotated[Literal["no", "steps", "epoch"], BeforeValidator(_no_as_text)] = "steps"
+    """When dev is evaluated: never, every `eval_steps`, every epoch. Checkpoints are saved every
+    `save_steps`, with `epoch` every epoch."""
+
+    eval_steps: Annotated[int, Field(ge=1)] = 500
+    """Optimizer steps between evaluations on dev."""
+
+    save_steps: Annotated[int, Field(ge=1)] = 500
+    """Optimizer steps between checkpoints."""
+
+    logging_steps: Annotated[int, Field(ge=1)] = 50
+    """Optimizer steps between logged losses."""
+
+    save_total_limit: Annotated[int, Field(ge=1)] | None = 3
+    """Checkpoints kept; the best one stays whatever its age. None: all."""
+
+    load_best_model_at_end: bool = True
+    """The final model is the best checkpoint, not the last."""
+
+    metric_for_best_model: Literal["eval_loss", "eval_wer", "eval_cer", "eval_bleu", "eval_chrf"] = (
+        "eval_loss"
+    )
+    """What "best" means, on dev."""
+
+    greater_is_better: bool | None = None
+    """Follows from the metric; may be stated, but not against it."""
+
+    early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after so many evaluations without a better one. None: train to the end."""
+
+    report_to: Literal["tensorboard", "none"] = "tensorboard"
+    """Where losses and scores are logged, besides the run folder's own files."""
+
+    @property
+    def best_is_greatest(self) -> bool:
+        """Whether a greater `metric_for_best_model` is a better one."""
+        return self.metric_for_best_model in ("eval_bleu", "eval_chrf")
+
+
+class LossSection(Section):
+    """One loss from all targets: cross-entropy by task, and CTC on the encoder as an aid."""
+
+    transcribe_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the transcripts' cross-entropy."""
+
+    translate_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the translations' cross-entropy."""
+
+    ctc_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of CTC from encoder states to the transcript's characters; its head is not released."""
+
+    label_smoothing: Probability = 0.0
+    """Share of the target probability spread over all tokens, in training."""
+
+
+class AugmentationSection(Section):
+    """SpecAugment on the log-mel features, in training only; with transformers' names."""
+
+    mask_time_prob: Probability = 0.0
+    """About this share of the frames is masked."""
+
+    mask_time_length: Annotated[int, Field(ge=1)] = 10
+    """Frames in one mask."""
+
+    mask_feature_prob: Probability = 0.0
+    """About this share of the mel bins is masked."""
+
+    mask_feature_length: Annotated[int, Field(ge=1)] = 10
+    """Mel bins in one mask."""
+
+
+class EvaluationSection(Section):
+    """Generation on dev during training, and on test after it."""
+
+    max_dev_utterances: Annotated[int, Field(ge=1)] | None = 200
+    """Dev utterances that are generated and scored, the same ones every time. None: all."""
+
+    num_beams: Annotated[int, Field(ge=1)] = 1
+    """Beams on dev; 1 is greedy."""
+
+    test_num_beams: Annotated[int, Field(ge=1)] = 1
+    """Beams on test."""
+
+    max_new_tokens_per_second: Annotated[float, Field(gt=0)] = 12.0
+    """Cap on generated tokens by the clip's duration, against endless repetition."""
+
+    max_new_tokens_base: Annotated[int, Field(ge=1)] = 20
+    """Tokens allowed whatever the duration."""
+
+
+class DataloaderSection(Section):
+    """How batches reach the device."""
+
+    num_workers: Annotated[int, Field(ge=0)] = 4
+    """Worker processes per training process; 0: in the training process itself."""
+
+    pin_memory: bool = True
+    """Page-locked batches, for faster copies to a GPU; of no use without one."""
+
+    prefetch_factor: Annotated[int, Field(ge=1)] = 2
+    """Batches that each worker keeps ready; without workers it means nothing."""
+
+
+class OutputSection(Section):
+    """Names of what a run writes."""
+
+    dir: FilePath
+    """Run folder. Where no file states it, loading fills in `paths.output_dir`/<name of the config>."""
+
+    experiment_name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    """Name of the metrics history file. Where no file states it, the name of the config."""
+
+
+class RunConfig(Section):
+    """One run: every stage reads its own sections."""
+
+    paths: PathsSection = PathsSection()
+    audio: AudioSection = AudioSection()
+    data: DataSection = DataSection()
+    model: ModelSection = ModelSection()
+    nano: NanoSection | None = None
+    training: TrainingSection = TrainingSection()
+    loss: LossSection = LossSection()
+    augmentation: AugmentationSection = AugmentationSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    dataloader: DataloaderSection = DataloaderSection()
+    output: OutputSection
