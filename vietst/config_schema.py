@@ -23,7 +23,7 @@ def _no_as_text(value: object) -> object:
 class Section(BaseModel):
     """What all sections share: no unknown keys, no guessing of types, no change after loading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class PathsSection(Section):
