@@ -1,0 +1,173 @@
+"""One pass over a manifest: cleans row by row, compares with the audio and with the rows before."""
+
+import hashlib
+import itertools
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from vietst.data.audio import AudioFacts
+from vietst.data.audio_facts import AudioFactsFile
+from vietst.data.rejections import Journal
+from vietst.data.row_rules import (
+    TRUNCATED_COLUMN,
+    PreprocessOptions,
+    Removal,
+    Row,
+    apply_audio,
+    clean_keys,
+    clean_texts,
+)
+from vietst.data.tables import Table
+from vietst.data.video_ids import compile_video_id_pattern
+from vietst.errors import AudioError
+
+STANDARD_COLUMNS: Final = (
+    "id", "audio_path", "transcript", "translation", "duration", "video_id", "speaker_id", "channel_id",
+)  # fmt: skip
+
+_ROWS_AT_ONCE: Final = 1 << 16
+"""Rows in memory; the memory of measured audio is also written this often."""
+
+
+class CleaningPass:
+    """Rows go by in groups, so that memory holds little more than what tells rows apart.
+
+    The public attributes are counts, complete once `kept_rows` has run to its end.
+    """
+
+    def __init__(
+        self, table: Table, audio_root: Path, options: PreprocessOptions, facts_file: AudioFactsFile
+    ) -> None:
+        self.table, self._audio_root, self._options = table, audio_root, options
+        self._facts_file = facts_file
+        pattern = options.video_id_pattern
+        self._pattern = compile_video_id_pattern(pattern) if pattern is not None else None
+        added = STANDARD_COLUMNS + ((TRUNCATED_COLUMN,) if options.too_long == "truncate" else ())
+        self.columns_out = [*added, *(column for column in table.columns if column not in added)]
+        """Standard columns first, the others in the manifest's order."""
+        self._line_of_audio: dict[int, int] = {}
+        self._texts_of_audio: set[int] = set()
+        self._ids: set[str] = set()
+        self._digests: set[str] = set()
+        self.num_rows = self.num_kept = self.num_same_bytes = self.num_video_ids_from_path = 0
+        self.num_durations_filled = 0
+        self.hours_in = self.hours_out = 0.0
+        self.video_ids: Counter[str] = Counter()
+
+    def kept_rows(self, journal: Journal, num_threads: int, progress: bool) -> Iterator[dict[str, str]]:
+        """Yields the cleaned rows in the manifest's order; tells `journal` the rest."""
+        records = self.table.records()
+        while group := list(itertools.islice(records, _ROWS_AT_ONCE)):
+            rows = [row for record in group if (row := self._clean(*record, journal))]
+            for row, facts in zip(rows, self._measure(rows, num_threads, progress), strict=True):
+                if self._finish(row, facts, journal):
+                    yield row.values
+
+    def _clean(self, line_number: int, fields: list[str], journal: Journal) -> Row | None:
+        """Everything that needs no audio."""
+        self.num_rows += 1
+        original = dict(zip(self.table.columns, fields, strict=False))
+        row = Row(line_number, original, dict(original))
+        try:
+            if len(fields) != len(self.table.columns):
+                raise Removal(
+                    "wrong_field_count", f"{len(fields)} fields, the header names {len(self.table.columns)}"
+                )
+            clean_texts(row, self._options)
+            self.num_video_ids_from_path += clean_keys(row, self._pattern)
+        except Removal as removal:
+            journal.remove(line_number, original, removal.reason, removal.detail)
+            self.hours_in += _stated_hours(original)
+            return None
+        return row
+
+    def _measure(self, rows: list[Row], num_threads: int, progress: bool) -> list[AudioFacts | AudioError]:
+        measure_all = self._facts_file.measure_all
+        paths = [row.values["audio_path"] for row in rows]
+        results = measure_all(self._audio_root, paths, num_threads=num_threads, progress=progress)
+        # Names with accents come composed or decomposed, depending on the system that packed them.
+        others = {
+            index: other
+            for index, (path, result) in enumerate(zip(paths, results, strict=True))
+            if _is_missing(result) and (other := _other_unicode_form(path))
+        }
+        if others:
+            second_try = measure_all(self._audio_root, list(others.values()), progress=False)
+            for (index, path), result in zip(others.items(), second_try, strict=True):
+                if not _is_missing(result):
+                    results[index] = result
+                    rows[index].values["audio_path"] = path
+                    rows[index].changes.append(
+                        ("audio_path_normalized", f"now {path}, as the file is called")
+                    )
+        return results
+
+    def _finish(self, row: Row, facts: AudioFacts | AudioError, journal: Journal) -> bool:
+        """Everything that needs the audio, and the other rows. Returns whether the row is kept."""
+        if isinstance(facts, AudioError):
+            journal.remove(row.line_number, row.original, facts.code, facts.found)
+            self.hours_in += _stated_hours(row.original)
+            return False
+        self.hours_in += facts.duration_s / 3600
+        try:
+            was_stated = bool(row.values.get("duration", "").strip())
+            apply_audio(row, facts, self._options)
+            self._refuse_repetition(row)
+        except Removal as removal:
+            journal.remove(row.line_number, row.original, removal.reason, removal.detail)
+            return False
+        self._make_id_unique(row)
+        for reason, detail in row.changes:
+            journal.change(row.line_number, row.original, reason, detail)
+        self.num_kept += 1
+        self.num_durations_filled += not was_stated
+        self.num_same_bytes += facts.digest in self._digests
+        self._digests.add(facts.digest)
+        self.hours_out += float(row.values["duration"]) / 3600
+        self.video_ids[row.values["video_id"]] += 1
+        return True
+
+    def _refuse_repetition(self, row: Row) -> None:
+        values = row.values
+        audio = _hash_of(values["audio_path"])
+        texts = _hash_of(values["audio_path"], values["transcript"], values["translation"])
+        first_line = self._line_of_audio.setdefault(audio, row.line_number)
+        if first_line != row.line_number:
+            reason = "duplicate_row" if texts in self._texts_of_audio else "conflicting_texts"
+            raise Removal(reason, f"line {first_line} has this audio")
+        self._texts_of_audio.add(texts)
+
+    def _make_id_unique(self, row: Row) -> None:
+        """Fills `id` with the path where there is none; a repeated one gets a hash of its path behind it."""
+        values = row.values
+        given = values["id"] = values["id"] or unicodedata.normalize("NFC", values["audio_path"])
+        while values["id"] in self._ids:
+            values["id"] = f"{given}-{_hash_of(values['id'], values['audio_path']) >> 32:08x}"
+        self._ids.add(values["id"])
+        if values["id"] != given:
+            row.changes.append(("id_made_unique", f"now {values['id']}"))
+
+
+def _is_missing(result: AudioFacts | AudioError) -> bool:
+    return isinstance(result, AudioError) and result.code == "audio_missing"
+
+
+def _hash_of(*texts: str) -> int:
+    return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest())
+
+
+def _other_unicode_form(path: str) -> str | None:
+    forms = {unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)} - {path}
+    return min(forms, default=None)
+
+
+def _stated_hours(original: dict[str, str]) -> float:
+    try:
+        duration_s = float(original.get("duration", ""))
+    except ValueError:
+        return 0.0
+    return duration_s / 3600 if math.isfinite(duration_s) and duration_s > 0 else 0.0

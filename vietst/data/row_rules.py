@@ -1,0 +1,117 @@
+"""What is done to one manifest row: texts cleaned, path and keys brought to one spelling, audio compared."""
+
+import math
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from vietst.data.audio import AudioFacts
+from vietst.data.audio_paths import normalize_audio_path
+from vietst.data.video_ids import video_id_by_pattern, video_id_of
+from vietst.text import clean_text
+
+TRUNCATED_COLUMN: Final = "truncated_to_s"
+"""Only with `too_long="truncate"`: how many seconds from the start are used; empty where all are."""
+
+_KEY_COLUMNS: Final = ("id", "video_id", "speaker_id", "channel_id")
+_DURATION_TOLERANCE_S: Final = 0.1
+_DURATION_TOLERANCE_SHARE: Final = 0.02
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """What is kept. The defaults are those of the shipped base configuration."""
+
+    min_duration_s: float = 0.5
+    max_duration_s: float = 30.0
+    too_long: Literal["reject", "truncate"] = "reject"
+    """truncate: the row stays with its full text, only the first `max_duration_s` of its audio are used."""
+    require_translation: bool = True
+    video_id_pattern: str | None = None
+    """Regular expression for rows without `video_id`; None: `video_ids.video_id_of`."""
+
+
+@dataclass
+class Row:
+    line_number: int
+    original: dict[str, str]
+    values: dict[str, str]
+    changes: list[tuple[str, str]] = field(default_factory=list)
+    """(reason code, detail)"""
+
+
+class Removal(Exception):  # noqa: N818 - a verdict on a row, not an error
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+def clean_texts(row: Row, options: PreprocessOptions) -> None:
+    """Cleans transcript and translation; raises Removal if nothing is left of them."""
+    cleaned = []
+    for column in ("transcript", "translation"):
+        before = row.values.get(column, "")
+        row.values[column] = after = clean_text(before)
+        if after != before:
+            cleaned.append(column)
+        if not after and (column == "transcript" or options.require_translation):
+            raise Removal(f"empty_{column}", "nothing left after cleaning" if before else "empty")
+    if cleaned:
+        row.changes.append(("text_cleaned", ", ".join(cleaned)))
+
+
+def clean_keys(row: Row, pattern: re.Pattern[str] | None) -> bool:
+    """Cleans path, ids and group keys and fills `video_id`; returns whether it came from the path."""
+    path = normalize_audio_path(row.values["audio_path"])
+    if path != row.values["audio_path"]:
+        row.changes.append(("audio_path_normalized", f"now {path}"))
+    row.values["audio_path"] = path
+    for column in _KEY_COLUMNS:
+        before = row.values.get(column, "")
+        row.values[column] = after = " ".join(unicodedata.normalize("NFC", before).split())
+        if after != before:
+            row.changes.append(("key_normalized", f"{column}: now {after!r}"))
+    if row.values["video_id"]:
+        return False
+    video_id = video_id_by_pattern(path, pattern) if pattern else video_id_of(path)
+    if video_id is None:
+        raise Removal("no_video_id", "video_id_pattern does not match audio_path")
+    row.values["video_id"] = unicodedata.normalize("NFC", video_id)
+    return True
+
+
+def apply_audio(row: Row, facts: AudioFacts, options: PreprocessOptions) -> None:
+    """Sets `duration` from the audio; raises Removal if it is too short or too long."""
+    stated, measured_s = row.values.get("duration", "").strip(), facts.duration_s
+    if stated and _disagree(stated, measured_s):
+        row.changes.append(("duration_corrected", f"stated {stated}, measured {format_seconds(measured_s)}"))
+    if measured_s < options.min_duration_s:
+        raise Removal(
+            "too_short",
+            f"{format_seconds(measured_s)} s, at least {format_seconds(options.min_duration_s)} s",
+        )
+    row.values["duration"] = format_seconds(measured_s)
+    if options.too_long == "truncate":
+        row.values[TRUNCATED_COLUMN] = ""
+    if measured_s > options.max_duration_s:
+        limit = format_seconds(options.max_duration_s)
+        if options.too_long == "reject":
+            raise Removal("too_long", f"{format_seconds(measured_s)} s, at most {limit} s")
+        row.changes.append(("truncated", f"{format_seconds(measured_s)} s, used {limit} s"))
+        row.values["duration"] = row.values[TRUNCATED_COLUMN] = limit
+
+
+def _disagree(stated: str, measured_s: float) -> bool:
+    """More than 0.1 s and more than 2 % apart (what rounding explains), or no number at all."""
+    try:
+        difference_s = abs(float(stated) - measured_s)
+    except ValueError:
+        return True
+    tolerance_s = max(_DURATION_TOLERANCE_S, _DURATION_TOLERANCE_SHARE * measured_s)
+    return math.isnan(difference_s) or difference_s > tolerance_s
+
+
+def format_seconds(duration_s: float) -> str:
+    """To the microsecond, without trailing zeros."""
+    return f"{duration_s:.6f}".rstrip("0").rstrip(".")
