@@ -138,7 +138,8 @@ def _save_at_evaluations(config: RunConfig) -> Iterator[str]:
 
 def _direction_of_best(config: RunConfig) -> Iterator[str]:
     training = config.training
-    if training.greater_is_better not in (None, training.best_is_greatest):
+    default = TrainingSection(metric_for_best_model=training.metric_for_best_model).greater_is_better
+    if training.greater_is_better != default:
         yield f"{str(training.greater_is_better).lower()}, with {training.metric_for_best_model}"
 
 

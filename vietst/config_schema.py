@@ -5,7 +5,7 @@ keys stands in `vietst.config_rules`. `configs/base.yaml` has the same defaults 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -18,6 +18,10 @@ AutoOrBool = Literal[True, False, "auto"]
 def _no_as_text(value: object) -> object:
     # YAML 1.1 reads a bare `no` as false.
     return "no" if value is False else value
+
+
+def _greater_metric_is_better(training: dict[str, Any]) -> bool:
+    return training.get("metric_for_best_model") in ("eval_bleu", "eval_chrf")
 
 
 class Section(BaseModel):
@@ -230,19 +234,15 @@ class TrainingSection(Section):
     )
     """What "best" means, on dev."""
 
-    greater_is_better: bool | None = None
-    """Follows from the metric; may be stated, but not against it."""
+    greater_is_better: bool = Field(default_factory=_greater_metric_is_better)
+    """Follows from the metric; may be stated, but not against it. (transformers would take a greater error
+    rate for a better one.)"""
 
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after so many evaluations without a better one. None: train to the end."""
 
     report_to: Literal["tensorboard", "none"] = "tensorboard"
     """Where losses and scores are logged, besides the run folder's own files."""
-
-    @property
-    def best_is_greatest(self) -> bool:
-        """Whether a greater `metric_for_best_model` is a better one."""
-        return self.metric_for_best_model in ("eval_bleu", "eval_chrf")
 
 
 class LossSection(Section):
