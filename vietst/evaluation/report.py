@@ -1,0 +1,287 @@
+"""Results of one evaluation as files, and as the table that a person sees.
+
+`<run>_metrics.json` holds the scores (0–100) and all that is needed to judge and trace them,
+`<run>_predictions.csv` every reference and hypothesis. Both can be read back here, without a model.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vietst.data.records import format_record
+from vietst.data.tables import atomic_writer
+from vietst.errors import VietstError
+from vietst.evaluation.metrics import (
+    Prediction,
+    bleu_above_copy,
+    check_targets,
+    scores_by_video,
+    utterance_scores,
+)
+
+METRICS_SUFFIX: Final = "_metrics.json"
+PREDICTIONS_SUFFIX: Final = "_predictions.csv"
+
+_REQUIRED_COLUMNS: Final = ("id", "video_id", "duration_s", "transcript", "translation")
+_HYPOTHESIS_COLUMNS: Final = ("transcript_hypothesis", "translation_hypothesis")
+_SCORE_COLUMNS: Final = ("wer", "cer", "chrf")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long decoding took, on the wall clock, reading of audio and features left out.
+
+    Attributes:
+        latencies_s: for each utterance, the seconds from handing its batch to the model until its texts.
+        compute_s: seconds of the whole, each batch counted once.
+    """
+
+    latencies_s: Sequence[float]
+    compute_s: float
+
+
+def write_results(
+    output_dir: Path,
+    run_name: str,
+    predictions: Sequence[Prediction],
+    scores: Mapping[str, Any],
+    timing: Timing | None,
+    facts: Mapping[str, Any],
+    baseline_scores: Mapping[str, Mapping[str, float]] | None = None,
+) -> tuple[Path, Path]:
+    """Write `<run_name>_metrics.json` and `<run_name>_predictions.csv` into `output_dir`, each atomically.
+
+    Args:
+        scores: from `metrics.score_predictions`; they become the top level of the JSON file.
+        timing: None where nothing was decoded (scores of someone else's predictions).
+        facts: what the caller knows about model, data and run; plain JSON data.
+        baseline_scores: from `metrics.baselines`.
+
+    Returns:
+        the two paths.
+
+    Raises:
+        ValueError: `run_name` cannot be part of a file name, or facts hold what JSON does not (NaN).
+    """
+    if not run_name or Path(run_name).name != run_name:
+        raise ValueError(f"a run's name becomes a file name, so it cannot be {run_name!r}")
+    predictions_csv = output_dir / f"{run_name}{PREDICTIONS_SUFFIX}"
+    metrics_json = output_dir / f"{run_name}{METRICS_SUFFIX}"
+    _write_predictions(predictions_csv, predictions)
+    record = {
+        "run_name": run_name,
+        **scores,
+        **(_timing_record(timing, predictions) if timing else {}),
+        "targets": check_targets(scores),
+        "baselines": baseline_scores or {},
+        "bleu_above_copy": bleu_above_copy(scores, baseline_scores or {}),
+        "by_video": scores_by_video(predictions),
+        "facts": facts,
+        "predictions_csv": predictions_csv.name,
+    }
+    text = json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False)
+    with atomic_writer(metrics_json) as file:
+        file.write(text + "\n")
+    return metrics_json, predictions_csv
+
+
+def _timing_record(timing: Timing, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    audio_s = sum(p.duration_s for p in predictions)
+    p50, p95 = np.percentile(timing.latencies_s, (50, 95))
+    return {
+        "latency_s": {"mean": float(np.mean(timing.latencies_s)), "p50": float(p50), "p95": float(p95)},
+        "real_time_factor": timing.compute_s / audio_s if audio_s > 0 else None,
+        "compute_s": timing.compute_s,
+    }
+
+
+# --- predictions ------------------------------------------------------------------------------------------
+
+
+def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Texts stand in the file as they are. Hypothesis columns of a task that was not run are absent."""
+    was_run = [name for name in _HYPOTHESIS_COLUMNS if any(getattr(p, name) is not None for p in predictions)]
+    _check_nothing_gets_lost(predictions, was_run)
+    columns = [*_REQUIRED_COLUMNS, *was_run, *_SCORE_COLUMNS]
+    with atomic_writer(path) as file:
+        file.write("\ufeff")  # without this mark Excel takes UTF-8 for the local 8-bit encoding
+        file.write(format_record(columns, ","))
+        for prediction in predictions:
+            scores = {name: f"{score:.2f}" for name, score in utterance_scores(prediction).items()}
+            values = vars(prediction) | {"duration_s": repr(float(prediction.duration_s))} | scores
+            file.write(format_record([_as_cell(values.get(name)) for name in columns], ","))
+
+
+def _check_nothing_gets_lost(predictions: Sequence[Prediction], was_run: Sequence[str]) -> None:
+    """A cell cannot tell "not run" from "nothing written", except where there is no reference either."""
+    for name in was_run:
+        reference = name.removesuffix("_hypothesis")
+        lost = [p.id for p in predictions if getattr(p, name) is None and getattr(p, reference)]
+        if lost:
+            raise ValueError(
+                f"{name} is missing for {len(lost)} utterances and there for others, e.g. {lost[0]}"
+            )
+
+
+def _as_cell(value: str | None) -> str:
+    # An untrained byte-level model can write NUL, which ends the text in many programs.
+    return "" if value is None else value.replace("\0", "\ufffd")
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read a predictions file, ours or anyone's with at least the columns id, video_id, duration_s,
+    transcript, translation and one of transcript_hypothesis, translation_hypothesis.
+
+    A task without a hypothesis column was not run. A hypothesis that is empty where the reference is empty
+    too counts as not run.
+
+    Raises:
+        VietstError: no such file, not UTF-8, a column missing, or a row that cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_columns(path, reader.fieldnames or [])
+            return [_as_prediction(f"{path}, line {reader.line_num}", row) for row in reader]
+    except OSError as error:
+        raise _unreadable(str(path), "the file can be read", error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise _unreadable(str(path), "the text is UTF-8", error.reason) from None
+    except csv.Error as error:
+        raise _unreadable(str(path), "fields are separated and quoted as in RFC 4180", str(error)) from None
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = [name for name in _REQUIRED_COLUMNS if name not in columns]
+    if not any(name in columns for name in _HYPOTHESIS_COLUMNS):
+        missing.append(" or ".join(_HYPOTHESIS_COLUMNS))
+    if missing:
+        rule = f"a predictions file has the columns {', '.join(_REQUIRED_COLUMNS)} and a hypothesis"
+        raise _unreadable(str(path), rule, f"no {', no '.join(missing)}; there are: {', '.join(columns)}")
+
+
+def _as_prediction(where: str, row: Mapping[str, str | None]) -> Prediction:
+    if None in row or None in row.values():
+        raise _unreadable(where, "every row has as many fields as the header", "more or fewer")
+    cells = {name: value or "" for name, value in row.items()}
+    try:
+        duration_s = float(cells["duration_s"])
+    except ValueError:
+        raise _unreadable(where, "duration_s is a number of seconds", repr(cells["duration_s"])) from None
+    hypotheses = {name: cells.get(name) for name in _HYPOTHESIS_COLUMNS}
+    for name, hypothesis in hypotheses.items():
+        if not hypothesis and not cells[name.removesuffix("_hypothesis")]:
+            hypotheses[name] = None
+    return Prediction(
+        id=cells["id"],
+        video_id=cells["video_id"],
+        duration_s=duration_s,
+        transcript=cells["transcript"],
+        translation=cells["translation"],
+        **hypotheses,
+    )
+
+
+def _unreadable(where: str, rule: str, found: str) -> VietstError:
+    return VietstError(where=where, rule=rule, found=found, do="make the file again with run_evaluation.py")
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Read a `_metrics.json` file: of results, or of a run's history.
+
+    Raises:
+        VietstError: no such file, or not a JSON object.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise _unreadable(str(path), "the file can be read", error.strerror or str(error)) from None
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise _unreadable(str(path), "the file is JSON", str(error)) from None
+    if not isinstance(record, dict):
+        raise _unreadable(str(path), "the file holds a JSON object", type(record).__name__)
+    return record
+
+
+# --- the table --------------------------------------------------------------------------------------------
+
+_METRIC_LABELS: Final = {"wer": "WER %", "cer": "CER %", "bleu": "BLEU", "chrf": "chrF"}
+
+
+def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ()) -> str:
+    """What an evaluation prints: scores against the guide's targets and the baselines, set, speed, files.
+
+    Args:
+        metrics: the content of a `<run>_metrics.json` file (`read_metrics`).
+        files: paths to name below the table.
+    """
+    counts = f"{metrics['num_utterances']:,} utterances, {metrics['num_videos']:,} videos"
+    lines = [f"{metrics['run_name']}: {counts}, {metrics['audio_s'] / 3600:.2f} h of audio", ""]
+    lines += _aligned(_table_rows(metrics))
+    lines += ["", *_notes(metrics)]
+    if files:
+        lines += ["", "Written:", *(f"  {path}" for path in files)]
+    return "\n".join(lines)
+
+
+def _table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+    baseline_scores = metrics["baselines"]
+    rows = [["", "this run", "target", "", "copy", "random sentence"]]
+    for name, row in metrics["targets"].items():
+        of_baselines = [
+            baseline_scores.get(kind, {}).get(name) for kind in ("copy", "random_training_sentence")
+        ]
+        rows.append(
+            [
+                _METRIC_LABELS[name],
+                f"{row['value']:.2f}",
+                row["target"],
+                "met" if row["met"] else "MISSED",
+                *("–" if score is None else f"{score:.2f}" for score in of_baselines),
+            ]
+        )
+    return rows
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def _notes(metrics: Mapping[str, Any]) -> list[str]:
+    notes = []
+    if (difference := metrics["bleu_above_copy"]) is not None:
+        side = "above" if difference >= 0 else "below"
+        notes.append(
+            f"BLEU is {abs(difference):.1f} points {side} the copy baseline "
+            "(the transcript handed in as the translation)."
+        )
+    if by_video := [row for row in metrics["by_video"] if "wer" in row]:
+        best, worst = (choose(by_video, key=lambda row: row["wer"]) for choose in (min, max))
+        extremes = (f"{row['wer']:.1f} ({row['video_id']})" for row in (best, worst))
+        notes.append(f"WER by video: from {' to '.join(extremes)}.")
+    if metrics["num_empty_references"]:
+        notes.append(
+            f"References without a word: {metrics['num_empty_references']} (what was written there counts)."
+        )
+    if metrics["num_missing_translations"]:
+        notes.append(
+            f"Left out of BLEU and chrF for want of a reference: {metrics['num_missing_translations']}."
+        )
+    if latency := metrics.get("latency_s"):
+        notes.append(
+            f"Latency {latency['mean']:.3f} s an utterance (half within {latency['p50']:.3f}, "
+            f"95 % within {latency['p95']:.3f})."
+        )
+    if (factor := metrics.get("real_time_factor")) is not None:
+        notes.append(f"Real-time factor {factor:.3f} (seconds of computing per second of audio).")
+    notes.append(f"WER, CER: {metrics['metric_signatures']['wer']}.")
+    notes.append(
+        f"BLEU: {metrics['metric_signatures']['bleu']}. chrF: {metrics['metric_signatures']['chrf']}."
+    )
+    return notes
