@@ -122,12 +122,13 @@ def make_sample_corpus(
     audio_prefix = _audio_prefix(output_dir, data_root)
     record = {"corpus_version": CORPUS_VERSION, **asdict(options), "audio_prefix": audio_prefix}
     videos = plan_videos(options, output_dir / "audio")
-    if manifest_path.exists() and not overwrite:
-        _require_same(manifest_path, record)
-        if _is_complete(output_dir, videos):
-            _log.info("%s is there already, made with the same options: nothing to do", manifest_path)
-            return manifest_path
-    manifest_path.unlink(missing_ok=True)
+    if manifest_path.exists():
+        if not overwrite:
+            _require_same(manifest_path, record)
+            if _is_complete(videos):
+                _log.info("%s is there already, made with the same options: nothing to do", manifest_path)
+                return manifest_path
+        manifest_path.unlink()  # from here on the audio is not what it lists
     _log.info("speaking %d utterances in %d videos", options.num_utterances, options.num_videos)
     rows = [
         {**row, "audio_path": f"{audio_prefix}/{row['video_id']}/{row['id'].rpartition('-')[2]}.wav"}
@@ -162,7 +163,7 @@ def _require_same(manifest_path: Path, record: dict[str, object]) -> None:
     try:
         found = json.loads(record_path.read_text(encoding="utf-8"))
         digest = found.pop("manifest_sha256")
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # no record, or not one of ours
         found, digest = {}, None
     if digest != hashlib.sha256(manifest_path.read_bytes()).hexdigest():
         difference = "a manifest that this tool did not make, or that was changed since"
@@ -181,7 +182,8 @@ def _require_same(manifest_path: Path, record: dict[str, object]) -> None:
     )
 
 
-def _is_complete(output_dir: Path, videos: list[Video]) -> bool:
+def _is_complete(videos: list[Video]) -> bool:
+    """Whether all audio files are there."""
     return all(
         (video.audio_dir / f"{index:04d}.wav").exists()
         for video in videos
@@ -218,6 +220,13 @@ def _speak_in_fresh_process(video: Video, data_path: Path) -> list[dict[str, str
             f"the process that speaks {video.video_id} ended with code {process.exitcode}"
         ) from None
     process.join()
+    if isinstance(answer, OSError):
+        raise VietstError(
+            where=str(video.audio_dir),
+            rule="audio files can be written there",
+            found=str(answer),
+            do="make room or choose another --output_dir",
+        )
     if isinstance(answer, VietstError):
         raise answer
     return answer
@@ -227,8 +236,10 @@ def _send_rows(sender: Connection, video: Video, data_path: Path) -> None:
     """What the process of one video does."""
     try:
         sender.send(speak_video(video, data_path))
-    except VietstError as error:
+    except (VietstError, OSError) as error:
         sender.send(error)
+    except KeyboardInterrupt:
+        pass  # the process that started this one says so
 
 
 def _write_atomically(path: Path, text: str) -> None:

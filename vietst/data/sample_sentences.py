@@ -11,12 +11,15 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise, product
+from itertools import cycle, islice, pairwise, product
 from math import prod
 from typing import Final
 
 Phrase = tuple[str, str]
 """(what is said, with English in brackets; its translation)."""
+
+CONNECTIVES: Final = (" còn ", " với lại ", " rồi ")
+"""What joins the clauses of longer sentences."""
 
 NUM_CLAUSES: Final = {"short": 1, "medium": 2, "long": 4}
 """How many clauses make a sentence of each length: about 2.5, 5 and 10 seconds of speech."""
@@ -88,7 +91,7 @@ DOCUMENTS: Final = english(
 PAPERS: Final = same("bài viết", "danh sách", "hóa đơn", "hình ảnh")
 SYSTEM_VERBS: Final = [
     *english(fix="sửa", test="kiểm thử", deploy="triển khai", debug="gỡ lỗi", update="cập nhật"),
-    *same("kiểm tra lại", "làm xong"),
+    *same("kiểm tra lại", "cài đặt"),
 ]
 DOCUMENT_VERBS: Final = english(
     review="xem lại",
@@ -233,15 +236,12 @@ def distinct_sentences(seed: int, length: str = "short") -> Iterator[Sentence]:
     No clause is used twice either, so texts in different videos never share a whole clause.
     """
     clauses = distinct_clauses(seed)
-    while group := list(islice(clauses, NUM_CLAUSES[length])):
-        if len(group) < NUM_CLAUSES[length]:
-            return
-        marked = " ".join(clause.marked for clause in group)
-        translation = " ".join(clause.translation for clause in group)
-        if not has_repetition(translation) and not has_repetition(re.sub(r"[\[\]]", "", marked)):
-            yield Sentence(marked, translation)
-
-
-def word_types(texts: Iterator[str]) -> set[str]:
-    """The distinct words of some texts, in lower case."""
-    return set(chain.from_iterable(text.lower().split() for text in texts))
+    connectives = cycle(CONNECTIVES)
+    while len(group := list(islice(clauses, NUM_CLAUSES[length]))) == NUM_CLAUSES[length]:
+        connective = next(connectives)
+        sentence = Sentence(
+            connective.join(clause.marked for clause in group),
+            connective.join(clause.translation for clause in group),
+        )
+        if not has_repetition(sentence.transcript) and not has_repetition(sentence.translation):
+            yield sentence

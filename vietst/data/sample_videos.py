@@ -90,10 +90,11 @@ def coloured_noise(
     num_samples: int, exponent: float, generator: np.random.Generator
 ) -> npt.NDArray[np.float64]:
     """Noise [num_samples] of root mean square 1 whose power falls as frequency ** -exponent above 50 Hz."""
-    spectrum = np.fft.rfft(generator.standard_normal(num_samples))
-    frequencies_hz = np.fft.rfftfreq(num_samples, 1 / SYNTHESIS_RATE_HZ)
+    num_transformed = 1 << (num_samples - 1).bit_length()  # powers of two transform several times faster
+    spectrum = np.fft.rfft(generator.standard_normal(num_transformed))
+    frequencies_hz = np.fft.rfftfreq(num_transformed, 1 / SYNTHESIS_RATE_HZ)
     spectrum *= np.maximum(frequencies_hz, 50.0) ** (-exponent / 2)
-    noise = np.fft.irfft(spectrum, num_samples)
+    noise = np.fft.irfft(spectrum, num_transformed)[:num_samples]
     return noise / np.sqrt(np.mean(noise**2))
 
 

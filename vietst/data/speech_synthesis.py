@@ -25,8 +25,8 @@ from vietst.errors import VietstError
 SYNTHESIS_RATE_HZ: Final = 22_050
 """Sample rate of everything espeak-ng speaks."""
 
-MAX_DATA_PATH_BYTES: Final = 120
-"""espeak-ng 1.52 keeps its data path in 160 bytes and appends file names to it; longer paths fail."""
+MAX_DATA_PATH_BYTES: Final = 150
+"""espeak-ng 1.52 keeps its data path in 160 bytes; with longer ones it finds no data."""
 
 # Names and values from espeak-ng's speak_lib.h.
 _OUTPUT_SYNCHRONOUS: Final = 2
@@ -150,10 +150,10 @@ class Synthesizer:
         for language, text in segments:
             escaped = html.escape(text, quote=False)
             pieces.append(f'<voice name="{english_voice}">{escaped}</voice>' if language == "en" else escaped)
-        text = f"<speak>{' '.join(pieces)}</speak>".encode()
+        markup = f"<speak>{' '.join(pieces)}</speak>".encode()
         self._blocks.clear()
         status = self._library.espeak_Synth(
-            text, len(text) + 1, 0, _POS_CHARACTER, 0, _CHARS_UTF8 | _SSML, None, None
+            markup, len(markup) + 1, 0, _POS_CHARACTER, 0, _CHARS_UTF8 | _SSML, None, None
         )
         if status != 0 or not self._blocks:
             raise RuntimeError(f"espeak-ng returned status {status} and no sound for {segments}")
