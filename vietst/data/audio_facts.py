@@ -1,5 +1,6 @@
 """A memory of what was measured in audio files: unchanged files are neither decoded nor hashed twice."""
 
+import contextlib
 import csv
 import os
 import time
@@ -113,7 +114,8 @@ class AudioFactsFile:
                     results.append(result)
                     bar.update()
                     if len(self._unsaved) >= _FACTS_PER_WRITE:
-                        self._append()
+                        with contextlib.suppress(OSError):
+                            self._append()
         finally:
             # After Ctrl-C the files that are still queued are not waited for.
             pool.shutdown(cancel_futures=True)
@@ -122,8 +124,12 @@ class AudioFactsFile:
 
     def save(self) -> None:
         """Writes everything that is known, sorted by path; does nothing when nothing is new."""
-        if not self._changed and self.path.is_file():
-            return
+        if self._changed or not self.path.is_file():
+            # Without a place to write (a read-only disk), the same files are measured again next time.
+            with contextlib.suppress(OSError):
+                self._write_all()
+
+    def _write_all(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         with temporary.open("w", encoding="utf-8", newline="") as file:

@@ -129,6 +129,12 @@ def _settings_of_kind(kind: InputKind) -> dict[str, object]:
     }
 
 
+def load_constants(kind: InputKind) -> None:
+    """Imports and computes what `extract` needs besides the waveform, so that its first call is quick."""
+    if kind.kind == "log_mel":
+        _log_mel_constants(kind)
+
+
 def extract(waveform: np.ndarray, kind: InputKind) -> Extracted:
     """Features of one clip.
 

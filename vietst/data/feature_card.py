@@ -1,0 +1,97 @@
+"""The card of a feature cache: what made it, and why it does or does not fit what is asked for."""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from vietst.data.feature_plan import CACHE_FORMAT_VERSION, CachePlan
+from vietst.data.features import FEATURE_CODE_VERSION, InputKind
+
+CARD_FILE_NAME: Final = "feature_card.json"
+CARD_TIME_FIELDS: Final = ("finished_at",)
+"""All that differs between two caches of the same content, made by the same package versions."""
+COMPLETE_MARK: Final = "dataset_dict.json"
+"""The file of a cache that is written last."""
+
+_RECORDED_PACKAGES: Final = ("datasets", "numpy", "pyarrow", "soundfile", "soxr", "torch", "transformers")
+
+
+def make_card(directory: Path, plan: CachePlan) -> dict[str, object]:
+    """What made a cache whose shards are all written."""
+    return {
+        "input_kind": dataclasses.asdict(plan.kind),
+        "feature_code_version": FEATURE_CODE_VERSION,
+        "cache_format_version": CACHE_FORMAT_VERSION,
+        "key": plan.key,
+        "rows_digest": plan.rows_digest,
+        "audio_digest": plan.audio_digest,
+        "num_utterances": {split: len(rows) for split, rows in plan.rows.items()},
+        "audio_hours": {
+            split: round(sum(row.duration_s for row in rows) / 3600, 4) for split, rows in plan.rows.items()
+        },
+        "num_shards": len(plan.shards),
+        "num_bytes": num_bytes(directory, plan),
+        "packages": {package: metadata.version(package) for package in _RECORDED_PACKAGES},
+        "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def num_bytes(directory: Path, plan: CachePlan) -> int:
+    """Size of the shards on disk."""
+    return sum((directory / shard.path_in_cache).stat().st_size for shard in plan.shards)
+
+
+def cache_directories(features_dir: Path, kind: InputKind) -> list[Path]:
+    """The folders of all caches of this kind, finished or not."""
+    name = re.compile(re.escape(kind.name) + "-[0-9a-f]{16}")
+    return sorted(path for path in features_dir.glob(f"{kind.name}-*") if name.fullmatch(path.name))
+
+
+def read_cards(features_dir: Path, kind: InputKind) -> dict[Path, dict[str, Any]]:
+    """The cards of the finished caches of this kind, by folder."""
+    cards = {}
+    for directory in cache_directories(features_dir, kind):
+        if (directory / COMPLETE_MARK).is_file():
+            # A folder whose card cannot be read is nobody's cache.
+            with contextlib.suppress(OSError, ValueError):
+                cards[directory] = json.loads((directory / CARD_FILE_NAME).read_text(encoding="utf-8"))
+    return cards
+
+
+def has_same_features(card: dict[str, Any], kind: InputKind) -> bool:
+    """Whether a cache's features are those that this code makes of the same audio."""
+    return (card["input_kind"], card["feature_code_version"], card["cache_format_version"]) == (
+        dataclasses.asdict(kind),
+        FEATURE_CODE_VERSION,
+        CACHE_FORMAT_VERSION,
+    )
+
+
+def what_differs(features_dir: Path, plan: CachePlan) -> str:
+    """Why the finished caches of this kind do not fit, in words."""
+    cards = read_cards(features_dir, plan.kind)
+    directory = features_dir / plan.directory_name
+    if directory.is_dir():
+        num_written = sum((directory / shard.path_in_cache).is_file() for shard in plan.shards)
+        return f"an unfinished build: {num_written} of {len(plan.shards)} shards ({directory.name})"
+    if not cards:
+        others = sorted({path.parent.name for path in features_dir.glob(f"*/{COMPLETE_MARK}")})
+        return "none of this kind" + (f", only {', '.join(others)}" if others else "")
+    same_features = [card for card in cards.values() if has_same_features(card, plan.kind)]
+    if not same_features:
+        card = next(iter(cards.values()))
+        return (
+            f"one with other settings: {card['input_kind']}, feature code version "
+            f"{card['feature_code_version']}, instead of {dataclasses.asdict(plan.kind)}, "
+            f"version {FEATURE_CODE_VERSION}"
+        )
+    if any(card["rows_digest"] == plan.rows_digest for card in same_features):
+        return "one of the same rows with other audio: files under the audio root have changed since"
+    counts = {split: len(rows) for split, rows in plan.rows.items()}
+    last = max(same_features, key=lambda card: str(card["finished_at"]))
+    return f"one of other splits ({last['num_utterances']} utterances; now {counts}): the splits have changed"

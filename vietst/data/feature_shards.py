@@ -1,0 +1,312 @@
+"""Writing the shards of a feature cache: several processes, each shard whole or not there at all.
+
+A shard is written by `datasets`' `map` into a temporary folder and moved into place in one step, so that a
+killed build leaves whole shards and rubbish that the next build removes. Its bytes depend on the plan alone.
+"""
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from vietst.data.audio import load_waveform
+from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.feature_plan import CachePlan, PlannedRow, Shard
+from vietst.data.features import InputKind, extract, load_constants
+from vietst.errors import AudioError, FeatureCacheError
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow  # type: ignore[import-untyped]
+
+TEMPORARY_PREFIX: Final = ".tmp-"
+_ROWS_PER_BATCH: Final = 64
+"""Rows computed and written at once; `datasets`' 1000 would hold hundreds of MB in memory."""
+_PARENT_CHECK_S: Final = 0.5
+
+
+@dataclass(frozen=True)
+class CachedRow:
+    """Where the features of an audio file already lie: in a row of another cache."""
+
+    cache_directory: Path
+    split: str
+    index: int
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """All that one process needs to write one shard."""
+
+    cache_directory: Path
+    shard: Shard
+    kind: InputKind
+    columns: tuple[str, ...]
+    rows: list[PlannedRow]
+    reusable: list[CachedRow | None]
+    """One per row: copied from there instead of computed."""
+    audio_root: Path
+    fingerprint: str
+
+
+def make_jobs(
+    plan: CachePlan,
+    cache_directory: Path,
+    *,
+    audio_root: Path,
+    shards: Sequence[Shard],
+    reusable: dict[tuple[str, float], CachedRow],
+) -> list[ShardJob]:
+    """One job per shard. `reusable` is keyed by audio digest and used duration."""
+    return [
+        ShardJob(
+            cache_directory=cache_directory,
+            shard=shard,
+            kind=plan.kind,
+            columns=plan.columns,
+            rows=(rows := plan.rows_of(shard)),
+            reusable=[reusable.get((row.audio_digest, row.duration_s)) for row in rows],
+            audio_root=audio_root,
+            fingerprint=f"{plan.key}{shard.split}{shard.index}",
+        )
+        for shard in shards
+    ]
+
+
+def write_shards(jobs: Sequence[ShardJob], *, num_proc: int, description: str, progress: bool = True) -> None:
+    """Writes the shards with up to `num_proc` processes (with one: in this process).
+
+    Raises:
+        FeatureCacheError: an audio file changed since it was measured, or a process died.
+    """
+    from tqdm import tqdm
+
+    num_rows = sum(len(job.rows) for job in jobs)
+    num_proc = min(num_proc, len(jobs))
+    with tqdm(total=num_rows, desc=description, unit=" utterances", disable=not progress) as bar:
+        written = _write_in_processes(jobs, num_proc) if num_proc > 1 else _write_here(jobs)
+        for job in written:
+            bar.update(len(job.rows))
+    _open_cached_split.cache_clear()
+
+
+def _write_here(jobs: Sequence[ShardJob]) -> Iterator[ShardJob]:
+    import torch
+
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for job in jobs:
+            write_shard(job)
+            yield job
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def _write_in_processes(jobs: Sequence[ShardJob], num_proc: int) -> Iterator[ShardJob]:
+    # Imported here, what a forked process needs is there at once. `datasets`' own map forks on Linux too.
+    import datasets  # noqa: F401
+
+    load_constants(jobs[0].kind)
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(
+        num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)
+    )
+    try:
+        futures = {pool.submit(write_shard, job): job for job in jobs}
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+    except BrokenProcessPool as error:
+        raise FeatureCacheError(
+            where="a process that builds features",
+            rule="it runs until its shard is written",
+            found="it was ended from outside (out of memory?)",
+            do="run the same command again, with a smaller --num_proc: the build continues where it stopped",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(parent_pid: int) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_die_with_parent, args=(parent_pid,), daemon=True).start()
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    """Ends this process when its parent is gone, so that a killed build leaves nobody writing."""
+    parent = multiprocessing.parent_process()
+    # A forked process learns of a killed parent by its new parent's id; Windows keeps the old id.
+    while os.getppid() == parent_pid and (parent is None or parent.is_alive()):
+        time.sleep(_PARENT_CHECK_S)
+    os._exit(1)
+
+
+# --- one shard --------------------------------------------------------------------------------------------
+
+
+def write_shard(job: ShardJob) -> None:
+    """Computes one shard and moves it to its place in the cache."""
+    target = job.cache_directory / job.shard.path_in_cache
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in target.parent.glob(f"{TEMPORARY_PREFIX}{target.name}-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    folder = target.parent / f"{TEMPORARY_PREFIX}{target.name}-{os.getpid()}"
+    folder.mkdir()
+    try:
+        file = folder / target.name
+        _compute_shard(job, file)
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())
+        file.replace(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compute_shard(job: ShardJob, file: Path) -> None:
+    import datasets
+
+    features = cache_features(job.columns)
+    if not job.rows:
+        with datasets.arrow_writer.ArrowWriter(features=features, path=str(file)) as writer:
+            writer.write_table(features.arrow_schema.empty_table())
+            writer.finalize()
+        return
+    audio_paths = [row.columns[job.columns.index("audio_path")] for row in job.rows]
+    with _quiet_map():
+        datasets.Dataset.from_dict({"audio_path": audio_paths}).map(
+            functools.partial(_compute_batch, job=job, schema=features.arrow_schema),
+            with_indices=True,
+            batched=True,
+            batch_size=_ROWS_PER_BATCH,
+            writer_batch_size=_ROWS_PER_BATCH,
+            features=features,
+            cache_file_name=str(file),
+            load_from_cache_file=False,
+            new_fingerprint=job.fingerprint,
+        )
+    if os.name == "nt":
+        # Windows moves no file that is still mapped into memory.
+        import gc
+
+        gc.collect()
+
+
+def cache_features(columns: Sequence[str]) -> "datasets.Features":
+    """Types of the cached columns: strings, then what was computed."""
+    from datasets import Features, Value
+
+    return Features(
+        {column: Value("string") for column in columns}
+        | {
+            "audio_digest": Value("string"),
+            "duration_s": Value("float64"),
+            "features": Value("binary"),
+            "num_frames": Value("int32"),
+            "pad_value": Value("float32"),
+        }
+    )
+
+
+@contextlib.contextmanager
+def _quiet_map() -> Iterator[None]:
+    """Without `map`'s own bar per shard."""
+    import datasets
+
+    was_disabled = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not was_disabled:
+            datasets.enable_progress_bars()
+
+
+def _compute_batch(
+    batch: Any, indices: list[int], *, job: ShardJob, schema: "pyarrow.Schema"
+) -> "pyarrow.Table":
+    """The function given to `map`: rows `indices` of the shard as a table of the cache's columns."""
+    import pyarrow
+
+    rows = [job.rows[index] for index in indices]
+    computed = [
+        _features_of_file(row, audio_path, reusable, job)
+        for row, audio_path, reusable in zip(
+            rows, batch["audio_path"], (job.reusable[index] for index in indices), strict=True
+        )
+    ]
+    values, num_frames, pad_values = zip(*computed, strict=True)
+    columns = [list(column) for column in zip(*(row.columns for row in rows), strict=True)]
+    digests, durations = [row.audio_digest for row in rows], [row.duration_s for row in rows]
+    return pyarrow.Table.from_arrays(
+        [
+            pyarrow.array(column, field.type)
+            for column, field in zip(
+                [*columns, digests, durations, values, num_frames, pad_values], schema, strict=True
+            )
+        ],
+        schema=schema,
+    )
+
+
+def _features_of_file(
+    row: PlannedRow, audio_path: str, reusable: CachedRow | None, job: ShardJob
+) -> tuple[bytes, int, float]:
+    """Half-precision little-endian features, number of frames, padding value."""
+    if reusable is not None:
+        cached = _open_cached_split(reusable.cache_directory, reusable.split)[reusable.index]
+        return cached["features"], cached["num_frames"], cached["pad_value"]
+    try:
+        path = resolve_audio_path(job.audio_root, audio_path)
+        waveform = load_waveform(path)
+        is_as_measured = path.stat().st_size == row.num_audio_bytes
+    except AudioError as error:
+        raise _changed_audio(audio_path, f"{error.code}: {error.found}") from error
+    if not is_as_measured:
+        raise _changed_audio(audio_path, "a file of another size")
+    extracted = extract(waveform[: row.num_samples] if row.is_cut else waveform, job.kind)
+    values = extracted.values.astype("<f2")
+    return values.tobytes(), len(values), float(np.float32(extracted.pad_value))
+
+
+def _changed_audio(audio_path: str, found: str) -> FeatureCacheError:
+    return FeatureCacheError(
+        where=audio_path,
+        rule="the audio stays as it was measured while features are built",
+        found=found,
+        do="run the same command again; if the file is broken, scripts/preprocess_manifest.py first",
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _open_cached_split(cache_directory: Path, split: str) -> "datasets.Dataset":
+    import datasets
+
+    return datasets.load_from_disk(str(cache_directory / split))
+
+
+def shard_num_rows(path: Path) -> int | None:
+    """Rows of a written shard; None if there is none, or not a whole one. Reads no values."""
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(os.fspath(path)) as file, pyarrow.ipc.open_stream(file) as stream:
+            return sum(batch.num_rows for batch in stream)
+    except (OSError, pyarrow.ArrowInvalid):
+        return None
