@@ -119,7 +119,7 @@ def make_sample_corpus(
         ManifestError: another manifest is in the way, and `overwrite` is not set.
     """
     manifest_path = output_dir / "manifest.tsv"
-    audio_prefix = _audio_prefix(output_dir, data_root)
+    audio_prefix = _audio_prefix(output_dir / "audio", data_root)
     record = {"corpus_version": CORPUS_VERSION, **asdict(options), "audio_prefix": audio_prefix}
     videos = plan_videos(options, output_dir / "audio")
     if manifest_path.exists():
@@ -131,7 +131,7 @@ def make_sample_corpus(
         manifest_path.unlink()  # from here on the audio is not what it lists
     _log.info("speaking %d utterances in %d videos", options.num_utterances, options.num_videos)
     rows = [
-        {**row, "audio_path": f"{audio_prefix}/{row['video_id']}/{row['id'].rpartition('-')[2]}.wav"}
+        {**row, "audio_path": f"{audio_prefix}/{row['audio_path']}"}
         for video_rows in _spoken(videos, num_proc)
         for row in video_rows
     ]
@@ -144,17 +144,17 @@ def make_sample_corpus(
     return manifest_path
 
 
-def _audio_prefix(output_dir: Path, data_root: Path) -> str:
+def _audio_prefix(audio_dir: Path, data_root: Path) -> str:
     """What stands before `<video>/<nnnn>.wav` in the manifest."""
-    audio_dir, root = (output_dir / "audio").resolve(), data_root.resolve()
-    if not audio_dir.is_relative_to(root):
+    folder, root = audio_dir.resolve(), data_root.resolve()
+    if not folder.is_relative_to(root):
         raise VietstError(
             where="--output_dir",
             rule="the corpus lies below the data root, since the manifest names audio relative to it",
-            found=f"{output_dir} is not below {root}",
+            found=f"{audio_dir.parent} is not below {root}",
             do="choose a folder below the data root, or pass --data_root",
         )
-    return audio_dir.relative_to(root).as_posix()
+    return folder.relative_to(root).as_posix()
 
 
 def _require_same(manifest_path: Path, record: dict[str, object]) -> None:

@@ -22,6 +22,9 @@ from vietst.data.speech_synthesis import SYNTHESIS_RATE_HZ, Synthesizer
 MAX_DURATION_S: Final = {"short": 3.95, "medium": 8.0, "long": 12.0}
 """Longest clip of each sentence length. "short" leaves room below the 4 s window of the nano model."""
 
+SILENCE_S: Final = (0.05, 0.15)
+"""Shortest and longest silence before the first and after the last word."""
+
 DIALECTS: Final = ("vi", "vi-vn-x-central", "vi-vn-x-south")
 # fmt: off
 VARIANTS: Final = (
@@ -102,7 +105,7 @@ def place_in_room(
     speech: npt.NDArray[np.float64], speaker: Speaker, generator: np.random.Generator
 ) -> npt.NDArray[np.int16]:
     """Set the speaker's level, add a little silence before and after, and the room's noise over all of it."""
-    num_before, num_after = (int(generator.uniform(0.05, 0.15) * SYNTHESIS_RATE_HZ) for _ in range(2))
+    num_before, num_after = (int(generator.uniform(*SILENCE_S) * SYNTHESIS_RATE_HZ) for _ in range(2))
     level = 10 ** (speaker.level_dbfs / 20)
     clip = np.pad(speech * level / np.sqrt(np.mean(speech**2)), (num_before, num_after))
     noise_level = level * 10 ** (-speaker.signal_to_noise_db / 20)
@@ -138,22 +141,23 @@ def speak_video(video: Video, data_path: Path) -> list[dict[str, str]]:
     """Speak all sentences of a video into WAV files. To be called once in a fresh process.
 
     Returns:
-        One manifest row per sentence, without `audio_path`.
+        One manifest row per sentence; `audio_path` is relative to the folder that holds the videos.
     """
     synthesizer = Synthesizer(data_path, seed=video.seed)
-    longest_silence_s = 0.3
+    max_speech_s = MAX_DURATION_S[video.sentence_length] - 2 * max(SILENCE_S)
     rows = []
     video.audio_dir.mkdir(parents=True, exist_ok=True)
     for index, sentence in enumerate(video.sentences):
-        max_speech_s = MAX_DURATION_S[video.sentence_length] - longest_silence_s
         speech = speak_sentence(synthesizer, sentence, video.speaker, max_speech_s)
         digest = hashlib.sha256(f"noise {video.seed} {video.video_id} {index}".encode()).digest()
         generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
         clip = place_in_room(speech, video.speaker, generator)
-        write_wav(video.audio_dir / f"{index:04d}.wav", clip)
+        file_name = f"{index:04d}.wav"
+        write_wav(video.audio_dir / file_name, clip)
         rows.append(
             {
                 "id": f"{video.video_id}-{index:04d}",
+                "audio_path": f"{video.video_id}/{file_name}",
                 "transcript": sentence.transcript,
                 "translation": sentence.translation,
                 "duration": f"{len(clip) / SYNTHESIS_RATE_HZ:.3f}",
