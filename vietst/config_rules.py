@@ -179,11 +179,6 @@ def _nano_window(config: RunConfig) -> Iterator[str]:
         yield f"{nano.hop_length_samples} samples, with window_s {nano.window_s}"
 
 
-def _clips_fit_window(config: RunConfig) -> Iterator[str]:
-    if config.nano is not None and config.audio.max_length_seconds > config.nano.window_s:
-        yield f"{config.audio.max_length_seconds}, with nano.window_s {config.nano.window_s}"
-
-
 _RULES: tuple[_Rule, ...] = (
     _Rule(("data.split_ratios",), "three shares above 0 that sum to 1", _split_ratios),
     _Rule(("data.video_id_pattern",), "a regular expression", _video_id_pattern),
@@ -240,5 +235,4 @@ _RULES: tuple[_Rule, ...] = (
         "an even, whole number of frames in the window",
         _nano_window,
     ),
-    _Rule(("audio.max_length_seconds", "nano.window_s"), "clips fit the model's window", _clips_fit_window),
 )

@@ -1,0 +1,220 @@
+"""All stages, from the manifest to the charts, each by its own script. run_dev and run_prod start this.
+
+    python scripts/run_pipeline.py dev [--config NAME|PATH] [--smoke]
+    python scripts/run_pipeline.py prod [ACCELERATE_CONFIG] [--smoke]
+
+Every stage prints the command that runs it alone. What is there already is not made again: a finished run is
+not trained a second time, an interrupted one goes on from its newest checkpoint.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vietst.runtime import run_script
+
+if TYPE_CHECKING:
+    from vietst.config import LoadedConfig
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+NANO_CONFIG = "nano_whisper"
+SMOKE_CORPUS = ["--num_utterances", "120", "--num_videos", "12"]
+SMOKE_OVERRIDES = [
+    "training.max_steps=4",
+    "training.batch_size=4",
+    "training.effective_batch=null",
+    "training.eval_steps=2",
+    "training.save_steps=2",
+    "training.logging_steps=1",
+    "evaluation.max_dev_utterances=4",
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run, where."""
+
+    config: str
+    """Shipped name, or absolute path."""
+    reason: str
+    accelerate_config: Path
+    overrides: tuple[str, ...]
+    work_dir: Path
+    """Current folder of all stages: relative paths of the configuration count from here."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("stage", choices=["dev", "prod"], help="development on one device, or production")
+    launch_help = "launch configuration (dev: cpu.yaml or single_gpu.yaml, prod: h100x8.yaml)"
+    add("accelerate_config", nargs="?", type=Path, help=launch_help)
+    add("--config", metavar="NAME|PATH", help="run configuration, instead of the one chosen for this machine")
+    add(
+        "--smoke",
+        action="store_true",
+        help="tiny sizes, in a folder of their own: shows that everything runs",
+    )
+    add("--work_dir", type=Path, help="where data/ and outputs/ are (this checkout; --smoke: outputs/smoke)")
+    return parser.parse_args()
+
+
+def make_plan(arguments: argparse.Namespace) -> Plan:
+    from vietst.runtime import has_gpu
+
+    config, reason = arguments.config, "as asked for"
+    if config is None:
+        config, reason = choose_config(arguments.stage, smoke=arguments.smoke)
+    elif Path(config).is_file():
+        config = str(Path(config).resolve())
+    defaults = {"dev": "single_gpu" if has_gpu() and config != NANO_CONFIG else "cpu", "prod": "h100x8"}
+    if arguments.smoke:
+        defaults = {"dev": "cpu", "prod": "cpu_x2"}
+    accelerate_config = REPO_ROOT / "accelerate_configs" / f"{defaults[arguments.stage]}.yaml"
+    return Plan(
+        config=config,
+        reason=reason,
+        accelerate_config=(arguments.accelerate_config or accelerate_config).resolve(),
+        overrides=tuple(SMOKE_OVERRIDES) if arguments.smoke else (),
+        work_dir=(arguments.work_dir or REPO_ROOT / ("outputs/smoke" if arguments.smoke else "")).resolve(),
+    )
+
+
+def choose_config(stage: str, *, smoke: bool) -> tuple[str, str]:
+    """The configuration for this machine, and why. Production is replaced in a smoke run only."""
+    from vietst.config import load_config
+    from vietst.runtime import base_model_at_hand, has_gpu
+
+    wanted = f"{stage}_whisper"
+    if stage == "prod" and not smoke:
+        return wanted, "production"
+    if not smoke and not has_gpu():
+        return NANO_CONFIG, "PyTorch sees no GPU here, so a small untrained model is trained"
+    if stage == "dev" and smoke:
+        return NANO_CONFIG, "the smallest model"
+    at_hand, reason = base_model_at_hand(load_config(wanted).config.model.name)
+    return (wanted if at_hand else NANO_CONFIG), reason
+
+
+class Pipeline:
+    """Runs the stages of a plan, one process each; a stage that fails ends everything with its exit code."""
+
+    def __init__(self, plan: Plan, loaded: "LoadedConfig") -> None:
+        self.plan, self.config = plan, loaded.config
+        self.run_dir = self.config.output.dir
+        self.results_dir = self.config.paths.output_dir / "results"
+        self.charts_dir = self.config.paths.output_dir / "charts"
+
+    def run(self, script: str, *options: object, launcher: tuple[object, ...] = ()) -> None:
+        command = [sys.executable, *launcher, REPO_ROOT / "scripts" / script, *options]
+        words = [str(word) for word in command]
+        shown = ["python", *map(self.shown, words[1:])]
+        print(f"      $ {shlex.join(shown)}", flush=True)
+        start = time.monotonic()
+        answer = subprocess.run(words, cwd=self.plan.work_dir, env=self.environment())
+        if answer.returncode != 0:
+            sys.exit(answer.returncode)  # the stage has said what is wrong
+        print(f"      ({time.monotonic() - start:.0f} s)", flush=True)
+
+    def shown(self, word: str) -> str:
+        """Paths as the user would type them in the work folder."""
+        path = Path(word)
+        is_below = path.is_absolute() and path.is_relative_to(self.plan.work_dir)
+        return path.relative_to(self.plan.work_dir).as_posix() if is_below else word
+
+    def environment(self) -> dict[str, str]:
+        environment = dict(os.environ)
+        inherited = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([str(REPO_ROOT), *([inherited] if inherited else [])])
+        return environment
+
+    def prepare_data(self, corpus_options: list[str]) -> None:
+        print("[2/6] Prepare data", flush=True)
+        manifest = self.config.paths.manifest_path
+        if (self.plan.work_dir / manifest).is_file():
+            print(f"      {manifest} is there", flush=True)
+        else:
+            print(f"      no manifest at {manifest}: making the synthetic sample corpus", flush=True)
+            self.run("make_sample_corpus.py", "--output_dir", manifest.parent,
+                     "--data_root", self.config.paths.data_root, *corpus_options)  # fmt: skip
+        print("[2a]  Clean the manifest", flush=True)
+        self.run("preprocess_manifest.py", "--config", self.plan.config)
+        print("[2b]  Split by video", flush=True)
+        self.run("split_data.py", "--config", self.plan.config)
+        print("[2c]  Build features", flush=True)
+        self.run("build_features.py", "--config", self.plan.config)
+
+    def train(self) -> None:
+        print(f"[3/6] Train Whisper ({self.plan.config})", flush=True)
+        run_dir = self.plan.work_dir / self.run_dir
+        if (run_dir / "train_results.json").is_file():
+            print(f"      {self.run_dir} is trained; delete it to train again", flush=True)
+            return
+        resume = ["--resume"] if any(run_dir.glob("checkpoint-*")) else []
+        # --quiet: the launcher's own traceback would bury the script's message.
+        launcher = (
+            "-m",
+            "accelerate.commands.launch",
+            "--quiet",
+            "--config_file",
+            self.plan.accelerate_config,
+        )
+        self.run(
+            "train_whisper.py", "--config", self.plan.config, *resume, *self.plan.overrides, launcher=launcher
+        )
+
+    def evaluate(self) -> None:
+        print("[5/6] Evaluate on the test split", flush=True)
+        metrics = self.plan.work_dir / self.results_dir / f"{self.run_dir.name}_metrics.json"
+        trained = self.plan.work_dir / self.run_dir / "train_results.json"
+        if metrics.is_file() and metrics.stat().st_mtime_ns > trained.stat().st_mtime_ns:
+            print(f"      {metrics.name} is newer than the model", flush=True)
+            return
+        self.run("run_evaluation.py", "--model_dir", self.run_dir, "--model_type", self.config.model.type,
+                 "--test_csv", self.config.paths.splits_dir / "test.csv", "--output", self.results_dir,
+                 "--audio_root", self.config.paths.data_root)  # fmt: skip
+
+    def draw_charts(self) -> None:
+        print("[6/6] Draw charts", flush=True)
+        self.run("export_charts.py", "--results_dir", self.results_dir, "--output", self.charts_dir)
+
+    def say_where(self) -> None:
+        where = {
+            "data": self.config.paths.splits_dir,
+            "model": self.run_dir,
+            "results": self.results_dir,
+            "charts": self.charts_dir,
+        }
+        print(
+            "Done.",
+            *(f"      {name:<8} {self.plan.work_dir / path}" for name, path in where.items()),
+            sep="\n",
+        )
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from vietst.config import load_config
+
+    plan = make_plan(arguments)
+    plan.work_dir.mkdir(parents=True, exist_ok=True)
+    print(f"      configuration {plan.config}: {plan.reason}", flush=True)
+    pipeline = Pipeline(plan, load_config(plan.config, plan.overrides))
+    pipeline.prepare_data(SMOKE_CORPUS if arguments.smoke else [])
+    pipeline.train()
+    print("[4/6] Train E2E: this version has no E2E model", flush=True)
+    pipeline.evaluate()
+    pipeline.draw_charts()
+    pipeline.say_where()
+
+
+if __name__ == "__main__":
+    run_script(main)

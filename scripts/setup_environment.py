@@ -1,0 +1,151 @@
+"""Make the virtual environment .venv and install the project in it, once for each state of its dependencies.
+
+    python3 scripts/setup_environment.py [--dev]
+
+The shell scripts call it with whatever Python >= 3.11 they find, so it needs the standard library only. The
+versions are those of constraints.txt; which build of torch is taken depends on the machine (`torch_build`).
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+VENV = REPO_ROOT / ".venv"
+STAMP = VENV / "vietst-installed.json"
+PYTORCH_INDEX = "https://download.pytorch.org/whl"
+OLDEST_PYTHON = (3, 11)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--dev", action="store_true", help="with what the tests need")
+    return parser.parse_args()
+
+
+def venv_python() -> Path:
+    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def dependency_digest() -> str:
+    """Changes when anything that decides what is installed changes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in ("setup.cfg", "pyproject.toml", "constraints.txt"):
+        digest.update((REPO_ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def is_installed(digest: str, *, dev: bool) -> bool:
+    try:
+        stamp = json.loads(STAMP.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return stamp["digest"] == digest and stamp["dev"] >= dev and runs(venv_python())
+
+
+def runs(python: Path) -> bool:
+    try:
+        return subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def gpu_compute_capability() -> float | None:
+    """The newest NVIDIA GPU's, as `nvidia-smi` tells it (8.6: RTX 2050); None without a GPU or driver."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    command = [program, "--query-gpu=compute_cap", "--format=csv,noheader"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    capabilities = re.findall(r"^\s*(\d+\.\d+)\s*$", answer.stdout, re.MULTILINE)
+    return max(map(float, capabilities)) if answer.returncode == 0 and capabilities else None
+
+
+def torch_build(system: str, capability: float | None) -> str | None:
+    """The folder of PyTorch's own index to take torch from, or None: the package registry's build is right.
+
+    On Windows the registry has a CPU build only. CUDA 12.6 runs on older drivers than 13.0 and knows GPUs up
+    to Hopper (9.0); Blackwell (10.0 and above) needs 13.0. On Linux the registry's build is for GPUs, with
+    several GB of CUDA libraries that a machine without a GPU has no use for.
+    """
+    if system == "Windows" and capability is not None:
+        return "cu130" if capability >= 10 else "cu126"
+    if system == "Linux" and capability is None:
+        return "cpu"
+    return None
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def torch_requirement() -> list[str]:
+    """What pip is told about torch, besides the constraints."""
+    capability = gpu_compute_capability()
+    build = torch_build(platform.system(), capability)
+    gpu = "no NVIDIA GPU" if capability is None else f"NVIDIA GPU of compute capability {capability}"
+    if build is None:
+        print(f"      {gpu}: torch as the package registry has it")
+        return []
+    index = f"{PYTORCH_INDEX}/{build}"
+    if build == "cpu" and not answers(f"{index}/torch/"):
+        # Without PyTorch's index the registry's build does as well; it is only larger.
+        print(f"      {gpu}, and {index} does not answer: torch as the package registry has it")
+        return []
+    constraints = (REPO_ROOT / "constraints.txt").read_text(encoding="utf-8")
+    version = re.search(r"^torch==(\S+)", constraints, re.MULTILINE)
+    assert version is not None, "constraints.txt pins torch"
+    print(f"      {gpu}: torch {version[1]}+{build} from {index}")
+    return [f"torch=={version[1]}+{build}", "--extra-index-url", index]
+
+
+def install(*, dev: bool) -> None:
+    if not runs(venv_python()):
+        print(f"      making {VENV.name} with Python {platform.python_version()}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    command = [str(venv_python()), "-m", "pip", "install", "--disable-pip-version-check"]
+    command += ["--progress-bar", "off", "-c", "constraints.txt", "-e", ".[dev]" if dev else "."]
+    command += torch_requirement()
+    print("      installing; the first time this downloads a few hundred MB", flush=True)
+    subprocess.run(command, check=True, cwd=REPO_ROOT)
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    if sys.version_info < OLDEST_PYTHON:
+        print(f"error: Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed", file=sys.stderr)
+        return 2
+    digest = dependency_digest()
+    if is_installed(digest, dev=arguments.dev):
+        print(f"      {VENV.name} is up to date")
+        return 0
+    STAMP.unlink(missing_ok=True)
+    try:
+        install(dev=arguments.dev)
+    except (subprocess.CalledProcessError, OSError) as error:
+        print(
+            f"error: the installation stopped ({error}); its messages are above. Run it again, or delete "
+            f"{VENV} first. On Debian and Ubuntu, `python3 -m venv` needs the package python3-venv.",
+            file=sys.stderr,
+        )
+        return 2
+    STAMP.write_text(json.dumps({"digest": digest, "dev": arguments.dev}) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
