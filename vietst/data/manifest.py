@@ -164,8 +164,8 @@ def _report(summary: dict[str, Any], cleaning: CleaningPass, output_path: Path, 
         "kept %d of %d rows, %.2f of %.2f hours: %s",
         rows_out["num_rows"], rows_in["num_rows"], rows_out["hours"], rows_in["hours"], output_path,
     )  # fmt: skip
-    for action in ("removed", "changed"):
-        _logger.info("%s: %s (each in %s)", action, _counts(summary[action]), rejected_path)
+    _logger.info("removed: %s; changed: %s", _counts(summary["removed"]), _counts(summary["changed"]))
+    _logger.info("each removed or changed row with its reason: %s", rejected_path)
     if cleaning.num_same_bytes:
         _logger.warning("%d kept rows have the same audio bytes as another row", cleaning.num_same_bytes)
     num_single = sum(count == 1 for count in cleaning.video_ids.values())
@@ -174,8 +174,8 @@ def _report(summary: dict[str, Any], cleaning: CleaningPass, output_path: Path, 
         and num_single > _SUSPICIOUS_SHARE_OF_SINGLE_CLIP_VIDEOS * cleaning.num_kept
     ):
         _logger.warning(
-            "%d of %d rows are the only clip of their video. If the rule that reads the video from audio_path "
-            "is wrong here, clips of one video get into several splits: see --video_id_pattern",
+            "%d of %d rows are the only clip of their video. If the rule that reads the video from audio_path"
+            " is wrong here, clips of one video get into several splits: see --video_id_pattern",
             num_single, cleaning.num_kept,
         )  # fmt: skip
 

@@ -4,12 +4,16 @@ import math
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vietst.data.audio import AudioFacts
 from vietst.data.audio_paths import normalize_audio_path
 from vietst.data.video_ids import video_id_by_pattern, video_id_of
+from vietst.errors import ConfigError
 from vietst.text import clean_text
+
+if TYPE_CHECKING:
+    from vietst.config_schema import RunConfig
 
 TRUNCATED_COLUMN: Final = "truncated_to_s"
 """Only with `too_long="truncate"`: how many seconds from the start are used; empty where all are."""
@@ -31,10 +35,34 @@ class PreprocessOptions:
     video_id_pattern: str | None = None
     """Regular expression for rows without `video_id`; None: `video_ids.video_id_of`."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_duration_s < self.max_duration_s < math.inf:
+            raise ConfigError(
+                where="min_duration_s, max_duration_s",
+                rule="0 <= min_duration_s < max_duration_s, in seconds",
+                found=f"{self.min_duration_s} and {self.max_duration_s}",
+                do="change one of them",
+            )
+
+    @classmethod
+    def from_config(cls, config: "RunConfig", **overrides: Any) -> "PreprocessOptions":
+        """The options of a configuration; an override that is None leaves the configuration's value."""
+        values = {
+            "min_duration_s": config.data.min_duration_s,
+            "max_duration_s": config.audio.max_length_seconds,
+            "too_long": config.data.too_long,
+            "require_translation": config.data.require_translation,
+            "video_id_pattern": config.data.video_id_pattern,
+        }
+        return cls(**values | {name: value for name, value in overrides.items() if value is not None})
+
 
 @dataclass
 class Row:
+    """One manifest row on its way."""
+
     line_number: int
+    """In the manifest's file."""
     original: dict[str, str]
     values: dict[str, str]
     changes: list[tuple[str, str]] = field(default_factory=list)
@@ -42,6 +70,8 @@ class Row:
 
 
 class Removal(Exception):  # noqa: N818 - a verdict on a row, not an error
+    """The row cannot be used. `reason` is a code of `rejections.REMOVAL_REASONS`."""
+
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail

@@ -75,13 +75,18 @@ class Table:
 
 
 def open_table(
-    path: Path, required_columns: Sequence[str] = (), *, if_missing: str = "check the path"
+    path: Path,
+    required_columns: Sequence[str] = (),
+    *,
+    if_missing: str = "check the path",
+    if_columns_missing: str = "rename or add the column",
 ) -> Table:
     """Looks a TSV or CSV file (by its suffix) through and reads its header.
 
     Args:
         required_columns: names that must stand in the header, in any order.
         if_missing: what to do when there is no such file, for the message.
+        if_columns_missing: what to do when a required column is not there.
 
     Raises:
         ManifestError: no such file, nothing in it, not UTF-8, NUL bytes, or a header that cannot be used.
@@ -95,7 +100,7 @@ def open_table(
     columns = tuple(unicodedata.normalize("NFC", name).strip() for name in header)
     where = f"{path}, line {line_number}"
     _check_delimiter(where, delimiter, columns, required_columns)
-    _check_columns(where, columns, required_columns)
+    _check_columns(where, columns, required_columns, if_columns_missing)
     if num_filled_lines == 1:
         _refuse(path, "a table has rows below its header", "a header only", "make the file again")
     return Table(path, delimiter, columns, line_number, num_filled_lines - 1, digest)
@@ -176,7 +181,7 @@ def _check_delimiter(where: str, delimiter: str, columns: Sequence[str], require
             )
 
 
-def _check_columns(where: str, columns: Sequence[str], required: Sequence[str]) -> None:
+def _check_columns(where: str, columns: Sequence[str], required: Sequence[str], if_missing: str) -> None:
     if "" in columns:
         _refuse(
             where,
@@ -194,7 +199,7 @@ def _check_columns(where: str, columns: Sequence[str], required: Sequence[str]) 
             f"the columns {', '.join(required)} are there",
             f"no {' and no '.join(_with_nearest(name, columns) for name in missing)}; "
             f"the header names: {', '.join(columns)}",
-            "rename or add the column",
+            if_missing,
         )
 
 

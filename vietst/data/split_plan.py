@@ -1,0 +1,143 @@
+"""Which split every utterance gets: old ones keep theirs, groups stay whole, shares are met in hours."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from vietst.constants import SPLITS
+from vietst.data.grouping import Group, connected_components, place_groups
+
+GROUP_COLUMNS: Final = ("video_id", "speaker_id", "channel_id")
+"""Utterances that agree in one of these get the same split; an empty value ties nothing."""
+
+Key = tuple[str, str]
+"""(column of GROUP_COLUMNS, value)"""
+
+_PRECEDENCE: Final = ("test", "dev", "train")
+"""Where the new utterances of a group go that already stands in several splits."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What the plan needs to know of a row."""
+
+    id: str
+    audio_path: str
+    keys: tuple[Key, ...]
+    duration_us: int
+
+
+@dataclass
+class OldSplits:
+    """The splits as they were: a split for each audio path, id and key."""
+
+    split_of_audio: dict[str, str] = field(default_factory=dict)
+    split_of_id: dict[str, str] = field(default_factory=dict)
+    splits_of_key: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def add(self, split: str, utterance_id: str, audio_path: str, keys: Iterable[Key]) -> None:
+        self.split_of_audio[audio_path] = split
+        self.split_of_id[utterance_id] = split
+        for key in keys:
+            self.splits_of_key[key].add(split)
+
+    def split_of(self, utterance: Utterance) -> str | None:
+        """By its audio, else (the file was renamed) by its id."""
+        return self.split_of_audio.get(utterance.audio_path) or self.split_of_id.get(utterance.id)
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """Utterances that are tied together, as positions in the list that was planned."""
+
+    name: str
+    """The smallest of its videos' ids."""
+    members: list[int]
+    duration_us: int
+    old_splits: tuple[str, ...]
+    """Splits that some of its utterances had before, in the order of SPLITS."""
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """For each utterance its split, and how that came about."""
+
+    split_of: list[str]
+    groups: list[PlannedGroup]
+    num_kept: int
+    """Utterances that were in a split before and stayed there."""
+
+    @property
+    def tied_groups(self) -> list[PlannedGroup]:
+        """Groups whose old utterances stand in several splits, and stay there."""
+        return [group for group in self.groups if len(group.old_splits) > 1]
+
+
+def keys_of(row: Mapping[str, str]) -> tuple[Key, ...]:
+    """The keys that tie a row to others."""
+    return tuple((column, value) for column in GROUP_COLUMNS if (value := row.get(column, "").strip()))
+
+
+def plan_splits(
+    utterances: Sequence[Utterance], old: OldSplits, ratios: Mapping[str, float], seed: int
+) -> SplitPlan:
+    """Decides a split for every utterance; the order of `utterances` plays no part.
+
+    * An utterance of an old split keeps it, whatever else happens.
+    * New utterances follow their group. If the group's old utterances stand in several splits, they join
+      test, else dev. If all its old utterances are gone, the splits that their keys had count.
+    * New groups are placed by `grouping.place_groups`.
+
+    A split may come out empty if there are fewer groups than splits.
+    """
+    old_split_of = [old.split_of(utterance) for utterance in utterances]
+    groups = _groups(utterances, old_split_of, old)
+    split_of = [split or "" for split in old_split_of]
+    for group in groups:
+        pinned = _preferred(group.old_splits)
+        for member in group.members:
+            split_of[member] = split_of[member] or pinned
+    placed_us = dict.fromkeys(SPLITS, 0)
+    for utterance, split in zip(utterances, split_of, strict=True):
+        if split:
+            placed_us[split] += utterance.duration_us
+    new_groups = [Group(group.name, group.duration_us) for group in groups if not group.old_splits]
+    split_of_group = place_groups(new_groups, placed_us, ratios, seed)
+    for group in groups:
+        for member in group.members:
+            split_of[member] = split_of[member] or split_of_group[group.name]
+    return SplitPlan(split_of, groups, num_kept=sum(split is not None for split in old_split_of))
+
+
+def _groups(
+    utterances: Sequence[Utterance], old_split_of: Sequence[str | None], old: OldSplits
+) -> list[PlannedGroup]:
+    members_of: dict[int, list[int]] = defaultdict(list)
+    for index, number in enumerate(connected_components(utterance.keys for utterance in utterances)):
+        members_of[number].append(index)
+    groups = []
+    for members in members_of.values():
+        splits = {split for index in members if (split := old_split_of[index])}
+        if not splits:
+            remembered = {
+                _preferred(old.splits_of_key[key])
+                for index in members
+                for key in utterances[index].keys
+                if key in old.splits_of_key
+            }
+            splits = {_preferred(remembered)} if remembered else set()
+        groups.append(
+            PlannedGroup(
+                name=min(value for index in members for _, value in utterances[index].keys[:1]),
+                members=members,
+                duration_us=sum(utterances[index].duration_us for index in members),
+                old_splits=tuple(split for split in SPLITS if split in splits),
+            )
+        )
+    return sorted(groups, key=lambda group: group.name)
+
+
+def _preferred(splits: Iterable[str]) -> str:
+    """Test if it is among them, else dev, else train; empty if there are none."""
+    return min(splits, key=_PRECEDENCE.index, default="")
