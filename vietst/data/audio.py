@@ -17,7 +17,7 @@ import soundfile
 import soxr
 
 from vietst.constants import SAMPLE_RATE_HZ
-from vietst.data.audio_headers import missing_bytes, promises_length
+from vietst.data.audio_headers import MPEG_FRAME_SAMPLES, count_mp3_samples, missing_bytes
 from vietst.data.audio_paths import audio_error
 from vietst.data.audio_paths import resolve_audio_path as resolve_audio_path
 
@@ -26,6 +26,8 @@ SILENCE_PEAK: Final = 1e-3
 
 _BLOCK_FRAMES: Final = 1 << 18
 _HASH_BLOCK_BYTES: Final = 1 << 20
+_MP3_TOLERANCE_SAMPLES: Final = 2 * MPEG_FRAME_SAMPLES
+"""By so much encoders' delay and padding make lengths disagree."""
 _UNKNOWN_NUM_FRAMES: Final = 1 << 48
 """libsndfile gives a frame count near 2^63 for a stream whose header does not know its length."""
 
@@ -131,6 +133,7 @@ def _open(path: Path) -> soundfile.SoundFile:
         ) from error
     with path.open("rb") as raw:
         num_missing = missing_bytes(raw, num_bytes)
+        num_counted = count_mp3_samples(raw) if file.format == "MP3" else None
     if num_missing:
         file.close()
         raise audio_error(
@@ -138,6 +141,14 @@ def _open(path: Path) -> soundfile.SoundFile:
             path,
             f"{num_missing} bytes fewer than its header promises",
             "copy or cut it again",
+        )
+    if num_counted is not None and abs(num_counted - file.frames) > _MP3_TOLERANCE_SAMPLES:
+        file.close()
+        raise audio_error(
+            "audio_unreadable",
+            path,
+            f"an MP3 without a Xing frame, whose {num_counted} samples are taken for {file.frames}",
+            "write its frames anew: ffmpeg -i IN -c copy OUT.mp3",
         )
     return file
 
@@ -163,10 +174,8 @@ def _decoded_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarra
         yield block
     if num_read == 0:
         raise audio_error("audio_empty", path, "a header without samples", "cut the clip again")
-    if num_promised is not None and num_read < num_promised:
-        with path.open("rb") as raw:
-            if not promises_length(raw, file.format, num_promised - num_read):
-                return
+    tolerance = _MP3_TOLERANCE_SAMPLES if file.format == "MP3" else 0
+    if num_promised is not None and num_read < num_promised - tolerance:
         raise audio_error(
             "audio_truncated",
             path,

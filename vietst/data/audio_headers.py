@@ -13,7 +13,10 @@ _STREAMED_SIZES: Final = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFF000)
 _OGG_PAGE_BYTES: Final = 27 + 255 + 255 * 255
 """Largest page: fixed header, segment table, 255 segments of 255 bytes."""
 
-_MPEG_FRAME_SAMPLES: Final = 1152
+MPEG_FRAME_SAMPLES: Final = 1152
+"""Samples per channel in a frame of an MP3 (half of it below 32 kHz)."""
+_MPEG_1_KBIT_S: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MPEG_2_KBIT_S: Final = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 
 
 def missing_bytes(file: BinaryIO, num_bytes: int) -> int:
@@ -65,23 +68,43 @@ def _missing_ogg_bytes(file: BinaryIO, num_bytes: int) -> int:
     return max(0, table_end + sum(tail[page + 27 : table_end]) - len(tail))
 
 
-def promises_length(file: BinaryIO, container: str, num_missing_frames: int) -> bool:
-    """Whether a count of frames that came out `num_missing_frames` short really means a cut-off file.
+def count_mp3_samples(file: BinaryIO) -> int | None:
+    """Samples per channel of an MP3 that does not say so itself, by walking over its frames.
 
-    An MP3 without a Xing, Info or VBRI frame only has a length that the decoder guessed from the file's
-    size, and padding makes that guess wrong by a frame or two.
+    None for an MP3 whose first frame carries a count (Xing, Info or VBRI), which the decoder knows to read.
+    Without one the decoder guesses the length from the file's size and stops there, wrong for a variable
+    bit rate.
     """
-    if container != "MP3":
-        return True
     file.seek(0)
     head = file.read(10)
+    start = 0
     if head[:3] == b"ID3":
-        # An ID3v2 tag (it may carry a picture) stands first; its size has 7 bits to a byte.
-        file.seek(
-            10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-        )
-    else:
-        file.seek(0)
-    first_frame = file.read(4096)
-    counted = any(tag in first_frame for tag in (b"Xing", b"Info", b"VBRI"))
-    return counted and num_missing_frames > 2 * _MPEG_FRAME_SAMPLES
+        # An ID3v2 tag (it may hold a picture) stands first; its size has 7 bits to a byte.
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+    file.seek(start)
+    first_frame = file.read(1024)
+    if any(tag in first_frame for tag in (b"Xing", b"Info", b"VBRI")):
+        return None
+    content = first_frame + file.read()
+    position = 0
+    num_samples = 0
+    while frame := _mpeg_frame(content[position : position + 4]):
+        frame_bytes, frame_samples = frame
+        position += frame_bytes
+        num_samples += frame_samples
+    return num_samples
+
+
+def _mpeg_frame(header: bytes) -> tuple[int, int] | None:
+    """Bytes and samples of a layer III frame by its 4 bytes of header; None if this is no such header."""
+    bits = int.from_bytes(header, "big")
+    version, layer = bits >> 19 & 3, bits >> 17 & 3
+    rate_index, bit_rate_index = bits >> 10 & 3, bits >> 12 & 15
+    is_frame = len(header) == 4 and bits >> 21 == 0x7FF and layer == 1 and version != 1
+    if not is_frame or rate_index == 3 or bit_rate_index in (0, 15):
+        return None
+    is_mpeg_1 = version == 3
+    sample_rate_hz = (44_100, 48_000, 32_000)[rate_index] // {3: 1, 2: 2, 0: 4}[version]
+    bit_rate = 1000 * (_MPEG_1_KBIT_S if is_mpeg_1 else _MPEG_2_KBIT_S)[bit_rate_index - 1]
+    num_samples = MPEG_FRAME_SAMPLES if is_mpeg_1 else MPEG_FRAME_SAMPLES // 2
+    return num_samples // 8 * bit_rate // sample_rate_hz + (bits >> 9 & 1), num_samples

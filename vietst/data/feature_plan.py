@@ -19,6 +19,7 @@ from vietst.data.audio import AudioFacts
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.audio_paths import normalize_audio_path
 from vietst.data.features import FEATURE_CODE_VERSION, InputKind
+from vietst.data.row_rules import TRUNCATED_COLUMN
 from vietst.data.splits import read_split
 from vietst.errors import AudioError, FeatureCacheError
 
@@ -36,7 +37,6 @@ MIN_NUM_SHARDS: Final = 48
 MAX_SHARD_ROWS: Final = 2048
 
 _ROW_OVERHEAD_BYTES: Final = 96
-_CUT_TOLERANCE_S: Final = 0.01
 _NUM_ERRORS_SHOWN: Final = 3
 
 
@@ -51,7 +51,7 @@ class PlannedRow:
     duration_s: float
     """How much of the audio counts, from its start."""
     is_cut: bool
-    """The split's `duration` is shorter than the file (the manifest was made with `truncate`)."""
+    """The audio goes on after that (the manifest was made with `too_long: truncate`)."""
 
     @property
     def num_samples(self) -> int:
@@ -173,16 +173,13 @@ def _string_columns(tables: Iterable[Sequence[dict[str, str]]]) -> tuple[str, ..
 
 
 def _planned_row(row: dict[str, str], columns: Sequence[str], facts: AudioFacts) -> PlannedRow:
-    try:
-        stated_s = float(row.get("duration") or "nan")
-    except ValueError:
-        stated_s = float("nan")
-    is_cut = 0 < stated_s < facts.duration_s - _CUT_TOLERANCE_S
+    limit_s = float(row.get(TRUNCATED_COLUMN) or "inf")
+    is_cut = limit_s < facts.duration_s
     return PlannedRow(
         columns=tuple(row.get(column) or "" for column in columns),
         audio_digest=facts.digest,
         num_audio_bytes=facts.num_bytes,
-        duration_s=stated_s if is_cut else facts.duration_s,
+        duration_s=limit_s if is_cut else facts.duration_s,
         is_cut=is_cut,
     )
 
