@@ -1,0 +1,72 @@
+"""Every dev utterance is scored once, losses are weighed by tokens, each task has its own reference."""
+
+import datasets
+import numpy as np
+import pytest
+from transformers import EvalPrediction
+
+from tests.tiny_models import cached_rows, whisper_processor
+from vietst.data.batching import UtteranceDataset
+from vietst.evaluation.decode import TextDecoder, max_new_tokens
+from vietst.models.whisper import text_token_ids
+from vietst.training.trainer import make_compute_metrics
+
+TASKS = ("transcribe", "translate")
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return whisper_processor()
+
+
+def evaluated(processor, rows, order, losses, num_tokens):
+    """What `prediction_step` would hand over, for perfect hypotheses of rows in `order`, both tasks."""
+    pairs = [(row, task) for task in range(2) for row in order]
+    columns = ("transcript", "translation")
+    ids = [text_token_ids(processor.tokenizer, rows[row][columns[task]]) for row, task in pairs]
+    longest = max(map(len, ids))
+    generated = np.array([[*tokens, *[-100] * (longest - len(tokens))] for tokens in ids])
+    identity = np.array([[row, task, num_tokens[row]] for row, task in pairs])
+    return EvalPrediction(
+        predictions=(generated, np.array([[losses[row]] for row, _ in pairs])), label_ids=identity
+    )
+
+
+def test_rows_that_a_sampler_repeated_are_scored_once(processor):
+    rows = cached_rows(4)
+    dataset = UtteranceDataset(datasets.Dataset.from_list(rows))
+    compute = make_compute_metrics(dataset, TextDecoder(processor.tokenizer), TASKS)
+    losses, num_tokens = [1.0, 2.0, 3.0, 4.0], [5, 5, 5, 5]
+    once = compute(evaluated(processor, rows, [0, 1, 2, 3], losses, num_tokens))
+    repeated = compute(evaluated(processor, rows, [0, 1, 2, 3, 3, 3], losses, num_tokens))
+    assert repeated == once
+    assert once["num_utterances"] == 4
+    assert once["wer"] == 0
+    assert once["bleu"] == pytest.approx(100)
+
+
+def test_the_loss_is_weighed_by_tokens_not_by_batches(processor):
+    rows = cached_rows(2)
+    compute = make_compute_metrics(
+        UtteranceDataset(datasets.Dataset.from_list(rows)), TextDecoder(processor.tokenizer), TASKS
+    )
+    metrics = compute(evaluated(processor, rows, [0, 1], [10.0, 1.0], [1, 9]))
+    assert metrics["loss"] == pytest.approx(11 / 10)
+    assert metrics["loss_transcribe"] == pytest.approx(11 / 10)
+
+
+def test_transcripts_and_translations_are_scored_against_their_own_references(processor):
+    """The guide scored both halves of the doubled batch with one prompt."""
+    rows = cached_rows(4)
+    swapped = [{**row, "transcript": row["translation"], "translation": row["transcript"]} for row in rows]
+    compute = make_compute_metrics(
+        UtteranceDataset(datasets.Dataset.from_list(rows)), TextDecoder(processor.tokenizer), TASKS
+    )
+    metrics = compute(evaluated(processor, swapped, [0, 1, 2, 3], [1.0] * 4, [1] * 4))
+    assert metrics["wer"] > 10
+    assert metrics["bleu"] < 90
+
+
+def test_the_cap_on_new_tokens_grows_with_the_audio():
+    assert max_new_tokens(2.5, 12, 20) == 50
+    assert max_new_tokens(0.0, 12, 20) == 20

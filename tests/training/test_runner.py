@@ -1,0 +1,212 @@
+"""Whole training runs, tiny, in this process: what they leave behind, that they learn and resume exactly."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import WhisperForConditionalGeneration
+
+from vietst.errors import CheckpointError, ConfigError, FeatureCacheError
+from vietst.models import whisper
+from vietst.training.checkpoints import LATEST
+from vietst.training.runner import dry_run, evaluation_sample, run_training, usable_rows
+
+
+def history(run_dir: Path, key: str) -> list[float]:
+    record = json.loads(next((run_dir / "metrics").glob("*_metrics.json")).read_text(encoding="utf-8"))
+    return [entry[key] for entry in record["history"] if key in entry]
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_dir / "model.safetensors")
+
+
+def test_a_run_leaves_what_the_guide_names_and_stock_transformers_loads_it(nano_config):
+    run_dir = run_training(nano_config())
+    expected = {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "train_results.json",
+        "trainer_state.json",
+        "resolved_config.yaml",
+        "environment.json",
+        "run_facts.json",
+        "metrics",
+        "checkpoint-4",
+    }
+    assert expected <= {path.name for path in run_dir.iterdir()}
+    model, info = WhisperForConditionalGeneration.from_pretrained(run_dir, output_loading_info=True)
+    assert not info["unexpected_keys"], "the CTC head is thrown away"
+    assert not info["missing_keys"]
+    assert model.generation_config.language == "vi"
+    assert model.generation_config.task == "transcribe"
+    assert len(history(run_dir, "loss")) == 4
+    assert {"eval_loss", "eval_wer", "eval_cer", "eval_bleu", "eval_chrf"} <= json.loads(
+        next((run_dir / "metrics").glob("*")).read_text(encoding="utf-8")
+    )["history"][-2].keys()
+
+
+def test_training_learns_and_moves_exactly_the_parameters_that_are_not_frozen(nano_config):
+    before = weights(
+        run_training(
+            nano_config(
+                "training.max_steps=1",
+                "training.learning_rate=1e-12",
+                "output.dir=" + str(nano_config().config.output.dir) + "-before",
+            )
+        )
+    )
+    run_dir = run_training(
+        nano_config(
+            "training.max_steps=30",
+            "training.eval_steps=30",
+            "loss.ctc_weight=0",
+            "training.save_steps=30",
+            "model.freeze_encoder=true",
+        )
+    )
+    after = weights(run_dir)
+    losses = history(run_dir, "loss")
+    assert losses[-1] < 0.8 * losses[0]
+    for name, tensor in after.items():
+        moved = not torch.allclose(tensor, before[name], atol=1e-6)
+        assert moved == (not name.startswith("model.encoder")), name
+
+
+def test_accumulation_changes_neither_loss_nor_gradients(nano_config):
+    """8 × 1 equals 1 × 8 (STACK S1): the loss is divided once, by the label tokens of the whole step."""
+    common = (
+        "training.effective_batch=8",
+        "training.max_steps=3",
+        "training.eval_strategy=no",
+        "training.load_best_model_at_end=false",
+        "training.save_steps=100",
+    )
+    whole = run_training(nano_config("training.batch_size=8", *common))
+    folder = whole.with_name("accumulated")
+    accumulated = run_training(
+        nano_config("training.batch_size=2", f"output.dir={folder.as_posix()}", *common)
+    )
+    assert history(whole, "loss") == pytest.approx(history(accumulated, "loss"), rel=1e-5)
+    assert history(whole, "grad_norm") == pytest.approx(history(accumulated, "grad_norm"), rel=1e-4)
+
+
+def test_resuming_gives_the_losses_and_weights_of_the_undisturbed_run(nano_config):
+    options = (
+        "training.max_steps=6",
+        "training.eval_steps=3",
+        "training.save_steps=3",
+        "training.load_best_model_at_end=false",
+        "augmentation.mask_time_prob=0.1",
+    )
+    straight = run_training(nano_config(*options))
+    folder = straight.with_name("resumed")
+    resumed_options = (*options, f"output.dir={folder.as_posix()}")
+    (folder).mkdir()
+    (straight / "checkpoint-3").rename(folder / "checkpoint-3")
+    resumed = run_training(nano_config(*resumed_options), resume=LATEST)
+    assert history(resumed, "loss") == history(straight, "loss")
+    assert history(resumed, "learning_rate") == history(straight, "learning_rate")
+    for name, tensor in weights(straight).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+def test_best_checkpoint_by_the_chosen_metric_becomes_the_model(nano_config):
+    run_dir = run_training(
+        nano_config(
+            "training.max_steps=8",
+            "training.eval_steps=2",
+            "training.save_steps=2",
+            "training.save_total_limit=1",
+            "training.metric_for_best_model=eval_loss",
+        )
+    )
+    record = json.loads(next((run_dir / "metrics").glob("*")).read_text(encoding="utf-8"))
+    assert record["best_metric"] == min(history(run_dir, "eval_loss"))
+    best = load_file(run_dir / f"checkpoint-{record['best_step']}" / "model.safetensors")
+    for name, tensor in weights(run_dir).items():
+        assert torch.equal(tensor, best[name]), name
+
+
+def test_a_run_folder_with_checkpoints_is_not_overwritten(nano_config):
+    run_training(nano_config("training.max_steps=1", "training.save_steps=1", "training.eval_steps=1"))
+    with pytest.raises(CheckpointError, match="--resume"):
+        run_training(nano_config("training.max_steps=1"))
+
+
+def test_resume_without_a_checkpoint_says_so(nano_config):
+    with pytest.raises(CheckpointError, match="complete checkpoint"):
+        run_training(nano_config(), resume=LATEST)
+    with pytest.raises(CheckpointError, match="no such folder"):
+        run_training(nano_config(), resume="outputs/nothing/checkpoint-7")
+
+
+def test_a_checkpoint_cut_off_by_a_kill_is_not_resumed_from(nano_config):
+    run_dir = run_training(
+        nano_config("training.max_steps=2", "training.save_steps=1", "training.eval_steps=1")
+    )
+    (run_dir / "checkpoint-2" / "trainer_state.json").unlink()
+    with pytest.raises(CheckpointError, match=r"trainer_state.json missing"):
+        run_training(nano_config(), resume=str(run_dir / "checkpoint-2"))
+    resumed = run_training(
+        nano_config("training.max_steps=2", "training.save_steps=1", "training.eval_steps=1"), resume=LATEST
+    )
+    assert (resumed / "checkpoint-2" / "trainer_state.json").is_file()
+
+
+def test_features_for_another_input_kind_are_refused_with_the_command_that_builds_them(nano_config, tmp_path):
+    with pytest.raises(FeatureCacheError, match=r"build_features\.py"):
+        run_training(nano_config(f"paths.features_dir={(tmp_path / 'none').as_posix()}"))
+
+
+def test_fp16_without_a_gpu_is_refused_instead_of_ignored(nano_config):
+    with pytest.raises(ConfigError, match=r"training\.fp16"):
+        run_training(nano_config("training.fp16=true"))
+
+
+def test_dry_run_prints_origins_and_plan_and_trains_nothing(nano_config, capsys):
+    loaded = nano_config("training.learning_rate=0.001")
+    assert dry_run(loaded)
+    printed = capsys.readouterr().out
+    assert "learning_rate" in printed
+    assert "command line" in printed
+    assert "would start" in printed
+    assert not (loaded.config.output.dir / "model.safetensors").exists()
+
+
+def test_texts_beyond_the_decoder_and_clips_beyond_the_window_are_rejected_not_cut(nano_config, tmp_path):
+    import datasets
+
+    from tests.tiny_models import cached_rows, whisper_processor
+    from vietst.data.features import LOG_MEL_80_NANO
+
+    rows = cached_rows(4)
+    rows[1]["translation"] = "rất " * 200
+    rows[2]["duration_s"] = 4.5
+    rows[3]["transcript"] = rows[3]["translation"] = ""
+    usable, rejected = usable_rows(
+        datasets.Dataset.from_list(rows),
+        ("transcribe", "translate"),
+        whisper,
+        whisper_processor().tokenizer,
+        64,
+        LOG_MEL_80_NANO,
+    )
+    assert usable == [0]
+    assert [row["reason"] for row in rejected] == ["label_too_long", "longer_than_window", "no_target"]
+
+
+def test_the_evaluation_sample_is_the_same_every_time_and_longest_first():
+    rows = {"duration_s": [float(index % 7) for index in range(50)]}
+    sample = evaluation_sample(rows, list(range(50)), 10, seed=3)
+    assert sample == evaluation_sample(rows, list(range(50)), 10, seed=3)
+    assert len(set(sample)) == 10
+    durations = [rows["duration_s"][position] for position in sample]
+    assert durations == sorted(durations, reverse=True)
+    assert sorted(evaluation_sample(rows, [4, 2, 9], None, seed=3)) == [2, 4, 9]

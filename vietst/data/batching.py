@@ -1,0 +1,126 @@
+"""From cached rows to padded tensors: the parts of a batch that do not depend on the architecture."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vietst.constants import IGNORE_INDEX, TARGET_COLUMN, TASKS
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class UtteranceDataset(torch.utils.data.Dataset[dict[str, Any]]):
+    """A split of the feature cache whose rows know their own number.
+
+    `row_index` lets a distributed evaluation score every utterance exactly once: samplers repeat rows to
+    give every process equally many, and the copies are told by it.
+    """
+
+    def __init__(self, rows: "datasets.Dataset") -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.rows[index], "row_index": index}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One text that an utterance teaches: a row of `labels`."""
+
+    utterance_index: int
+    task: str
+    text: str
+
+
+def targets_of(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[Target]:
+    """The targets that the utterances have, task by task: first all transcripts, then all translations.
+
+    A row without text for a task simply has no target there (it may train the other task alone).
+    """
+    return [
+        Target(utterance_index, task, row[TARGET_COLUMN[task]])
+        for task in tasks
+        for utterance_index, row in enumerate(rows)
+        if row[TARGET_COLUMN[task]]
+    ]
+
+
+def pad_token_ids(sequences: Sequence[Sequence[int]], padding: int) -> torch.Tensor:
+    """Pad on the right to the longest: int64 [num_sequences, longest]."""
+    longest = max((len(sequence) for sequence in sequences), default=0)
+    return torch.tensor(
+        [[*sequence, *[padding] * (longest - len(sequence))] for sequence in sequences], dtype=torch.int64
+    ).reshape(len(sequences), longest)
+
+
+def label_batch(
+    targets: Sequence[Target],
+    prompts: dict[str, list[int]],
+    text_token_ids: Sequence[list[int]],
+    *,
+    end_token_id: int,
+    pad_token_id: int,
+) -> dict[str, torch.Tensor]:
+    """Decoder inputs and labels of a batch, aligned: the label at a position is the token that follows it.
+
+    With the prompt p1 p2 p3 p4 and the text a b, and E the end token:
+
+        decoder_input_ids   p1   p2   p3   p4   a   b
+        labels              -100 -100 -100 a    b   E
+
+    No loss on the prompt (it is given, and its task token cannot be guessed); the end token is always
+    learned. Padding is masked by length, never by id: Whisper's pad *is* its end token.
+
+    Args:
+        targets: the label rows, in order.
+        prompts: the decoder prompt of each task, start token included.
+        text_token_ids: the tokens of each target's text, without special tokens.
+
+    Returns:
+        `decoder_input_ids`, `labels` int64 [num_targets, length]; `utterance_index`, `task_index` int64
+        [num_targets].
+    """
+    inputs = [
+        prompts[target.task] + token_ids for target, token_ids in zip(targets, text_token_ids, strict=True)
+    ]
+    labels = [
+        [IGNORE_INDEX] * (len(prompts[target.task]) - 1) + [*token_ids, end_token_id]
+        for target, token_ids in zip(targets, text_token_ids, strict=True)
+    ]
+    return {
+        "decoder_input_ids": pad_token_ids(inputs, pad_token_id),
+        "labels": pad_token_ids(labels, IGNORE_INDEX),
+        "utterance_index": torch.tensor([target.utterance_index for target in targets], dtype=torch.int64),
+        "task_index": torch.tensor([TASKS.index(target.task) for target in targets], dtype=torch.int64),
+    }
+
+
+class CharacterTable:
+    """The characters that the auxiliary CTC loss spells transcripts with, lower-cased; id 0 is the blank.
+
+    A character that the table does not know is skipped: it only teaches the encoder a little less.
+    """
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = sorted(set(characters))
+        self._ids = {character: position + 1 for position, character in enumerate(self.characters)}
+
+    @classmethod
+    def of_texts(cls, texts: Iterable[str]) -> "CharacterTable":
+        characters: set[str] = set()
+        for text in texts:
+            characters.update(text.lower())
+        return cls(characters)
+
+    def __len__(self) -> int:
+        """How many outputs a CTC head needs: the characters and the blank."""
+        return len(self.characters) + 1
+
+    def encode(self, text: str) -> list[int]:
+        return [self._ids[character] for character in text.lower() if character in self._ids]

@@ -1,0 +1,1 @@
+"""Decoding of a split, scores, result files and charts."""

@@ -1,0 +1,180 @@
+"""From audio files to texts: a whole split is decoded and timed, with one encoder pass for all tasks."""
+
+import dataclasses
+import math
+import time
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from vietst.constants import IGNORE_INDEX, TARGET_COLUMN
+from vietst.data.audio import load_waveform
+from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.features import InputKind, extract
+from vietst.evaluation.metrics import Prediction
+from vietst.evaluation.report import Timing
+
+
+def max_new_tokens(duration_s: float, tokens_per_second: float, tokens_base: int) -> int:
+    """Cap on a hypothesis' tokens from its audio's length: speech has only so many tokens per second.
+
+    It bounds repetition loops, whose cost would otherwise be the decoder's whole length.
+    """
+    return math.ceil(duration_s * tokens_per_second) + tokens_base
+
+
+class TextDecoder:
+    """Generated ids → texts. Ids that the tokenizer does not know are left out and counted."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.num_unknown_ids = 0
+
+    def __call__(self, token_ids: np.ndarray | Sequence[Sequence[int]]) -> list[str]:
+        """[num_hypotheses, length], padded with pad token or `IGNORE_INDEX` → as many stripped texts."""
+        texts = []
+        for row in np.asarray(token_ids):
+            real = row[row != IGNORE_INDEX]
+            known = real[(real >= 0) & (real < len(self.tokenizer))]
+            self.num_unknown_ids += len(real) - len(known)
+            texts.append(self.tokenizer.decode(known.tolist(), skip_special_tokens=True).strip())
+        return texts
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingOptions:
+    """How a split is decoded; `num_workers` processes read audio and compute features ahead."""
+
+    tasks: tuple[str, ...]
+    language: str
+    batch_size: int
+    num_beams: int
+    tokens_per_second: float
+    tokens_base: int
+    num_workers: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """Hypotheses in the order of the rows, and what they cost."""
+
+    predictions: list[Prediction]
+    timing: Timing
+    num_unknown_ids: int
+
+
+class _AudioRows(Dataset[dict[str, Any]]):
+    """Rows of a split with their features, computed from the audio when asked for."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]], audio_root: Path, input_kind: InputKind) -> None:
+        self.rows, self.audio_root, self.input_kind = rows, audio_root, input_kind
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.rows[index]
+        waveform = load_waveform(resolve_audio_path(self.audio_root, str(row["audio_path"])))
+        extracted = extract(waveform, self.input_kind)
+        return {
+            "row_index": index,
+            # The cache's precision: a model is judged on what it was trained on.
+            "features": extracted.values.astype("<f2").tobytes(),
+            "num_frames": extracted.values.shape[0],
+            "pad_value": extracted.pad_value,
+        }
+
+
+def decode_rows(
+    rows: Sequence[dict[str, Any]],
+    *,
+    audio_root: Path,
+    input_kind: InputKind,
+    architecture: types.ModuleType,
+    model: Any,
+    tokenizer: Any,
+    options: DecodingOptions,
+) -> Decoded:
+    """Decode rows of a split file, longest first, every task from one encoder pass.
+
+    Args:
+        rows: with `id`, `video_id`, `duration` (seconds), `audio_path`, `transcript`, `translation`.
+        architecture: the module of `vietst.models` that the model belongs to.
+
+    Raises:
+        AudioError: an audio file that cannot be read.
+    """
+    durations = [float(row["duration"]) for row in rows]
+    longest_first = sorted(range(len(rows)), key=lambda index: (-durations[index], index))
+    batches = [
+        longest_first[start : start + options.batch_size] for start in range(0, len(rows), options.batch_size)
+    ]
+    loader = DataLoader(
+        _AudioRows(rows, audio_root, input_kind),
+        batch_sampler=batches,
+        collate_fn=list,
+        num_workers=options.num_workers,
+    )
+    decoder = TextDecoder(tokenizer)
+    texts: dict[str, list[str]] = {task: [""] * len(rows) for task in options.tasks}
+    latencies_s, compute_s = [0.0] * len(rows), 0.0
+    for batch in _with_progress(loader, len(rows)):
+        started = time.perf_counter()
+        hypotheses = _decode_batch(
+            batch, durations, input_kind, architecture, model, tokenizer, options, decoder
+        )
+        elapsed_s = time.perf_counter() - started
+        compute_s += elapsed_s
+        for position, row in enumerate(batch):
+            latencies_s[row["row_index"]] = elapsed_s
+            for task_position, task in enumerate(options.tasks):
+                texts[task][row["row_index"]] = hypotheses[task_position * len(batch) + position]
+    predictions = [
+        Prediction(
+            id=str(row["id"]),
+            video_id=str(row["video_id"]),
+            duration_s=durations[index],
+            transcript=str(row["transcript"]),
+            translation=str(row["translation"]),
+            **{f"{TARGET_COLUMN[task]}_hypothesis": texts[task][index] for task in options.tasks},
+        )
+        for index, row in enumerate(rows)
+    ]
+    return Decoded(predictions, Timing(latencies_s, compute_s), decoder.num_unknown_ids)
+
+
+def _decode_batch(
+    batch: list[dict[str, Any]],
+    durations: Sequence[float],
+    input_kind: InputKind,
+    architecture: types.ModuleType,
+    model: Any,
+    tokenizer: Any,
+    options: DecodingOptions,
+    decoder: Callable[[np.ndarray], list[str]],
+) -> list[str]:
+    states = architecture.encode(model, architecture.input_batch(batch, input_kind))
+    longest_s = max(durations[row["row_index"]] for row in batch)
+    generated: torch.Tensor = architecture.generate(
+        model,
+        tokenizer,
+        states,
+        options.tasks,
+        language=options.language,
+        max_new_tokens=max_new_tokens(longest_s, options.tokens_per_second, options.tokens_base),
+        num_beams=options.num_beams,
+    )
+    return decoder(generated.cpu().numpy())
+
+
+def _with_progress(batches: Iterable[list[Any]], num_rows: int) -> Iterator[list[Any]]:
+    with tqdm(total=num_rows, desc="decoding", unit=" utterances") as progress:
+        for batch in batches:
+            yield batch
+            progress.update(len(batch))

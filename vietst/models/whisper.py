@@ -1,0 +1,422 @@
+"""Whisper: processor, prompts and labels, collator, model, freezing, generation — in the order of `e2e.py`.
+
+Weights come from any folder or Hub id that `from_pretrained` takes; what is saved is a plain
+`WhisperForConditionalGeneration` that needs nothing of this package.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    PretrainedConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+    WhisperTokenizer,
+)
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+
+from vietst.config_schema import RunConfig
+from vietst.constants import IGNORE_INDEX, TRANSCRIBE, TRANSLATE
+from vietst.data.batching import CharacterTable, label_batch, pad_token_ids, targets_of
+from vietst.data.feature_cache import features_of
+from vietst.data.features import InputKind, pad_log_mel
+from vietst.errors import ModelError
+from vietst.models.multitask import (
+    LossWeights,
+    combine_losses,
+    ctc_negative_log_likelihood,
+    repeat_for_targets,
+    target_negative_log_likelihood,
+)
+
+# --- processor ---------------------------------------------------------------------------------------
+
+
+def load_processor(name_or_path: str) -> WhisperProcessor:
+    """Feature extractor and tokenizer of a folder or Hub id.
+
+    Raises:
+        ModelError: nothing usable there.
+    """
+    try:
+        processor = WhisperProcessor.from_pretrained(name_or_path)
+    except (OSError, ValueError, TypeError) as error:
+        raise _load_error(
+            name_or_path, "a Whisper processor (feature extractor and tokenizer)", error
+        ) from error
+    if not isinstance(processor.feature_extractor, WhisperFeatureExtractor):
+        raise ModelError(
+            where=f"model {name_or_path}",
+            rule="a Whisper checkpoint brings a WhisperFeatureExtractor",
+            found=type(processor.feature_extractor).__name__,
+            do="name a Whisper checkpoint, or train this one with the script of its own architecture",
+        )
+    return processor
+
+
+def _load_error(name_or_path: str, what: str, error: Exception) -> ModelError:
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ModelError(
+        where=f"model {name_or_path}",
+        rule=f"a folder or Hub id that holds {what}",
+        found=first_line,
+        do="check the spelling and the network (HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN for private ones); "
+        "a local folder is named by its path",
+    )
+
+
+# --- prompts and labels ------------------------------------------------------------------------------
+
+PROMPT_LENGTH = 4
+
+
+def decoder_prompt(tokenizer: WhisperTokenizer, task: str, language: str) -> list[int]:
+    """`<|startoftranscript|> <|language|> <|task|> <|notimestamps|>` as ids.
+
+    The one place that makes prompts: training puts them before every target, generation starts from them.
+
+    Raises:
+        ModelError: the tokenizer lacks one of these tokens (an English-only checkpoint, say).
+    """
+    tokens = ["<|startoftranscript|>", f"<|{language}|>", f"<|{task}|>", "<|notimestamps|>"]
+    vocabulary = tokenizer.get_vocab()
+    missing = [token for token in tokens if token not in vocabulary]
+    if missing:
+        raise ModelError(
+            where=f"tokenizer of {tokenizer.name_or_path}",
+            rule="a multilingual Whisper tokenizer knows the tokens of the decoder prompt",
+            found=f"no {', '.join(missing)}",
+            do="use a multilingual checkpoint (not one whose name ends in .en), or correct model.language",
+        )
+    return [vocabulary[token] for token in tokens]
+
+
+def text_token_ids(tokenizer: WhisperTokenizer, text: str) -> list[int]:
+    """The tokens of a target text. Whisper was pretrained on texts that begin with a space, so these do."""
+    return tokenizer(" " + text, add_special_tokens=False).input_ids
+
+
+def label_lengths(tokenizer: WhisperTokenizer, texts: Sequence[str]) -> list[int]:
+    """Decoder positions that each target takes: prompt and text (the end token is only predicted)."""
+    return [PROMPT_LENGTH + len(text_token_ids(tokenizer, text)) for text in texts]
+
+
+def max_label_length(model_config: PretrainedConfig) -> int:
+    """Decoder positions that the model has (448 in all released Whispers)."""
+    return model_config.max_target_positions
+
+
+# --- collator ----------------------------------------------------------------------------------------
+
+
+def input_batch(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, torch.Tensor]:
+    """What the encoder reads: `input_features` and `attention_mask`, as in `WhisperCollator`."""
+    features = pad_log_mel(
+        [features_of(row, input_kind) for row in rows],
+        [row["pad_value"] for row in rows],
+        input_kind.num_window_frames,
+    )
+    num_frames = torch.tensor([row["num_frames"] for row in rows])
+    mask = torch.arange(input_kind.num_window_frames) < num_frames[:, None]
+    return {"input_features": torch.from_numpy(features), "attention_mask": mask.to(torch.int64)}
+
+
+@dataclasses.dataclass
+class WhisperCollator:
+    """Rows of the feature cache → one batch.
+
+    Returned keys (U utterances, T targets, L longest decoder input, W window frames, M mel bins):
+
+        input_features     float32 [U, M, W]  log-mel, padded as WhisperFeatureExtractor pads to its window
+        attention_mask     int64   [U, W]     1 at real frames; SpecAugment masks only those
+        decoder_input_ids  int64   [T, L]     prompt + text, padded with the pad token
+        labels             int64   [T, L]     text + end token, −100 at the prompt and at padding
+        utterance_index    int64   [T]        which row of input_features each target belongs to
+        task_index         int64   [T]        position of its task in `TASKS`
+        row_index          int64   [U]        number of the utterance in its split
+        duration_s         float32 [U]        seconds of audio
+        ctc_labels         int64   [U, C]     characters of the transcript, −100 at padding (with CTC only)
+        num_positions      int64   [U]        encoder positions that hear speech (with CTC only)
+
+    Example, task both, two utterances of which the second has no translation: T = 3,
+    utterance_index [0, 1, 0], task_index [0, 0, 1] (first the transcripts, then the translations).
+    """
+
+    processor: WhisperProcessor
+    input_kind: InputKind
+    tasks: Sequence[str]
+    language: str
+    ctc_characters: CharacterTable | None = None
+
+    def __post_init__(self) -> None:
+        self._prompts = {
+            task: decoder_prompt(self.processor.tokenizer, task, self.language) for task in self.tasks
+        }
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        tokenizer, kind = self.processor.tokenizer, self.input_kind
+        targets = targets_of(rows, self.tasks)
+        batch = label_batch(
+            targets,
+            self._prompts,
+            [text_token_ids(tokenizer, target.text) for target in targets],
+            end_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        batch |= input_batch(rows, kind)
+        num_frames = torch.tensor([row["num_frames"] for row in rows])
+        batch["row_index"] = torch.tensor([row["row_index"] for row in rows])
+        batch["duration_s"] = torch.tensor([row["duration_s"] for row in rows], dtype=torch.float32)
+        if self.ctc_characters is not None:
+            characters = [self.ctc_characters.encode(row["transcript"]) for row in rows]
+            batch["ctc_labels"] = pad_token_ids(characters, IGNORE_INDEX)
+            batch["num_positions"] = (num_frames + 1) // 2  # the second convolution has stride 2
+        return batch
+
+
+Collator = WhisperCollator
+
+
+# --- model -------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class MultitaskOutput(Seq2SeqLMOutput):
+    """As `Seq2SeqLMOutput`, with the summed loss of each label row: `target_losses` [num_targets].
+
+    `encoder_last_hidden_state` is per utterance, not per target, so that generation can go on from it.
+    """
+
+    target_losses: torch.Tensor | None = None
+
+
+class MultitaskWhisper(WhisperForConditionalGeneration):
+    """Whisper that encodes each utterance once and learns all its targets from it.
+
+    `ctc_head` and `loss_weights` serve training only. Checkpoints keep the head, so that training can go
+    on; the released model is saved without it.
+    """
+
+    # Told to transformers' Trainer: the loss divides by `num_items_in_batch` itself (stock Whisper ignores
+    # it, which makes gradients too large by accumulation steps × processes).
+    accepts_loss_kwargs = True
+
+    # The output projection is the embedding: it is not saved twice, and is tied again after loading.
+    _keys_to_ignore_on_save = ["proj_out.weight"]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.loss_weights = LossWeights()
+        self.ctc_head: nn.Linear | None = None
+        self.encoder_is_frozen = False
+
+    def add_ctc_head(self, num_symbols: int) -> None:
+        self.ctc_head = nn.Linear(self.config.d_model, num_symbols)
+        nn.init.normal_(self.ctc_head.weight, std=self.config.init_std)
+        nn.init.zeros_(self.ctc_head.bias)
+
+    def freeze_encoder(self) -> None:
+        """No gradients for the encoder, which then runs in eval mode and without SpecAugment."""
+        self.model.encoder.requires_grad_(False)
+        self.encoder_is_frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "MultitaskWhisper":
+        super().train(mode)
+        if self.encoder_is_frozen:
+            self.model.encoder.eval()
+        return self
+
+    def encode(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """[num_utterances, n_mels, num_frames] → [num_utterances, num_positions, width]."""
+        if not self.encoder_is_frozen:
+            input_features = self.model._mask_input_features(input_features, attention_mask=attention_mask)
+        return self.model.encoder(input_features).last_hidden_state
+
+    def forward(
+        self,
+        input_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        encoder_outputs: Any = None,
+        utterance_index: torch.Tensor | None = None,
+        task_index: torch.Tensor | None = None,
+        ctc_labels: torch.Tensor | None = None,
+        num_positions: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """Training forward of a `WhisperCollator` batch; without `labels` it is stock Whisper's (generation).
+
+        Args:
+            num_items_in_batch: label tokens of the whole optimizer step, over all micro batches and
+                processes; None: of this batch.
+        """
+        if labels is None:
+            return super().forward(
+                input_features=input_features,
+                decoder_input_ids=decoder_input_ids,
+                encoder_outputs=encoder_outputs,
+                **kwargs,
+            )
+        states = self.encode(input_features, attention_mask)
+        outputs = super().forward(
+            encoder_outputs=BaseModelOutput(last_hidden_state=repeat_for_targets(states, utterance_index)),
+            decoder_input_ids=decoder_input_ids,
+            use_cache=False,
+        )
+        smoothing = self.loss_weights.label_smoothing if self.training else 0.0
+        target_losses = target_negative_log_likelihood(outputs.logits, labels, smoothing)
+        ctc_loss = None
+        if self.ctc_head is not None and ctc_labels is not None and num_positions is not None:
+            ctc_loss = ctc_negative_log_likelihood(self.ctc_head, states, num_positions, ctc_labels)
+        if num_items_in_batch is None:
+            num_items_in_batch = (labels != IGNORE_INDEX).sum()
+        return MultitaskOutput(
+            loss=combine_losses(target_losses, task_index, ctc_loss, self.loss_weights, num_items_in_batch),
+            logits=outputs.logits,
+            encoder_last_hidden_state=states,
+            target_losses=target_losses,
+        )
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        super().save_pretrained(save_directory, *args, **kwargs)
+        # transformers writes the subclass's name; the folder must load as the stock class everywhere.
+        config_path = Path(save_directory) / "config.json"
+        if config_path.is_file():
+            config = json.loads(config_path.read_text(encoding="utf-8"))
+            config["architectures"] = [WhisperForConditionalGeneration.__name__]
+            config_path.write_text(
+                json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
+            )
+
+
+def load_model(
+    name_or_path: str, *, attention: str | None = None, model_class: type = WhisperForConditionalGeneration
+) -> Any:
+    """Weights of a folder or Hub id, from safetensors or (`weights_only`) from a `.bin`, in float32.
+
+    Args:
+        attention: transformers' `attn_implementation`; None: its own choice.
+
+    Raises:
+        ModelError: nothing usable there.
+    """
+    try:
+        model = model_class.from_pretrained(
+            name_or_path, attn_implementation=attention, dtype=torch.float32, weights_only=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _load_error(
+            name_or_path, "Whisper weights (model.safetensors or pytorch_model.bin)", error
+        ) from error
+    # from_pretrained forgets that the sinusoids are constants, and they would be trained.
+    model.model.encoder.embed_positions.requires_grad_(False)
+    return model
+
+
+def load_model_config(name_or_path: str) -> WhisperConfig:
+    """The model's sizes, without its weights.
+
+    Raises:
+        ModelError: nothing usable there.
+    """
+    try:
+        return WhisperConfig.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        raise _load_error(name_or_path, "a Whisper config.json", error) from error
+
+
+def build_for_training(
+    config: RunConfig, loss_weights: LossWeights, num_ctc_symbols: int | None
+) -> MultitaskWhisper:
+    """The model that a run trains: base weights, what is frozen, masking, losses, generation defaults."""
+    attention = None if config.model.attention == "auto" else config.model.attention
+    model: MultitaskWhisper = load_model(config.model.name, attention=attention, model_class=MultitaskWhisper)
+    augmentation = config.augmentation
+    model.config.apply_spec_augment = augmentation.mask_time_prob > 0 or augmentation.mask_feature_prob > 0
+    model.config.mask_time_prob = augmentation.mask_time_prob
+    model.config.mask_time_length = augmentation.mask_time_length
+    model.config.mask_feature_prob = augmentation.mask_feature_prob
+    model.config.mask_feature_length = augmentation.mask_feature_length
+    model.loss_weights = loss_weights
+    if num_ctc_symbols is not None:
+        model.add_ctc_head(num_ctc_symbols)
+    if config.model.freeze_encoder:
+        model.freeze_encoder()
+    default_task = TRANSLATE if config.model.task == TRANSLATE else TRANSCRIBE
+    set_generation_defaults(model, config.model.language, default_task)
+    return model
+
+
+def set_generation_defaults(model: WhisperForConditionalGeneration, language: str, task: str) -> None:
+    """What a stock `pipeline` or `generate` does with the saved model when nothing is said: this task."""
+    generation = model.generation_config
+    generation.language, generation.task = language, task
+    generation.forced_decoder_ids = None  # the way of transformers 4; it would contradict language and task
+    generation.suppress_tokens = []  # allow all tokens: transcripts hold symbols that Whisper suppresses
+
+
+# --- generation --------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def encode(model: WhisperForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Encoder states [num_utterances, num_positions, width] of an `input_batch`, with stock or our class."""
+    features = inputs["input_features"].to(device=model.device, dtype=model.dtype)
+    return model.model.encoder(features).last_hidden_state
+
+
+@torch.no_grad()
+def generate(
+    model: WhisperForConditionalGeneration,
+    tokenizer: WhisperTokenizer,
+    encoder_states: torch.Tensor,
+    tasks: Sequence[str],
+    *,
+    language: str,
+    max_new_tokens: int,
+    num_beams: int = 1,
+    synced_gpus: bool = False,
+) -> torch.Tensor:
+    """Hypotheses for every task from one encoder pass.
+
+    Args:
+        encoder_states: [num_utterances, num_positions, width].
+        tasks: which targets to generate for every utterance.
+        max_new_tokens: cap on the hypothesis, end token included; the decoder's positions cap it too.
+
+    Returns:
+        int64 [len(tasks) × num_utterances, length] of generated ids, task by task, without the prompt,
+        padded with the pad token.
+    """
+    prompts = [decoder_prompt(tokenizer, task, language) for task in tasks]
+    num_utterances, prompt_length = encoder_states.shape[0], len(prompts[0])
+    decoder_input_ids = torch.tensor(prompts, device=encoder_states.device).repeat_interleave(
+        num_utterances, 0
+    )
+    no_timestamps_id = tokenizer.convert_tokens_to_ids("<|notimestamps|>")
+    generated = model.generate(
+        # A fresh object for each call: beam search widens it in place.
+        encoder_outputs=BaseModelOutput(last_hidden_state=encoder_states.repeat(len(tasks), 1, 1)),
+        decoder_input_ids=decoder_input_ids,
+        # The prompt decides; without these two, Whisper would run a language detection pass of its own.
+        language=language,
+        task=tasks[0],
+        # A timestamp would start Whisper's segment loop, which has no audio here.
+        suppress_tokens=list(range(no_timestamps_id + 1, model.config.vocab_size)),
+        force_unique_generate_call=True,
+        # Whisper adds the prompt's length itself, and keeps to the decoder's positions.
+        max_length=max_new_tokens,
+        num_beams=num_beams,
+        synced_gpus=synced_gpus,
+    )
+    return generated[:, prompt_length:]

@@ -1,0 +1,1 @@
+"""A training run: arguments for transformers, trainer, callbacks, checkpoints, and what puts them together."""

@@ -1,0 +1,96 @@
+"""The one place where our configuration keys become transformers' `Seq2SeqTrainingArguments`.
+
+transformers renames options every year; nothing else in this package knows its names.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+from vietst.config_schema import RunConfig
+from vietst.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import Seq2SeqTrainingArguments
+
+
+def mixed_precision(config: RunConfig) -> tuple[bool, bool]:
+    """(bf16, fp16) as this machine can train. `auto` is bf16, else fp16, on a GPU, and neither on a CPU.
+
+    Raises:
+        ConfigError: fp16 on a machine without a GPU (transformers would ignore it silently).
+    """
+    import torch
+
+    training = config.training
+    has_gpu = torch.cuda.is_available()
+    gpu_has_bf16 = has_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    if training.fp16 is True and not has_gpu:
+        raise ConfigError(
+            where="training.fp16",
+            rule="float16 training needs a GPU",
+            found="no GPU here",
+            do="set training.fp16=auto, or training.bf16=true, which CPUs can do",
+        )
+    bf16 = gpu_has_bf16 if training.bf16 == "auto" else training.bf16
+    if training.bf16 == "auto" and training.fp16 is True:
+        bf16 = False
+    fp16 = (has_gpu and not bf16) if training.fp16 == "auto" else training.fp16
+    return bf16, fp16
+
+
+def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "Seq2SeqTrainingArguments":
+    """transformers' arguments for a run; the run folder is `config.output.dir`."""
+    import torch
+    from transformers import Seq2SeqTrainingArguments
+
+    training, dataloader, run_dir = config.training, config.dataloader, config.output.dir
+    assert run_dir is not None  # filled in by load_config
+    # transformers 5 takes the TensorBoard folder from the environment only.
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run_dir / "logs")
+    bf16, fp16 = mixed_precision(config)
+    evaluates = training.eval_strategy != "no"
+    return Seq2SeqTrainingArguments(
+        output_dir=str(run_dir),
+        seed=training.seed,
+        # batches
+        per_device_train_batch_size=training.batch_size,
+        per_device_eval_batch_size=training.eval_batch_size or training.batch_size,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        dataloader_num_workers=dataloader.num_workers,
+        dataloader_pin_memory=dataloader.pin_memory and torch.cuda.is_available(),
+        dataloader_prefetch_factor=dataloader.prefetch_factor if dataloader.num_workers else None,
+        dataloader_persistent_workers=dataloader.num_workers > 0,
+        remove_unused_columns=False,  # the collator reads columns that the model's forward does not name
+        label_names=["labels"],
+        # optimization
+        num_train_epochs=training.num_train_epochs,
+        max_steps=training.max_steps if training.max_steps > 0 else -1,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.lr_scheduler_type,
+        # a value below 1 is a share of all steps
+        warmup_steps=training.warmup_steps if training.warmup_steps is not None else training.warmup_ratio,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        optim=training.optim,
+        adam_beta1=training.adam_beta1,
+        adam_beta2=training.adam_beta2,
+        adam_epsilon=training.adam_epsilon,
+        bf16=bf16,
+        fp16=fp16,
+        activation_checkpointing=training.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
+        # every parameter that trains takes part in every step: no graph walk is needed
+        ddp_find_unused_parameters=False,
+        use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
+        # evaluation, checkpoints, logs
+        eval_strategy=training.eval_strategy,
+        eval_steps=training.eval_steps,
+        save_strategy="epoch" if training.eval_strategy == "epoch" else "steps",
+        save_steps=training.save_steps,
+        save_total_limit=training.save_total_limit,
+        load_best_model_at_end=training.load_best_model_at_end and evaluates,
+        metric_for_best_model=training.metric_for_best_model if evaluates else None,
+        greater_is_better=training.greater_is_better,
+        logging_steps=training.logging_steps,
+        report_to=training.report_to,
+    )

@@ -1,0 +1,142 @@
+"""What happens beside the training steps: logging, saving the metrics history, watching for trouble."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from vietst.runtime import get_logger
+
+logger = get_logger(__name__)
+
+CONVERGENCE_PATIENCE_STEPS = 500
+"""The guide's: a loss that has not improved for so many steps is worth a warning."""
+
+
+class LoggingCallback(TrainerCallback):
+    """One readable line per log: training loss, gradient norm and learning rate; or the dev scores."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not state.is_world_process_zero or not logs:
+            return
+        if "loss" in logs:
+            logger.info(
+                "step %d/%d  loss %.4f  gradient norm %.3f  learning rate %.2e",
+                state.global_step,
+                state.max_steps,
+                logs["loss"],
+                logs.get("grad_norm", math.nan),
+                logs["learning_rate"],
+            )
+        elif "eval_loss" in logs:
+            shown = ("loss", "wer", "cer", "bleu", "chrf")
+            scores = "  ".join(
+                f"{name} {logs[f'eval_{name}']:.3f}" for name in shown if f"eval_{name}" in logs
+            )
+            logger.info("step %d/%d  dev  %s", state.global_step, state.max_steps, scores)
+
+
+class MetricsSaveCallback(TrainerCallback):
+    """Keeps `metrics/<experiment>_metrics.json` up to date: the whole history, for charts drawn later.
+
+    It is written after every evaluation and at the end, so that a killed run still has its curve.
+    """
+
+    def __init__(self, run_dir: Path, experiment_name: str) -> None:
+        self.path = run_dir / "metrics" / f"{experiment_name}_metrics.json"
+        self.run_name, self.experiment_name = run_dir.name, experiment_name
+
+    def _save(self, state: TrainerState) -> None:
+        if not state.is_world_process_zero:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        record = {
+            "experiment_name": self.experiment_name,
+            "run": self.run_name,
+            "best_metric": state.best_metric,
+            "best_step": state.best_global_step,
+            "history": state.log_history,
+        }
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
+        partial.replace(self.path)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._save(state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._save(state)
+
+
+class ConvergenceMonitorCallback(TrainerCallback):
+    """Warns, once per stall, when the training loss has not improved for `patience_steps`."""
+
+    def __init__(self, patience_steps: int = CONVERGENCE_PATIENCE_STEPS) -> None:
+        self.patience_steps = patience_steps
+        self.best_loss, self.best_step, self.warned = math.inf, 0, False
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        if logs["loss"] < self.best_loss:
+            self.best_loss, self.best_step, self.warned = logs["loss"], state.global_step, False
+        elif state.global_step - self.best_step >= self.patience_steps and not self.warned:
+            self.warned = True
+            logger.warning(
+                "the loss has not improved for %d steps (best %.4f at step %d): consider another learning "
+                "rate, and look at the data",
+                state.global_step - self.best_step,
+                self.best_loss,
+                self.best_step,
+            )
+
+
+class NonFiniteGradientCallback(TrainerCallback):
+    """Skips an optimizer step whose gradients hold NaN or infinity, and counts such steps.
+
+    A finite loss can have non-finite gradients in half precision. transformers would apply them, and one
+    such step destroys the weights. Without gradients, AdamW leaves weights and moments as they are.
+    """
+
+    def __init__(self) -> None:
+        self.num_skipped_steps = 0
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        assert model is not None
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            model.zero_grad(set_to_none=True)
+            self.num_skipped_steps += 1
+            logger.warning(
+                "step %d skipped: its gradients were not finite (%d skipped so far)",
+                state.global_step + 1,
+                self.num_skipped_steps,
+            )

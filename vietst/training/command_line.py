@@ -1,0 +1,35 @@
+"""The command line that the training scripts share. It imports nothing heavy: `--help` is instant."""
+
+import argparse
+
+from vietst.training.checkpoints import LATEST
+
+
+def parse_training_arguments(description: str, default_config: str) -> argparse.Namespace:
+    """`config`, `resume` (None, `LATEST` or a path), `dry_run`, `overrides` (list of `section.key=value`)."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--config",
+        default=default_config,
+        metavar="NAME|PATH",
+        help="shipped configuration or YAML file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=LATEST,
+        metavar="CHECKPOINT",
+        help="go on from a checkpoint folder; alone: from the run's newest complete one",
+    )
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print the resolved configuration and the plan; do not train"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="configuration keys to set")
+    arguments = parser.parse_intermixed_args()
+    if arguments.resume is not None and "=" in arguments.resume:
+        # `--resume key=value`: the value belongs to the overrides, --resume stands alone
+        arguments.overrides.insert(0, arguments.resume)
+        arguments.resume = LATEST
+    return arguments

@@ -1,0 +1,148 @@
+"""transformers' Seq2SeqTrainer with an evaluation that generates every task and scores each utterance once."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import EvalPrediction, Seq2SeqTrainer
+
+from vietst.constants import IGNORE_INDEX, TASKS
+from vietst.data.batching import UtteranceDataset
+from vietst.evaluation.decode import TextDecoder, max_new_tokens
+from vietst.evaluation.metrics import Prediction, score_predictions
+
+_BOOKKEEPING_KEYS = ("row_index", "duration_s")
+"""Keys of a batch that are about the utterances, not for the model."""
+
+EVALUATION_SCORES = ("wer", "cer", "bleu", "chrf")
+"""Scores that an evaluation during training reports, as far as its tasks give them."""
+
+Generate = Callable[..., torch.Tensor]
+"""`generate(model, encoder_states, tasks, max_new_tokens=…, num_beams=…, synced_gpus=…)`, see `vietst.models`."""
+
+
+class SpeechTrainer(Seq2SeqTrainer):
+    """Seq2SeqTrainer for batches of `WhisperCollator` (and its sibling).
+
+    Args:
+        tasks: what evaluation generates for every utterance.
+        generate: the architecture's generation from encoder states.
+        tokens_per_second, tokens_base: cap on new tokens, see `max_new_tokens`.
+        num_beams: beams during evaluation.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        tasks: Sequence[str],
+        generate: Generate,
+        tokens_per_second: float,
+        tokens_base: int,
+        num_beams: int,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.tasks = tuple(tasks)
+        self._generate = generate
+        self._tokens_per_second, self._tokens_base, self._num_beams = (
+            tokens_per_second,
+            tokens_base,
+            num_beams,
+        )
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        model_inputs = {key: value for key, value in inputs.items() if key not in _BOOKKEEPING_KEYS}
+        return super().compute_loss(model, model_inputs, *args, **kwargs)
+
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+        **generation: Any,
+    ) -> tuple[None, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Loss and hypotheses of a batch from one encoder pass.
+
+        The loss is not returned as such: transformers would average batch means, count copied rows, and
+        scale by the number of processes. What is returned lets `make_compute_metrics` weigh by tokens.
+
+        Returns (R = tasks × utterances, one row for every pair of them, task by task):
+            None; (generated ids int64 [R, length], summed loss float32 [R, 1]); identity int64 [R, 3] of
+            (row index, position of the task in `TASKS`, label tokens — 0 where the task has no target).
+        """
+        from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_managed_module
+
+        inputs = self._prepare_inputs(inputs)
+        row_index, duration_s = (inputs.pop(key) for key in _BOOKKEEPING_KEYS)
+        num_utterances, device = row_index.shape[0], row_index.device
+        with torch.no_grad():
+            outputs = model(**inputs)
+            generated = self._generate(
+                self.accelerator.unwrap_model(model),
+                outputs.encoder_last_hidden_state,
+                self.tasks,
+                max_new_tokens=max_new_tokens(
+                    float(duration_s.max()), self._tokens_per_second, self._tokens_base
+                ),
+                num_beams=self._num_beams,
+                # ZeRO-3 and FSDP gather weights in every forward: ranks must take equally many steps.
+                synced_gpus=is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self.model),
+            )
+        task_ids = torch.tensor([TASKS.index(task) for task in self.tasks], device=device)
+        # [num_targets]: where each label row stands among the R pairs
+        position_of_task = torch.zeros(len(TASKS), dtype=torch.int64, device=device)
+        position_of_task[task_ids] = torch.arange(len(self.tasks), device=device)
+        pair = position_of_task[inputs["task_index"]] * num_utterances + inputs["utterance_index"]
+        losses = torch.zeros(len(self.tasks) * num_utterances, device=device)
+        losses[pair] = outputs.target_losses.float()
+        num_tokens = torch.zeros_like(losses, dtype=torch.int64)
+        num_tokens[pair] = (inputs["labels"] != IGNORE_INDEX).sum(dim=1)
+        identity = torch.stack(
+            [row_index.repeat(len(self.tasks)), task_ids.repeat_interleave(num_utterances), num_tokens], dim=1
+        )
+        return None, (generated, losses[:, None]), identity
+
+
+def make_compute_metrics(
+    dataset: UtteranceDataset, decoder: TextDecoder, tasks: Sequence[str]
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Scores of an evaluation: token-weighted losses, WER/CER of transcripts, BLEU/chrF of translations.
+
+    `loss` is the cross-entropy in nats per label token over both tasks (without CTC, smoothing and task
+    weights), `loss_<task>` the same for one task.
+    """
+    references = [
+        {key: row[key] for key in ("id", "video_id", "duration_s", "transcript", "translation")}
+        for row in dataset.rows.select_columns(["id", "video_id", "duration_s", "transcript", "translation"])
+    ]
+
+    def compute_metrics(evaluated: EvalPrediction) -> dict[str, float]:
+        generated, losses = evaluated.predictions
+        identity = evaluated.label_ids
+        # Samplers repeat rows to give every process equally many: keep each (row, task) once.
+        _, kept = np.unique(identity[:, :2], axis=0, return_index=True)
+        row_index, task_index, num_tokens = identity[kept].T
+        losses, texts = losses[kept, 0], decoder(generated[kept])
+        metrics = {"loss": float(losses.sum() / max(num_tokens.sum(), 1))}
+        hypotheses: dict[int, dict[str, str]] = {int(row): {} for row in row_index}
+        for row, task, text in zip(row_index, task_index, texts, strict=True):
+            hypotheses[int(row)][TASKS[task]] = text
+        for task in tasks:
+            of_task = task_index == TASKS.index(task)
+            metrics[f"loss_{task}"] = float(losses[of_task].sum() / max(num_tokens[of_task].sum(), 1))
+        scores = score_predictions(
+            [
+                Prediction(
+                    **references[row],
+                    transcript_hypothesis=by_task.get("transcribe"),
+                    translation_hypothesis=by_task.get("translate"),
+                )
+                for row, by_task in sorted(hypotheses.items())
+            ]
+        )
+        metrics |= {name: scores[name] for name in EVALUATION_SCORES if name in scores}
+        return metrics | {"num_utterances": len(hypotheses)}
+
+    return compute_metrics
