@@ -75,7 +75,8 @@ def load_config(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
     _fill_output(tree, origins, name)
     config, problems = _validate(tree)
     found = [f"{layer.origin}: {_sentence(problem)}" for layer in layers for problem in layer.problems]
-    found += [f"{_origin(problem, origins)}: {_sentence(problem)}" for problem in problems]
+    sources = [layer.origin for layer in layers]
+    found += [f"{_source_to_mend(problem, origins, sources)}: {_sentence(problem)}" for problem in problems]
     if config is None or found:
         raise _config_error(asked_for, found)
     keys = _flatten(config.model_dump(mode="json"))
@@ -150,12 +151,17 @@ def _as_problem(details: Any) -> Problem:
     return Problem(f"{section}.{key}", _as_yaml(details["input"]), details["msg"])
 
 
-def _origin(problem: Problem, origins: dict[str, str]) -> str:
-    """Where the user can mend it: where the key was set, or another key of the rule or of the section."""
+def _source_to_mend(problem: Problem, origins: dict[str, str], sources: Sequence[str]) -> str:
+    """The last source that set one of the problem's keys, or else one of its section's."""
     section = problem.key.partition(".")[0]
-    same_section = [key for key in origins if key.startswith(f"{section}.")]
-    set_by = [origins[key] for key in (problem.key, *problem.other_keys, *same_section) if key in origins]
-    return set_by[0] if set_by else DEFAULT
+    for keys in (
+        (problem.key, *problem.other_keys),
+        [key for key in origins if key.startswith(f"{section}.")],
+    ):
+        set_by = [origins[key] for key in keys if origins.get(key) in sources]
+        if set_by:
+            return max(set_by, key=sources.index)
+    return DEFAULT
 
 
 def _sentence(problem: Problem) -> str:

@@ -7,7 +7,7 @@ keys stands in `vietst.config_rules`. `configs/base.yaml` has the same defaults 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 # YAML gives text and lists, where strict models ask for exactly these types.
 FilePath = Annotated[Path, Strict(False)]
@@ -18,10 +18,6 @@ AutoOrBool = Literal[True, False, "auto"]
 def _no_as_text(value: object) -> object:
     # YAML 1.1 reads a bare `no` as false.
     return "no" if value is False else value
-
-
-def _greater_metric_is_better(training: dict[str, Any]) -> bool:
-    return training.get("metric_for_best_model") in ("eval_bleu", "eval_chrf")
 
 
 class Section(BaseModel):
@@ -234,15 +230,25 @@ class TrainingSection(Section):
     )
     """What "best" means, on dev."""
 
-    greater_is_better: bool = Field(default_factory=_greater_metric_is_better)
-    """Follows from the metric; may be stated, but not against it. (transformers would take a greater error
-    rate for a better one.)"""
+    greater_is_better: bool = False
+    """Follows from the metric where it is not stated (transformers would take a greater error rate for a
+    better one); it may be stated, but not against the metric."""
 
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after so many evaluations without a better one. None: train to the end."""
 
     report_to: Literal["tensorboard", "none"] = "tensorboard"
     """Where losses and scores are logged, besides the run folder's own files."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _direction_follows_from_metric(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {
+            "greater_is_better": values.get("metric_for_best_model") in ("eval_bleu", "eval_chrf"),
+            **values,
+        }
 
 
 class LossSection(Section):
