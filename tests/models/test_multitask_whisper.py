@@ -42,7 +42,7 @@ def test_encoding_once_gives_loss_and_gradients_of_the_doubled_batch(processor, 
     if freeze:
         model.freeze_encoder()
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     batch = whisper_batch(processor, cached_rows(4))
     once_loss, once = loss_and_gradients(model, batch)
     doubled_loss, twice = loss_and_gradients(model, doubled(batch))

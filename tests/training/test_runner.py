@@ -67,6 +67,7 @@ def test_training_learns_and_moves_exactly_the_parameters_that_are_not_frozen(na
             "training.max_steps=30",
             "training.eval_steps=30",
             "loss.ctc_weight=0",
+            "training.learning_rate=1e-2",
             "training.save_steps=30",
             "model.freeze_encoder=true",
         )

@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -209,7 +209,7 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
     accepts_loss_kwargs = True
 
     # The output projection is the embedding: it is not saved twice, and is tied again after loading.
-    _keys_to_ignore_on_save = ["proj_out.weight"]
+    _keys_to_ignore_on_save: ClassVar[list[str]] = ["proj_out.weight"]
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -267,6 +267,8 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
                 encoder_outputs=encoder_outputs,
                 **kwargs,
             )
+        if input_features is None or task_index is None:
+            raise ValueError("labels come with input_features and task_index: the batch of a WhisperCollator")
         states = self.encode(input_features, attention_mask)
         outputs = super().forward(
             encoder_outputs=BaseModelOutput(last_hidden_state=repeat_for_targets(states, utterance_index)),
@@ -300,7 +302,7 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
 
 
 def load_model(
-    name_or_path: str, *, attention: str | None = None, model_class: type = WhisperForConditionalGeneration
+    name_or_path: str, *, attention: str | None = None, model_class: Any = WhisperForConditionalGeneration
 ) -> Any:
     """Weights of a folder or Hub id, from safetensors or (`weights_only`) from a `.bin`, in float32.
 

@@ -1,1 +1,1 @@
-"""A training run: arguments for transformers, trainer, callbacks, checkpoints, and what puts them together."""
+"""A training run: transformers' arguments, trainer, callbacks, checkpoints, and what puts them together."""

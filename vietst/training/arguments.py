@@ -4,6 +4,7 @@ transformers renames options every year; nothing else in this package knows its 
 """
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from vietst.config_schema import RunConfig
@@ -92,5 +93,7 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
         metric_for_best_model=training.metric_for_best_model if evaluates else None,
         greater_is_better=training.greater_is_better,
         logging_steps=training.logging_steps,
+        # Where nobody watches, a log line now and then says it better.
+        disable_tqdm=not sys.stderr.isatty(),
         report_to=training.report_to,
     )

@@ -1,4 +1,4 @@
-"""transformers' Seq2SeqTrainer with an evaluation that generates every task and scores each utterance once."""
+"""transformers' Seq2SeqTrainer, whose evaluation generates every task and scores each utterance once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ EVALUATION_SCORES = ("wer", "cer", "bleu", "chrf")
 """Scores that an evaluation during training reports, as far as its tasks give them."""
 
 Generate = Callable[..., torch.Tensor]
-"""`generate(model, encoder_states, tasks, max_new_tokens=…, num_beams=…, synced_gpus=…)`, see `vietst.models`."""
+"""`generate(model, encoder_states, tasks, max_new_tokens=, num_beams=, synced_gpus=)` of an architecture."""
 
 
 class SpeechTrainer(Seq2SeqTrainer):
@@ -122,7 +122,7 @@ def make_compute_metrics(
         generated, losses = evaluated.predictions
         identity = evaluated.label_ids
         # Samplers repeat rows to give every process equally many: keep each (row, task) once.
-        _, kept = np.unique(identity[:, :2], axis=0, return_index=True)
+        kept = np.unique(identity[:, :2], axis=0, return_index=True)[1]
         row_index, task_index, num_tokens = identity[kept].T
         losses, texts = losses[kept, 0], decoder(generated[kept])
         metrics = {"loss": float(losses.sum() / max(num_tokens.sum(), 1))}
