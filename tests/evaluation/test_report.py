@@ -15,6 +15,7 @@ from vietst.evaluation.metrics import Prediction, baselines, score_predictions
 from vietst.evaluation.report import (
     Timing,
     format_results_table,
+    load_results,
     read_metrics,
     read_predictions,
     write_results,
@@ -227,6 +228,14 @@ def test_metrics_are_valid_json_for_strict_readers(tmp_path: Path) -> None:
     def refuse(constant: str) -> float:
         raise AssertionError(constant)
 
-    json.loads(write(tmp_path)[0].read_text(encoding="utf-8"), parse_constant=refuse)
-    with pytest.raises(ValueError, match="JSON"):
-        write(tmp_path, facts={"loss": float("nan")})
+    facts = {"run": {"losses": [float("nan"), 1.5], "best": float("inf")}}
+    text = write(tmp_path, facts=facts)[0].read_text(encoding="utf-8")
+    metrics = json.loads(text, parse_constant=refuse)
+    assert metrics["facts"] == {"run": {"losses": [None, 1.5], "best": None}}
+
+
+def test_results_of_a_folder_are_loaded_by_name(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "another_metrics.json").write_text('{"wer": 3.0}', encoding="utf-8")
+    assert [run["run_name"] for run in load_results(tmp_path)] == ["another", "dev_whisper"]
+    assert load_results(tmp_path / "nothing") == []

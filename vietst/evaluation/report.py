@@ -6,6 +6,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +60,14 @@ def write_results(
     Args:
         scores: from `metrics.score_predictions`; they become the top level of the JSON file.
         timing: None where nothing was decoded (scores of someone else's predictions).
-        facts: what the caller knows about model, data and run; plain JSON data.
+        facts: what the caller knows about model, data and run; plain JSON data (NaN becomes null).
         baseline_scores: from `metrics.baselines`.
 
     Returns:
         the two paths.
 
     Raises:
-        ValueError: `run_name` cannot be part of a file name, or facts hold what JSON does not (NaN).
+        ValueError: `run_name` cannot be part of a file name.
     """
     if not run_name or Path(run_name).name != run_name:
         raise ValueError(f"a run's name becomes a file name, so it cannot be {run_name!r}")
@@ -81,13 +82,22 @@ def write_results(
         "baselines": baseline_scores or {},
         "bleu_above_copy": bleu_above_copy(scores, baseline_scores or {}),
         "by_video": scores_by_video(predictions),
-        "facts": facts,
+        "facts": _without_nan(facts),
         "predictions_csv": predictions_csv.name,
     }
     text = json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False)
     with atomic_writer(metrics_json) as file:
         file.write(text + "\n")
     return metrics_json, predictions_csv
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN and infinity, which Python writes and no other program reads, as None."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _timing_record(timing: Timing, predictions: Sequence[Prediction]) -> dict[str, Any]:
@@ -188,7 +198,7 @@ def _as_prediction(where: str, row: Mapping[str, str | None]) -> Prediction:
 
 
 def _unreadable(where: str, rule: str, found: str) -> VietstError:
-    return VietstError(where=where, rule=rule, found=found, do="make the file again with run_evaluation.py")
+    return VietstError(where=where, rule=rule, found=found, do="remove the file, or make it again")
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -206,6 +216,18 @@ def read_metrics(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise _unreadable(str(path), "the file holds a JSON object", type(record).__name__)
     return record
+
+
+def load_results(results_dir: Path) -> list[dict[str, Any]]:
+    """The metrics of all evaluations, `<results_dir>/<run>_metrics.json`, ordered by name.
+
+    Raises:
+        VietstError: a file that is no JSON object.
+    """
+    return [
+        {"run_name": path.name.removesuffix(METRICS_SUFFIX)} | read_metrics(path)
+        for path in sorted(results_dir.glob(f"*{METRICS_SUFFIX}"))
+    ]
 
 
 # --- the table --------------------------------------------------------------------------------------------

@@ -1,0 +1,322 @@
+"""Charts of training and results, drawn from files alone: they can be redrawn a year later without torch.
+
+The `draw_*` functions return matplotlib figures, `export_charts` reads the files and saves the figures as
+PNG of 1200 pixels width. The same files give the same pictures.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from vietst.errors import VietstError
+from vietst.evaluation.history import History, load_histories
+from vietst.evaluation.metrics import GUIDE_TARGETS
+from vietst.evaluation.report import METRICS_SUFFIX, load_results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+_WIDTH_INCHES: Final = 8.0
+_DOTS_PER_INCH: Final = 150
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; grey for their yellow, pale for lines.
+_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
+_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
+_METRIC_COLOURS: Final = {"wer": "#0072B2", "cer": "#E69F00", "bleu": "#009E73", "chrf": "#CC79A7"}
+_METRIC_LABELS: Final = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "chrf": "chrF"}
+
+_COPY_LABEL: Final = "copy: the transcript as translation"
+
+_LOSSES: Final = ("loss", "eval_loss")
+"""Keys of the Trainer's log, of training and dev."""
+
+_LOG_SCALE_FROM: Final = 10
+"""Losses whose largest value is this many times the smallest are drawn on a logarithmic axis."""
+
+
+# --- drawing ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _chart_style() -> Iterator[None]:
+    import matplotlib.style
+
+    style: dict[str, Any] = {
+        "font.size": 11,
+        "axes.titlesize": 13,
+        "axes.grid": True,
+        "grid.color": "#DDDDDD",
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "legend.fontsize": 10,
+        "text.parse_math": False,  # a run may be called "lr=$1e-5$"
+    }
+    # From the default style on, so that nobody's own matplotlibrc changes the pictures.
+    with matplotlib.style.context(["default", style]):
+        yield
+
+
+def _new_figure(height_inches: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(_WIDTH_INCHES, height_inches), dpi=_DOTS_PER_INCH, layout="constrained")
+
+
+def _short(name: str, width: int) -> str:
+    """At most `width` characters; long names lose their middle, since runs mostly differ at the ends."""
+    half = (width - 1) // 2
+    name = name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
+    return f" {name}" if name.startswith("_") else name  # matplotlib hides labels that begin with "_"
+
+
+def _wrapped(name: str) -> str:
+    """The name on lines of 28 characters, cut after its separators where it has some."""
+    lines = [""]
+    for part in re.findall(r"[^\s_/-]{1,28}[\s_/-]*|[\s_/-]+", _short(name, 64)):
+        if len(lines[-1] + part) > 28:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _look_of(index: int) -> dict[str, Any]:
+    """Colour and marker of the run number `index`."""
+    rounds, number = divmod(index, len(_COLOURS))
+    return {"color": _COLOURS[number], "marker": _MARKERS[(number + rounds) % len(_MARKERS)]}
+
+
+def _add_legend_below(figure: "Figure", handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """The figure grows by the legend's rows, so that many runs do not squeeze the axes."""
+    num_columns = max(1, min(4, len(labels), 96 // (max(map(len, labels)) + 6)))
+    figure.set_figheight(figure.get_figheight() + 0.21 * math.ceil(len(labels) / num_columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=num_columns)
+
+
+def _plain_steps(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.set_xlabel("optimizer step")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _use_log_scale_if_wide(axes: "Axes", values: Sequence[float]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite or min(finite) <= 0 or max(finite) < _LOG_SCALE_FROM * min(finite):
+        return
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel(f"{axes.get_ylabel()}, logarithmic")
+
+
+def draw_training_loss(histories: Sequence[History]) -> "Figure":
+    """Training loss (solid) and dev loss (dashed, with markers) over optimizer steps, one colour a run."""
+    from matplotlib.lines import Line2D
+
+    with _chart_style():
+        figure = _new_figure(4.6)
+        axes = figure.subplots()
+        looks = [_look_of(index) for index in range(len(histories))]
+        for history, look in zip(histories, looks, strict=True):
+            _plot_losses(axes, history, look)
+        axes.set_title("Loss during training")
+        axes.set_ylabel("loss")
+        _plain_steps(axes)
+        _use_log_scale_if_wide(axes, [x for run in histories for key in _LOSSES for x in run.series(key)[1]])
+        handles = [Line2D([], [], linewidth=2, **look) for look in looks]
+        handles.append(Line2D([], [], color="#555555"))
+        handles.append(Line2D([], [], color="#555555", linestyle="--", marker="o"))
+        names = [_short(history.name, 44) for history in histories]
+        meanings = ["training: what is minimized", "dev: cross-entropy (nats per token)"]
+        _add_legend_below(figure, handles, [*names, *meanings])
+    return figure
+
+
+def _plot_losses(axes: "Axes", history: History, look: Mapping[str, Any]) -> None:
+    train, dev = (history.series(key) for key in _LOSSES)
+    marker = "." if len(train[0]) < 20 else None  # a line through a single point is invisible
+    label = f"{history.name}: training"
+    axes.plot(*train, color=look["color"], marker=marker, linewidth=1, alpha=0.7, label=label)
+    axes.plot(*dev, linestyle="--", markersize=5, linewidth=1.2, **look, label=f"{history.name}: dev")
+
+
+def draw_learning_curve(histories: Sequence[History]) -> "Figure":
+    """WER and BLEU on the dev split over optimizer steps, a panel for each, with the guide's targets."""
+    with _chart_style():
+        figure = _new_figure(4.6)
+        figure.suptitle("Dev scores during training", fontsize=13)
+        left, right = figure.subplots(1, 2)
+        handles = _draw_dev_scores(left, histories, "wer", "WER (%), lower is better")
+        _draw_dev_scores(right, histories, "bleu", "BLEU (0–100), higher is better")
+        _add_legend_below(
+            figure, handles, [*(_short(history.name, 44) for history in histories), "guide's target"]
+        )
+    return figure
+
+
+def _draw_dev_scores(axes: "Axes", histories: Sequence[History], metric: str, label: str) -> list["Line2D"]:
+    """Returns one legend handle for each run, and one for the target."""
+    handles = []
+    for index, history in enumerate(histories):
+        steps, values = history.series(f"eval_{metric}")
+        handles += axes.plot(
+            steps, values, markersize=5, linewidth=1.5, **_look_of(index), label=history.name
+        )
+    target = axes.axhline(GUIDE_TARGETS[metric].limit, color="#555555", linestyle=":", label="target")
+    axes.set_ylabel(label)
+    axes.set_ylim(bottom=0)
+    _plain_steps(axes)
+    if not any(history.has(f"eval_{metric}") for history in histories):
+        axes.set_xticks([])
+        axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center", color="#555555")
+    return [*handles, target]
+
+
+def draw_wer_comparison(runs: Sequence[Mapping[str, Any]]) -> "Figure":
+    """WER and CER bars of each run, with the guide's targets."""
+    with _chart_style():
+        figure, axes = _draw_bars(runs, ("wer", "cer"))
+        axes.set_title("Speech recognition: error rates on the test set")
+        axes.set_xlabel("errors on normalized text (%), lower is better")
+        longest_bar = max(run[metric] for run in runs for metric in ("wer", "cer"))
+        axes.set_xlim(0, 1.12 * max(longest_bar, GUIDE_TARGETS["wer"].limit))
+    return figure
+
+
+def draw_bleu_comparison(runs: Sequence[Mapping[str, Any]]) -> "Figure":
+    """BLEU and chrF bars of each run, with the guide's targets and the copy baseline."""
+    with _chart_style():
+        figure, axes = _draw_bars(runs, ("bleu", "chrf"))
+        axes.set_title("Speech translation: BLEU and chrF on the test set")
+        axes.set_xlabel("score on raw text (0–100), higher is better")
+        axes.set_xlim(0, 140)  # room for the values behind the bars
+        axes.set_xticks(range(0, 101, 20))
+    return figure
+
+
+def _draw_bars(runs: Sequence[Mapping[str, Any]], metrics: tuple[str, str]) -> tuple["Figure", "Axes"]:
+    """Two bars for each run with their values, and where the copy baseline lies on the run's test set."""
+    figure = _new_figure(1.6 + 0.72 * len(runs))
+    axes = figure.subplots()
+    handles: list[Any] = []
+    for offset, metric in zip((-0.19, 0.19), metrics, strict=True):
+        rows = [index + offset for index in range(len(runs))]
+        values = [run[metric] for run in runs]
+        colour, label = _METRIC_COLOURS[metric], _METRIC_LABELS[metric]
+        handles.append(axes.barh(rows, values, 0.34, color=colour, label=label))
+        copies = [run.get("baselines", {}).get("copy", {}).get(metric) for run in runs]
+        for row, value, copy in zip(rows, values, copies, strict=True):
+            _write_value(axes, row, value, copy)
+    for metric, line_style in zip(metrics, ("--", ":"), strict=True):
+        label = f"{_METRIC_LABELS[metric]} target: {GUIDE_TARGETS[metric]}"
+        limit = GUIDE_TARGETS[metric].limit
+        handles.append(axes.axvline(limit, color="#333333", linestyle=line_style, linewidth=1.5, label=label))
+    handles += [line for line in axes.get_lines() if line.get_label() == _COPY_LABEL][:1]
+    axes.set_yticks(range(len(runs)), [_wrapped(run["run_name"]) for run in runs])
+    axes.set_ylim(len(runs) - 0.45, -0.55)  # the first run on top
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    _add_legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
+    return figure, axes
+
+
+def _write_value(axes: "Axes", row: float, value: float, copy: float | None) -> None:
+    """The value behind its bar, on white so that no line runs through it, and the copy baseline's diamond."""
+    text, end = f"{value:.1f}", value
+    if copy is not None:
+        axes.plot(copy, row, "D", color="white", markeredgecolor="black", markersize=7, label=_COPY_LABEL)
+        text, end = f"{value:.1f}  (copy {copy:.1f})", max(value, copy)
+    white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    axes.annotate(
+        text, (end, row), (8, 0), textcoords="offset points", va="center", fontsize=10, bbox=white, zorder=4
+    )
+
+
+# --- saving -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExportedCharts:
+    """What `export_charts` wrote, and for each chart it could not draw, why."""
+
+    written: list[Path]
+    not_drawn: list[str]
+
+
+def export_charts(runs_dir: Path, results_dir: Path, output_dir: Path) -> ExportedCharts:
+    """Draw all charts for which there are data, as PNG files in `output_dir`.
+
+    Raises:
+        VietstError: there is nothing to draw, or a file is broken.
+    """
+    histories, results = load_histories(runs_dir), load_results(results_dir)
+    in_histories = f"in {runs_dir / '*' / 'metrics' / ('*' + METRICS_SUFFIX)}"
+    in_results = f"in {results_dir / ('*' + METRICS_SUFFIX)}"
+    charts: tuple[tuple[str, Callable[[Any], Figure], Sequence[Any], str], ...] = (
+        (
+            "training_loss.png",
+            draw_training_loss,
+            _with_any(histories, *_LOSSES),
+            f"no losses {in_histories}",
+        ),
+        (
+            "learning_curve.png",
+            draw_learning_curve,
+            _with_any(histories, "eval_wer", "eval_bleu"),
+            f"no dev scores {in_histories}",
+        ),
+        ("wer_comparison.png", draw_wer_comparison, _with_all(results, "wer", "cer"), f"no WER {in_results}"),
+        (
+            "bleu_comparison.png",
+            draw_bleu_comparison,
+            _with_all(results, "bleu", "chrf"),
+            f"no BLEU {in_results}",
+        ),
+    )
+    if not any(data for _, _, data, _ in charts):
+        raise VietstError(
+            where=f"{runs_dir}, {results_dir}",
+            rule="charts need the metrics of at least one training or evaluation",
+            found="; ".join(reason for *_, reason in charts),
+            do="run scripts/train_whisper.py and scripts/run_evaluation.py first, or name the right folders",
+        )
+    for name, draw, data, _ in charts:
+        if data:
+            save_chart(draw(data), output_dir / name)
+    return ExportedCharts(
+        written=[output_dir / name for name, _, data, _ in charts if data],
+        not_drawn=[f"{name}: {reason}" for name, _, data, reason in charts if not data],
+    )
+
+
+def _with_any(histories: Sequence[History], *keys: str) -> list[History]:
+    return [history for history in histories if any(history.has(key) for key in keys)]
+
+
+def _with_all(results: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
+    return [run for run in results if all(isinstance(run.get(key), int | float) for key in keys)]
+
+
+def save_chart(figure: "Figure", path: Path) -> None:
+    """Write a PNG file of 1200 pixels width, atomically. Equal figures give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with _chart_style():
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
