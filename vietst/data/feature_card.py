@@ -28,6 +28,7 @@ def make_card(directory: Path, plan: CachePlan) -> dict[str, object]:
         "feature_code_version": FEATURE_CODE_VERSION,
         "cache_format_version": CACHE_FORMAT_VERSION,
         "key": plan.key,
+        "split_hash": plan.split_hash,
         "rows_digest": plan.rows_digest,
         "audio_digest": plan.audio_digest,
         "num_utterances": {split: len(rows) for split, rows in plan.rows.items()},

@@ -20,7 +20,9 @@ from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.audio_paths import normalize_audio_path
 from vietst.data.features import FEATURE_CODE_VERSION, InputKind
 from vietst.data.row_rules import TRUNCATED_COLUMN
-from vietst.data.splits import read_split
+from vietst.data.split_audit import split_hash
+from vietst.data.splits import read_split, split_path
+from vietst.data.tables import file_digest
 from vietst.errors import AudioError, FeatureCacheError
 
 CACHE_FORMAT_VERSION: Final = 1
@@ -88,6 +90,8 @@ class CachePlan:
     rows: dict[str, list[PlannedRow]]
     """By split, in the order of the split's file."""
     shards: list[Shard]
+    split_hash: str
+    """Of the splits' files, as `audit.json` has it."""
     rows_digest: str
     """Of all texts and carried columns of all splits."""
     audio_digest: str
@@ -155,6 +159,7 @@ def make_plan(
         columns=tuple(cached_name(column) for column in columns),
         rows=rows,
         shards=_plan_shards(rows),
+        split_hash=split_hash({split: file_digest(split_path(splits_dir, split)) for split in SPLITS}),
         rows_digest=rows_digest,
         audio_digest=audio_digest,
         key=_digest([settings, rows_digest, audio_digest]),
@@ -185,7 +190,7 @@ def _planned_row(row: dict[str, str], columns: Sequence[str], facts: AudioFacts)
 
 
 def _plan_shards(rows: dict[str, list[PlannedRow]]) -> list[Shard]:
-    """Cuts the splits by seconds of audio and number of rows; an empty split has one empty shard."""
+    """Cuts the splits (none is empty) by seconds of audio and number of rows."""
     total_s = sum(row.duration_s for split_rows in rows.values() for row in split_rows)
     limit_s = min(MAX_SHARD_DURATION_S, max(MIN_SHARD_DURATION_S, total_s / MIN_NUM_SHARDS))
     shards: list[Shard] = []

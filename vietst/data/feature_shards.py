@@ -183,11 +183,6 @@ def _compute_shard(job: ShardJob, file: Path) -> None:
     import datasets
 
     features = cache_features(job.columns)
-    if not job.rows:
-        with datasets.arrow_writer.ArrowWriter(features=features, path=str(file)) as writer:
-            writer.write_table(features.arrow_schema.empty_table())
-            writer.finalize()
-        return
     audio_paths = [row.columns[job.columns.index("audio_path")] for row in job.rows]
     with _quiet_map():
         datasets.Dataset.from_dict({"audio_path": audio_paths}).map(

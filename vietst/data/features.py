@@ -8,7 +8,9 @@ Two families, each equal to what transformers' own feature extractor gives, with
 * waveform (wav2vec2): zero mean and unit variance over the clip.
 """
 
+import difflib
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from vietst.constants import SAMPLE_RATE_HZ
-from vietst.errors import ModelError
+from vietst.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -67,17 +69,46 @@ class InputKind:
         return 2 * self.num_frames(num_samples) * max(1, self.num_mel_bins)
 
 
-LOG_MEL_80: Final = InputKind("log_mel-80", "log_mel", 30.0, 80, 400, 160)
+def log_mel_kind(num_mel_bins: int, hop_length_samples: int = 160, window_s: int = 30) -> InputKind:
+    """A log-mel front end with Whisper's Fourier transform (400 samples); its name says what is not usual."""
+    name = f"log_mel-{num_mel_bins}"
+    if (hop_length_samples, window_s) != (160, 30):
+        name += f"-hop{hop_length_samples}-{window_s}s"
+    return InputKind(name, "log_mel", float(window_s), num_mel_bins, 400, hop_length_samples)
+
+
+LOG_MEL_80: Final = log_mel_kind(80)
 """Whisper tiny … large-v2."""
-LOG_MEL_128: Final = InputKind("log_mel-128", "log_mel", 30.0, 128, 400, 160)
+LOG_MEL_128: Final = log_mel_kind(128)
 """Whisper large-v3."""
-LOG_MEL_80_NANO: Final = InputKind("log_mel-80-hop320-4s", "log_mel", 4.0, 80, 400, 320)
-"""The small untrained Whisper: half as many frames, a window of 4 s."""
+LOG_MEL_80_NANO: Final = log_mel_kind(80, hop_length_samples=320, window_s=4)
+"""The small untrained Whisper of `nano_whisper`: half as many frames, a window of 4 s."""
 WAVEFORM_16K: Final = InputKind("waveform-16k", "waveform", 30.0)
 """wav2vec2 encoders."""
 
 INPUT_KINDS: Final = {kind.name: kind for kind in (LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, LOG_MEL_80_NANO)}
 """Every input kind that the shipped configurations need, by name."""
+
+
+def input_kind_named(name: str) -> InputKind:
+    """The input kind of this name: a shipped one, or another front end of a model made here.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    if name in INPUT_KINDS:
+        return INPUT_KINDS[name]
+    if numbers := re.fullmatch(r"log_mel-(80|128)-hop([1-9]\d*)-([1-9]\d*)s", name):
+        kind = log_mel_kind(*map(int, numbers.groups()))
+        if kind.name == name:
+            return kind
+    close = difflib.get_close_matches(name, INPUT_KINDS, n=1)
+    raise ConfigError(
+        where="name of an input kind",
+        rule="one of " + ", ".join(INPUT_KINDS) + " (or log_mel-MELS-hopSAMPLES-SECONDSs)",
+        found=repr(name),
+        do=f"write {close[0]}" if close else "write one of these",
+    )
 
 
 @dataclass(frozen=True)
@@ -94,39 +125,28 @@ def input_kind_of(feature_extractor: Any) -> InputKind:
     """The input kind that a loaded transformers feature extractor computes.
 
     Raises:
-        ModelError: its settings are not those of an `INPUT_KINDS` entry.
+        ModelError: its settings are none that `extract` can reproduce.
     """
-    found = _settings_of_extractor(feature_extractor)
-    for kind in INPUT_KINDS.values():
-        if found == _settings_of_kind(kind):
-            return kind
-    raise ModelError(
-        where=type(feature_extractor).__name__,
-        rule="the feature extractor's settings are those of one of " + ", ".join(INPUT_KINDS),
-        found=", ".join(f"{key}={value}" for key, value in found.items()),
-        do="use a Whisper or wav2vec2 model with the usual front end (or describe its kind in features.py)",
+    is_log_mel = hasattr(feature_extractor, "hop_length")
+    expected: dict[str, object] = {"sampling_rate": SAMPLE_RATE_HZ, "padding_value": 0.0}
+    expected |= {"n_fft": 400, "dither": 0.0} if is_log_mel else {"feature_size": 1, "do_normalize": True}
+    found = {name: getattr(feature_extractor, name, None) for name in expected}
+    if found != expected:
+        raise ModelError(
+            where=f"the model's {type(feature_extractor).__name__}",
+            rule="its settings are the usual ones: " + _listed(expected),
+            found=_listed(found),
+            do="use a Whisper or wav2vec2 model with the usual front end",
+        )
+    if not is_log_mel:
+        return WAVEFORM_16K
+    return log_mel_kind(
+        feature_extractor.feature_size, feature_extractor.hop_length, feature_extractor.chunk_length
     )
 
 
-def _settings_of_extractor(extractor: Any) -> dict[str, object]:
-    is_log_mel = hasattr(extractor, "hop_length")
-    own_names = ("n_fft", "hop_length", "chunk_length", "dither") if is_log_mel else ("do_normalize",)
-    names = ("sampling_rate", "feature_size", "padding_value", *own_names)
-    return {name: getattr(extractor, name, None) for name in names}
-
-
-def _settings_of_kind(kind: InputKind) -> dict[str, object]:
-    common: dict[str, object] = {"sampling_rate": SAMPLE_RATE_HZ, "padding_value": 0.0}
-    if kind.kind == "waveform":
-        return {**common, "feature_size": 1, "do_normalize": True}
-    return {
-        **common,
-        "feature_size": kind.num_mel_bins,
-        "n_fft": kind.fft_size_samples,
-        "hop_length": kind.hop_length_samples,
-        "chunk_length": kind.window_s,
-        "dither": 0.0,
-    }
+def _listed(settings: dict[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def load_constants(kind: InputKind) -> None:
@@ -195,7 +215,7 @@ def _frame_samples(signal: np.ndarray, num_frames: int, kind: InputKind) -> np.n
     return samples
 
 
-@functools.lru_cache(maxsize=len(INPUT_KINDS))
+@functools.lru_cache(maxsize=8)
 def _log_mel_constants(kind: InputKind) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Hann window [fft] and mel filters [fft/2 + 1, num_mel_bins], as WhisperFeatureExtractor makes them."""
     import torch

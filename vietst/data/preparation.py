@@ -1,0 +1,87 @@
+"""From the manifest to the feature caches: does what is missing or outdated, and nothing twice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vietst.data.feature_cache import build_feature_cache
+from vietst.data.features import LOG_MEL_80, LOG_MEL_128, InputKind, log_mel_kind
+from vietst.data.manifest import AUDIO_FACTS_NAME, clean_manifest_is_current, preprocess_manifest
+from vietst.data.row_rules import PreprocessOptions
+from vietst.data.splits import split_manifest
+from vietst.errors import ManifestError
+from vietst.runtime import get_logger
+
+if TYPE_CHECKING:
+    from vietst.config_schema import RunConfig
+
+logger = get_logger(__name__)
+
+
+def input_kind_of_config(config: "RunConfig") -> InputKind:
+    """What a configuration's model listens to, by its name alone: no repository is read.
+
+    A fine-tuned model whose name does not say that it comes from large-v3 is taken for one of 80 mels; its
+    training then names the command that builds the other cache.
+    """
+    if config.nano is not None:
+        return log_mel_kind(config.nano.num_mel_bins, config.nano.hop_length_samples, config.nano.window_s)
+    return LOG_MEL_128 if "large-v3" in config.model.name else LOG_MEL_80
+
+
+def prepare_features(
+    config: "RunConfig", kinds: Sequence[InputKind], *, num_proc: int | None = None, progress: bool = True
+) -> list[Path]:
+    """Cleans and splits the manifest where that was not done yet, and builds the caches that are missing.
+
+    Args:
+        num_proc: processes (threads where audio is measured); None: `data.num_proc`, else one for each core.
+
+    Returns:
+        The folders of the caches, in the order of `kinds`.
+
+    Raises:
+        ManifestError: there is no manifest, or it cannot be used.
+        FeatureCacheError: unusable audio, or too little disk space.
+    """
+    paths, options = config.paths, PreprocessOptions.from_config(config)
+    num_proc = num_proc or config.data.num_proc
+    if not paths.manifest_path.is_file():
+        raise ManifestError(
+            where=str(paths.manifest_path),
+            rule="the manifest is a TSV file with the columns audio_path, transcript and translation",
+            found="no such file",
+            do="put yours there (or set paths.manifest_path), or make a spoken sample: "
+            "python scripts/make_sample_corpus.py",
+        )
+    if clean_manifest_is_current(
+        paths.manifest_path, paths.clean_manifest_path, audio_root=paths.data_root, options=options
+    ):
+        logger.info("%s: is already the cleaned %s", paths.clean_manifest_path, paths.manifest_path)
+    else:
+        preprocess_manifest(
+            paths.manifest_path,
+            paths.clean_manifest_path,
+            audio_root=paths.data_root,
+            options=options,
+            num_proc=num_proc,
+            progress=progress,
+        )
+    split_manifest(
+        paths.clean_manifest_path,
+        paths.splits_dir,
+        ratios=config.data.split_ratios,
+        seed=config.training.seed,
+    )
+    return [
+        build_feature_cache(
+            paths.splits_dir,
+            paths.features_dir,
+            kind,
+            audio_root=paths.data_root,
+            num_proc=num_proc,
+            measured=paths.clean_manifest_path.with_name(AUDIO_FACTS_NAME),
+            progress=progress,
+        )
+        for kind in kinds
+    ]
