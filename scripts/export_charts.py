@@ -21,9 +21,7 @@ def parse_arguments() -> argparse.Namespace:
         "--runs_dir", type=Path, help="holds run folders (default: the folder that holds RESULTS_DIR)"
     )
     parser.add_argument("--results_dir", type=Path, help="from run_evaluation.py (default: RUNS_DIR/results)")
-    parser.add_argument(
-        "--output_dir", "--output", type=Path, help="for the PNG files (default: RUNS_DIR/charts)"
-    )
+    parser.add_argument("--output_dir", type=Path, help="for the PNG files (default: RUNS_DIR/charts)")
     return parser.parse_args()
 
 

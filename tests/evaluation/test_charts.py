@@ -191,14 +191,14 @@ def ticks_out_of_view(figure: Figure) -> set[int]:
     return outside
 
 
-@pytest.mark.parametrize("num_runs", [1, 3, 8])
+@pytest.mark.parametrize(("num_runs", "num_steps"), [(1, 40), (3, 4_000), (8, 200_000), (2, 950_000)])
 @pytest.mark.parametrize(
     "draw", [draw_training_loss, draw_learning_curve, draw_wer_comparison, draw_bleu_comparison]
 )
-def test_texts_neither_overlap_nor_leave_the_picture(draw, num_runs: int) -> None:
+def test_texts_neither_overlap_nor_leave_the_picture(draw, num_runs: int, num_steps: int) -> None:
     names = LONG_NAMES[:num_runs]
     if draw in (draw_training_loss, draw_learning_curve):
-        figure = draw([history_of(name, 200_000) for name in names])
+        figure = draw([history_of(name, num_steps) for name in names])
     else:
         figure = draw([result_of(name, wer=7 + 3 * i, bleu=97.9 - 10 * i) for i, name in enumerate(names)])
     FigureCanvasAgg(figure).draw()
