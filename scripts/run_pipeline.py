@@ -134,6 +134,8 @@ class Pipeline:
         environment = dict(os.environ)
         inherited = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join([str(REPO_ROOT), *([inherited] if inherited else [])])
+        if self.config.nano is not None:
+            environment.setdefault("OMP_NUM_THREADS", "1")  # models this small are slower with more threads
         return environment
 
     def prepare_data(self, corpus_options: list[str]) -> None:
@@ -184,7 +186,7 @@ class Pipeline:
 
     def draw_charts(self) -> None:
         print("[6/6] Draw charts", flush=True)
-        self.run("export_charts.py", "--results_dir", self.results_dir, "--output", self.charts_dir)
+        self.run("export_charts.py", "--runs_dir", self.config.paths.output_dir)
 
     def say_where(self) -> None:
         where = {
