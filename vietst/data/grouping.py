@@ -62,10 +62,10 @@ def place_groups(
 ) -> dict[str, str]:
     """Gives each new group a split, so that hours come as near to the ratios as whole groups allow.
 
-    Groups come in an order that seed and name decide, those that are larger than the smallest share first,
-    each into the split that is then furthest below its share (where it adds least to the sum of squared
-    deviations, relative to the targets). Afterwards groups are moved and exchanged as long as that brings the
-    sum down.
+    Groups come in an order that seed and name decide, each into the split that is then furthest below its
+    share. Its own length plays no part, so that dev and test do not collect the short ones. Only groups that
+    are larger than the smallest share come first, where they add least to the sum of squared deviations,
+    relative to the targets. Afterwards groups are moved and exchanged as long as that brings the sum down.
 
     Args:
         placed_us: microseconds that each split already holds and keeps.
@@ -83,9 +83,8 @@ def place_groups(
     for index, group in enumerate(order):
         empty = [split for split in SPLITS if totals[split] == 0]
         candidates = empty if len(empty) >= len(order) - index else SPLITS
-        split = min(
-            candidates, key=lambda name: _cost_of_adding(group.duration_us, totals[name], targets[name])
-        )
+        duration_us = group.duration_us if group.duration_us > large_us else 0
+        split = min(candidates, key=lambda name: _cost_of_adding(duration_us, totals[name], targets[name]))
         totals[split] += group.duration_us
         members[split].append(group)
     _exchange(members, totals, targets, total_us)
@@ -97,8 +96,8 @@ def _turn(seed: int, name: str) -> bytes:
 
 
 def _cost_of_adding(duration_us: int, total_us: int, target_us: float) -> float:
-    """By how much (total - target)² / target grows with the duration."""
-    return duration_us * (duration_us + 2 * (total_us - target_us)) / target_us
+    """By how much (total - target)² / target grows with each second of the duration."""
+    return (duration_us + 2 * (total_us - target_us)) / target_us
 
 
 @dataclass(frozen=True)

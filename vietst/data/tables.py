@@ -194,10 +194,11 @@ def _check_columns(where: str, columns: Sequence[str], required: Sequence[str], 
         _refuse(where, "column names differ", f"{', '.join(doubled)} more than once", "rename or remove one")
     missing = [name for name in required if name not in columns]
     if missing:
+        others = [name for name in columns if name not in required]
         _refuse(
             where,
             f"the columns {', '.join(required)} are there",
-            f"no {' and no '.join(_with_nearest(name, columns) for name in missing)}; "
+            f"no {' and no '.join(_with_nearest(name, others) for name in missing)}; "
             f"the header names: {', '.join(columns)}",
             if_missing,
         )
