@@ -136,6 +136,9 @@ class AudioFactsFile:
             self._write_rows(file, sorted(self._entries), header=True)
         temporary.replace(self.path)
         self._unsaved, self._changed = [], False
+        # What killed processes left. Another one that writes just now would lose no more than its memory.
+        for abandoned in self.path.parent.glob(f".{self.path.name}.*.tmp"):
+            abandoned.unlink(missing_ok=True)
 
     def _append(self) -> None:
         keys, self._unsaved = self._unsaved, []

@@ -36,6 +36,8 @@ TEMPORARY_PREFIX: Final = ".tmp-"
 _ROWS_PER_BATCH: Final = 64
 """Rows computed and written at once; `datasets`' 1000 would hold hundreds of MB in memory."""
 _PARENT_CHECK_S: Final = 0.5
+_START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"
+"""As `datasets`' own `map`: forked processes begin at once, with everything imported."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,11 @@ def _write_here(jobs: Sequence[ShardJob]) -> Iterator[ShardJob]:
 
 
 def _write_in_processes(jobs: Sequence[ShardJob], num_proc: int) -> Iterator[ShardJob]:
-    # Imported here, what a forked process needs is there at once. `datasets`' own map forks on Linux too.
+    # Imported here, what a forked process needs is there at once.
     import datasets  # noqa: F401
 
     load_constants(jobs[0].kind)
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    context = multiprocessing.get_context(_START_METHOD)
     pool = ProcessPoolExecutor(
         num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)
     )
