@@ -8,6 +8,7 @@ so neither pays for a cold disk. The cache's time includes measuring and hashing
 """
 
 import csv
+import itertools
 import multiprocessing
 import tempfile
 import time
@@ -23,6 +24,9 @@ from vietst.constants import SAMPLE_RATE_HZ, SPLITS
 from vietst.data.audio_paths import resolve_audio_path
 from vietst.data.feature_cache import build_feature_cache, features_of
 from vietst.data.features import LOG_MEL_80, pad_log_mel
+from vietst.data.splits import REQUIRED_COLUMNS
+from vietst.data.tables import open_table
+from vietst.errors import ManifestError
 
 MIN_SPEED_RATIO: Final = 6.0
 """Times faster than the recipe that the build should be."""
@@ -30,6 +34,7 @@ MIN_SIZE_RATIO: Final = 18.0
 """Times smaller than the recipe's files that the cache should be, on clips of about 3 s."""
 
 _NUM_COMPARED: Final = 32
+_MIN_ROWS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,34 @@ class Built:
     """Padded features [num_mel_bins, num_frames] of the first rows, to see that both made the same."""
 
 
+def benchmark_manifest(
+    manifest_path: Path, audio_root: Path, *, num_utterances: int, num_proc: int, work_dir: Path | None
+) -> dict[str, Any]:
+    """`compare_feature_builds` on the first rows of a cleaned manifest.
+
+    Raises:
+        ManifestError: no such manifest, or fewer than 3 rows.
+    """
+    table = open_table(
+        manifest_path,
+        REQUIRED_COLUMNS,
+        if_missing="make one: python scripts/make_sample_corpus.py and python scripts/build_features.py",
+        if_columns_missing="clean it first: python scripts/preprocess_manifest.py",
+    )
+    rows = [row for _, row in itertools.islice(table.rows(), num_utterances)]
+    if len(rows) < _MIN_ROWS:
+        raise ManifestError(
+            where=str(manifest_path),
+            rule=f"at least {_MIN_ROWS} rows to measure",
+            found=str(len(rows)),
+            do="take a larger manifest or a larger --num_utterances (2000 say something)",
+        )
+    return compare_feature_builds(rows, audio_root, num_proc=num_proc, work_dir=work_dir)
+
+
 def compare_feature_builds(
     rows: Sequence[dict[str, str]], audio_root: Path, *, num_proc: int, work_dir: Path | None = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Builds the features of the same rows both ways, in a temporary folder that is removed.
 
     Args:
