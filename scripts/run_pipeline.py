@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vietst.runtime import run_script
+from vietst.training.checkpoints import complete_checkpoints
 
 if TYPE_CHECKING:
     from vietst.config import LoadedConfig
@@ -160,7 +161,7 @@ class Pipeline:
         if (run_dir / "train_results.json").is_file():
             print(f"      {self.run_dir} is trained; delete it to train again", flush=True)
             return
-        resume = ["--resume"] if any(run_dir.glob("checkpoint-*")) else []
+        resume = ["--resume"] if complete_checkpoints(run_dir) else []
         # --quiet: the launcher's own traceback would bury the script's message.
         launcher = (
             "-m",
