@@ -269,7 +269,7 @@ def test_clips_that_are_cut_anew_stay_with_their_video(tmp_path: Path) -> None:
     rows = [
         {**row, "id": f"cut-{row['id']}", "audio_path": f"cut/{row['audio_path']}"} for row in make_rows(30)
     ]
-    audit = split_rows(tmp_path, rows)
+    audit = split_rows(tmp_path, rows, seed=7)
     assert audit["num_utterances_kept"] == 0
     assert {name.split("-")[1]: split for name, split in split_of_ids(tmp_path).items()} == before
 

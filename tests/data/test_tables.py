@@ -85,6 +85,16 @@ def test_line_numbers_are_those_of_the_file(tmp_path: Path) -> None:
     assert numbers == [3, 7, 8, 9, 11]
 
 
+def test_lines_without_enough_fields_are_not_joined_across_a_mark_inside_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.tsv"
+    path.write_text(HEADER + 'a\t"b\nc "d\te\nf\tg\th\n', encoding="utf-8")
+    assert [fields for _, fields in open_table(path).records()] == [
+        ["a", '"b'],
+        ['c "d', "e"],
+        ["f", "g", "h"],
+    ]
+
+
 def test_a_row_with_another_number_of_fields_is_kept_apart_by_records_and_refused_by_rows(
     tmp_path: Path,
 ) -> None:

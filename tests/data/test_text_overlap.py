@@ -55,6 +55,16 @@ def test_a_changed_word_in_ten_is_near(text: str, is_near: bool) -> None:
         assert MIN_SIMILARITY <= pair["similarity"] < 1
 
 
+def test_a_text_is_found_inside_a_longer_one() -> None:
+    """The hardest case for the search: all of the longer text's rarest elements are its own."""
+    shorter = "a b c d e f g h i j k"
+    for by_split in ({"train": [f"{shorter} w x y z"], "test": [shorter]},
+                     {"train": [shorter], "test": [f"{shorter} w x y z"]}):  # fmt: skip
+        report = text_overlap(texts(**by_split))
+        assert report["near"]["num_utterances"]["test in train"] == 1
+        assert report["near"]["most_similar"][0]["similarity"] == round(21 / 29, 3)
+
+
 def test_short_texts_are_not_compared() -> None:
     report = text_overlap(texts(train=["vâng đúng rồi"], dev=["vâng đúng thế"]))
     assert report["near"]["num_utterances"]["dev in train"] == 0
