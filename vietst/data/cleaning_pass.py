@@ -157,7 +157,7 @@ def _is_missing(result: AudioFacts | AudioError) -> bool:
 
 
 def _hash_of(*texts: str) -> int:
-    return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest())
+    return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest(), "big")
 
 
 def _other_unicode_form(path: str) -> str | None:
