@@ -1,0 +1,163 @@
+"""A Hugging Face Hub on the loopback interface: the part of its HTTP API that huggingface_hub 2.4 uses.
+
+    with LoopbackHub(tmp_path / "hub") as hub:
+        hub.store.publish("openai/whisper-tiny", folder)
+        subprocess.run([...], env=hub.client_environment(hf_home))
+
+It serves from a thread of this process and remembers every request. Uploads go the LFS way: clients need
+`HF_HUB_DISABLE_XET=1`, which `client_environment` sets.
+"""
+
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.hub import reading, writing
+from tests.hub.access import Hub
+from tests.hub.messages import HubError, Request, Response
+from tests.hub.repositories import HubStore
+
+TOKEN = "hf_test"
+"""May write, and read private repositories."""
+
+_REPO_ID = r"(?P<repo_id>[^/]+/[^/]+)"
+_REVISION = r"(?P<revision>[^/]+)"
+_KIND = r"/api/(?P<plural>models|datasets|spaces)"
+_OPTIONAL_KIND = r"/(?:(?P<plural>datasets|spaces)/)?"
+_CONTENT = r"/_lfs/(?P<sha256>[0-9a-f]{64})"
+
+ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Response]]] = [
+    (method, re.compile(pattern), endpoint)
+    for method, pattern, endpoint in [
+        ("GET", f"{_OPTIONAL_KIND}{_REPO_ID}/(?:resolve|raw)/{_REVISION}/(?P<path>.+)", reading.download),
+        ("GET", _CONTENT, reading.download_content),
+        ("GET", "/api/whoami-v2", reading.whoami),
+        ("GET", _KIND, reading.list_repositories),
+        ("GET", f"{_KIND}/{_REPO_ID}", reading.repository_info),
+        ("GET", f"{_KIND}/{_REPO_ID}/revision/{_REVISION}", reading.repository_info),
+        ("GET", f"{_KIND}/{_REPO_ID}/refs", reading.list_references),
+        ("GET", f"{_KIND}/{_REPO_ID}/commits/{_REVISION}", reading.list_commits),
+        ("GET", f"{_KIND}/{_REPO_ID}/tree/{_REVISION}(?:/(?P<folder>.*))?", reading.list_tree),
+        ("POST", f"{_KIND}/{_REPO_ID}/paths-info/{_REVISION}", reading.paths_info),
+        ("POST", "/api/validate-yaml", writing.validate_card),
+        ("POST", "/api/repos/create", writing.create_repository),
+        ("DELETE", "/api/repos/delete", writing.delete_repository),
+        ("PUT", f"{_KIND}/{_REPO_ID}/settings", writing.change_settings),
+        ("POST", f"{_KIND}/{_REPO_ID}/branch/(?P<name>[^/]+)", writing.create_branch),
+        ("DELETE", f"{_KIND}/{_REPO_ID}/branch/(?P<name>[^/]+)", writing.delete_branch),
+        ("POST", f"{_KIND}/{_REPO_ID}/tag/{_REVISION}", writing.create_tag),
+        ("DELETE", f"{_KIND}/{_REPO_ID}/tag/(?P<name>[^/]+)", writing.delete_tag),
+        ("POST", f"{_KIND}/{_REPO_ID}/preupload/{_REVISION}", writing.preupload),
+        ("POST", f"{_KIND}/{_REPO_ID}/commit/{_REVISION}", writing.commit),
+        ("POST", rf"{_OPTIONAL_KIND}{_REPO_ID}\.git/info/lfs/objects/batch", writing.lfs_batch),
+        ("PUT", _CONTENT, writing.lfs_put),
+        ("POST", f"{_CONTENT}/verify", writing.lfs_verify),
+    ]
+]
+
+
+class LoopbackHub:
+    """The running server. `requests` lists "METHOD path" of everything that was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = HubStore(folder)
+        self.requests: list[str] = []
+        self._hub = Hub(self.store, TOKEN)
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_class(self.answer))
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> "LoopbackHub":
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Stop: from now on, connections are refused."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def client_environment(self, hf_home: Path, **extra: str) -> dict[str, str]:
+        """This process's environment for a client whose Hub this is and whose cache lies in `hf_home`."""
+        environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+        return environment | {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HOME": str(hf_home),
+            "HF_HUB_DISABLE_XET": "1",
+            **extra,
+        }
+
+    def answer(self, request: Request) -> Response:
+        with self._lock:
+            self.requests.append(f"{request.method} {request.path}")
+            try:
+                return self._route(request)
+            except HubError as refusal:
+                return refusal.response()
+
+    def _route(self, request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        for route_method, pattern, endpoint in ROUTES:
+            match = pattern.fullmatch(request.path) if route_method == method else None
+            if match is not None:
+                groups = {name: unquote(value) for name, value in match.groupdict().items() if value}
+                return endpoint(self._hub, request, **groups)
+        raise HubError(404, f"Not found: {request.method} {request.path}")
+
+
+def _handler_class(answer: Callable[[Request], Response]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing on stderr: the hub keeps its own list."""
+
+        def exchange(self) -> None:
+            self._send(answer(self._request()))
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = exchange
+
+        def _request(self) -> Request:
+            url = urlsplit(self.path)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            return Request(
+                method=self.command,
+                path=url.path,
+                query={name: values[0] for name, values in parse_qs(url.query).items()},
+                headers=headers,
+                body=self._body(headers),
+                base_url=f"http://{headers['host']}",
+            )
+
+        def _body(self, headers: dict[str, str]) -> bytes:
+            if headers.get("transfer-encoding", "").lower() != "chunked":
+                return self.rfile.read(int(headers.get("content-length", 0)))
+            body = b""
+            while num_bytes := int(self.rfile.readline().split(b";")[0], 16):
+                body += self.rfile.read(num_bytes)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
+
+        def _send(self, response: Response) -> None:
+            path = response.body_path
+            self.send_response(response.status)
+            for name, value in response.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(path.stat().st_size if path else len(response.body)))
+            self.end_headers()
+            if self.command == "HEAD":
+                return
+            if path is None:
+                self.wfile.write(response.body)
+                return
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, self.wfile)
+
+    return Handler
