@@ -93,6 +93,7 @@ class _Steps:
         )
         self.trainer = Seq2SeqTrainer(model=model, args=arguments)
         self.trainer.create_optimizer_and_scheduler(num_training_steps=1000)
+        self.trainer.current_gradient_accumulation_steps = 1  # train() would set it
         self.batch, self.device = batch, arguments.device
 
     def run(self) -> tuple[float, float]:
