@@ -118,6 +118,18 @@ def test_resuming_gives_the_losses_and_weights_of_the_undisturbed_run(nano_confi
         assert torch.equal(tensor, weights(resumed)[name]), name
 
 
+def test_resuming_a_run_that_was_killed_after_its_last_checkpoint_only_finishes_it(nano_config):
+    run_dir = run_training(nano_config())
+    expected = weights(run_dir)
+    for path in run_dir.glob("*"):
+        if path.is_file():
+            path.unlink()
+    resumed = run_training(nano_config(), resume=LATEST)
+    assert len(history(resumed, "loss")) == 4
+    for name, tensor in weights(resumed).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
 def test_best_checkpoint_by_the_chosen_metric_becomes_the_model(nano_config):
     run_dir = run_training(
         nano_config(

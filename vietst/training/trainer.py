@@ -55,6 +55,13 @@ class SpeechTrainer(Seq2SeqTrainer):
         model_inputs = {key: value for key, value in inputs.items() if key not in _BOOKKEEPING_KEYS}
         return super().compute_loss(model, model_inputs, *args, **kwargs)
 
+    def _run_epoch(self, **kwargs: Any) -> None:
+        # Resuming from a checkpoint of the last step must end at once; transformers would take one more step.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(**kwargs)
+
     def prediction_step(
         self,
         model: torch.nn.Module,
