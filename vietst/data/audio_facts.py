@@ -82,11 +82,9 @@ class AudioFactsFile:
         return facts
 
     def add_from(self, other: "AudioFactsFile") -> None:
-        """Takes over what `other` knows and this file does not."""
-        for key, entry in other._entries.items():
-            if key not in self._entries:
-                self._entries[key] = entry
-                self._changed = True
+        """Takes over all that `other` knows."""
+        self._changed |= any(self._entries.get(key) != entry for key, entry in other._entries.items())
+        self._entries |= other._entries
 
     def measure_all(
         self, audio_root: Path, audio_paths: Sequence[str], *, num_threads: int = 1, progress: bool = True
