@@ -9,7 +9,7 @@ Audio is read from the files that the split names. Writes <run>_metrics.json and
 import argparse
 from pathlib import Path
 
-from vietst.runtime import run_script
+from vietst.runtime import quiet_libraries, run_script
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -63,6 +63,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    quiet_libraries()
     from vietst.evaluation.evaluate_model import evaluate_model
 
     evaluate_model(**vars(arguments))

@@ -6,7 +6,7 @@
     accelerate launch --config_file accelerate_configs/cpu.yaml scripts/train_whisper.py --config nano_whisper
 """
 
-from vietst.runtime import EXIT_USER_ERROR, run_script
+from vietst.runtime import EXIT_USER_ERROR, quiet_libraries, run_script
 from vietst.training.command_line import parse_training_arguments
 
 DEFAULT_CONFIG = "prod_whisper"
@@ -17,6 +17,7 @@ def main() -> None:
     from vietst.config import load_config
 
     loaded = load_config(arguments.config, arguments.overrides)
+    quiet_libraries()
     from vietst.training.runner import dry_run, run_training
 
     if not arguments.dry_run:

@@ -126,6 +126,20 @@ def get_logger(name: str) -> logging.Logger:
     return package if name == "__main__" else package.getChild(name.removeprefix("vietst."))
 
 
+def quiet_libraries() -> None:
+    """Silence what other libraries print without anything for the user to mend.
+
+    A progress bar for every file that is written; transformers' advice on how Whisper's own generation calls
+    its generation; DeepSpeed's remark, at its import, that a machine without a GPU has none. So call this
+    before anything that imports transformers' Trainer.
+    """
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.msg)
+    logging.getLogger("transformers.generation").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
 def set_seed(seed: int) -> None:
     """Seed Python, NumPy and PyTorch, the latter on all devices."""
     import numpy as np

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import yaml
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments
-from transformers.utils import logging as transformers_logging
 
 from vietst import __version__
 from vietst.config import LoadedConfig
@@ -76,7 +75,6 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
     arguments = training_arguments(config, accumulation)
     preparation = prepare(config)
     set_seed(config.training.seed)
-    transformers_logging.disable_progress_bar()  # one for every file that is written
     trainer = build_trainer(config, arguments, preparation)
     _write_run_record(run_dir, loaded, preparation, trainer)
     logger.info(describe_plan(config, preparation, accumulation))
