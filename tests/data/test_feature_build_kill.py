@@ -19,7 +19,7 @@ from datasets.arrow_writer import ArrowWriter
 from tiny_splits import write_corpus
 
 from vietst.data import audio_facts, feature_cache, feature_card, feature_plan, feature_shards
-from vietst.data.features import LOG_MEL_80
+from vietst.data.features import LOG_MEL_80, InputKind
 from vietst.errors import FeatureCacheError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and kills processes as POSIX has it")
@@ -196,9 +196,9 @@ def test_workers_of_a_killed_build_end_and_do_no_harm(
     def build_and_die() -> None:
         start_worker = feature_shards._start_worker
 
-        def starting(parent_pid: int) -> None:
+        def starting(parent_pid: int, kind: InputKind) -> None:
             (worker_ids / str(os.getpid())).touch()
-            start_worker(parent_pid)
+            start_worker(parent_pid, kind)
 
         feature_shards._start_worker = starting
         kill_at((feature_shards, "extract", "before", call), kill_parent)
