@@ -1,0 +1,113 @@
+"""Every command of the README is run, in its order, in a clean copy of the project.
+
+Commands are run as they stand, but for what `SMOKE_ADDITIONS` adds to make them small. Commands for hardware
+that is not here are run with `--dry_run` on a local model; the launch file they name is read by accelerate.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SMOKE_ADDITIONS = {
+    "scripts/make_sample_corpus.py": ["--num_utterances", "120", "--num_videos", "12"],
+    "scripts/train_whisper.py": [
+        "nano.d_model=32",
+        "nano.encoder_layers=1",
+        "training.max_steps=4",
+        "training.eval_steps=2",
+        "training.save_steps=2",
+        "evaluation.max_dev_utterances=4",
+    ],
+    "scripts/run_dev.sh": ["--smoke"],
+    "scripts/run_prod.sh": ["--smoke"],
+}
+
+CHECKED_ELSEWHERE = {
+    "bash scripts/test.sh": "it is what continuous integration runs (.ci/run)",
+}
+
+
+def code_blocks(readme: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+
+
+def commands(readme: str) -> list[str]:
+    return [line for block in code_blocks(readme, "bash") for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def checkout(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the files that git knows, as a clone has them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=repo_root,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in filter(None, listed.split("\0")):
+        if (repo_root / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(repo_root / name, copy / name)
+    return copy
+
+
+def run(checkout: Path, words: list[str]) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "VIETST_PYTHON": sys.executable}
+    ran = subprocess.run(words, cwd=checkout, capture_output=True, text=True, env=environment, timeout=600)
+    assert ran.returncode == 0, f"{shlex.join(words)}\n{ran.stdout[-3000:]}\n{ran.stderr[-3000:]}"
+
+
+def as_run_here(command: str) -> list[str]:
+    words = shlex.split(command)
+    if words[0] == "python":
+        words[0] = sys.executable
+    elif words[:2] == ["accelerate", "launch"]:
+        words[:2] = [sys.executable, "-m", "accelerate.commands.launch"]
+        config = Path(words[words.index("--config_file") + 1]).stem
+        if config != "cpu":
+            words[words.index("--config_file") + 1] = "accelerate_configs/cpu.yaml"
+            words += ["--dry_run", "model.name=outputs/base_models/nano_whisper"]
+    for script, additions in SMOKE_ADDITIONS.items():
+        if script in words:
+            words += [word for word in additions if not (word.startswith("nano.") and "--dry_run" in words)]
+    return words
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs(repo_root, checkout):
+    readme = (repo_root / "README.md").read_text(encoding="utf-8")
+    found = commands(readme)
+    assert len(found) >= 10
+    # The real features that the dry runs of dev and prod ask for are built by the bare build_features.py.
+    ordered = sorted(found, key=lambda command: "run_dev.sh" in command or "run_prod.sh" in command)
+    for command in ordered:
+        if command not in CHECKED_ELSEWHERE:
+            run(checkout, as_run_here(command))
+    for block in code_blocks(readme, "python"):
+        run(checkout, [sys.executable, "-c", block])
+
+
+def test_launch_files_and_configurations_that_the_readme_names_exist(repo_root):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    from vietst.config import load_config, shipped_config_names
+
+    readme = (repo_root / "README.md").read_text(encoding="utf-8")
+    for path in set(re.findall(r"accelerate_configs/\w+\.yaml", readme)):
+        load_config_from_file(str(repo_root / path))
+    for name in set(re.findall(r"--config (\w+)", readme)):
+        assert name in shipped_config_names()
+        load_config(name)
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
+        assert (repo_root / path).exists(), path
+
+
+def test_what_is_checked_elsewhere_is(repo_root):
+    assert "scripts/test.sh" in (repo_root / ".ci" / "run").read_text(encoding="utf-8")
