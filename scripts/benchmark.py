@@ -1,17 +1,19 @@
 """Measure what this project claims about its speed, on this machine.
 
-    python scripts/benchmark.py [--output_dir benchmarks] features \\
-        [--manifest data/export/manifest_clean.tsv] [--data_root .] [--num_utterances 2000] [--num_proc 1]
+    python scripts/benchmark.py features [--manifest data/export/manifest_clean.tsv] [--num_proc 1]
+    python scripts/benchmark.py training_step
 
 features: the feature cache against the public Hugging Face recipe (30 s padded float32), on the same clips
-with the same number of processes. Prints seconds, bytes and their ratios, and adds them with the machine and
-the versions to benchmarks/<stage>.json. Run it on an idle machine.
+with the same number of processes. training_step: a step on both tasks, encoding once, against the doubled
+batch in a plain Seq2SeqTrainer, at Whisper tiny's dimensions. Each prints its figures and ratios, and adds
+them with the machine and the versions to benchmarks/<stage>.json. Run it on an idle machine.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from vietst.runtime import run_script
+from vietst.runtime import quiet_libraries, run_script
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,23 +28,36 @@ def parse_arguments() -> argparse.Namespace:
     features.add_argument("--num_utterances", type=int, default=2000, help="the first of the manifest")
     features.add_argument("--num_proc", type=int, default=1, help="processes, for both")
     features.add_argument("--work_dir", type=Path, help="for temporary files: 1 MB per utterance")
+    step = stages.add_parser("training_step", help="a training step on both tasks")
+    step.add_argument("--num_utterances", type=int, default=2, help="clips in a batch")
+    step.add_argument("--num_label_tokens", type=int, default=40, help="tokens of each target")
+    step.add_argument("--num_rounds", type=int, default=7, help="timed steps of each way")
     return parser.parse_args()
 
 
+def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The results of a stage, and what is printed about them."""
+    quiet_libraries()
+    if stage == "features":
+        from vietst.benchmarks import feature_build
+
+        results = feature_build.benchmark_manifest(
+            options.pop("manifest"), options.pop("data_root"), **options
+        )
+        return results, feature_build.describe(results)
+    from vietst.benchmarks import training_step
+
+    results = training_step.compare_training_steps(**options)
+    return results, training_step.describe(results)
+
+
 def main() -> None:
-    arguments = parse_arguments()
-    from vietst.benchmarks import feature_build
+    options = vars(parse_arguments())
+    stage, output_dir = options.pop("stage"), options.pop("output_dir")
+    results, description = measure(stage, options)
     from vietst.benchmarks.results import add_result
 
-    results = feature_build.benchmark_manifest(
-        arguments.manifest,
-        arguments.data_root,
-        num_utterances=arguments.num_utterances,
-        num_proc=arguments.num_proc,
-        work_dir=arguments.work_dir,
-    )
-    path = add_result(arguments.output_dir, arguments.stage, results)
-    print(f"{feature_build.describe(results)}\nadded to {path}")
+    print(f"{description}\nadded to {add_result(output_dir, stage, results)}")
 
 
 if __name__ == "__main__":

@@ -84,6 +84,20 @@ def compare_training_steps(
     }
 
 
+def describe(results: dict[str, Any]) -> str:
+    """The results in a few lines."""
+    verdict = "met" if results["times_faster"] >= MIN_SPEED_RATIO else "MISSED"
+    return (
+        f"{results['model']}, {results['num_utterances']} utterances of 30 s, both tasks, "
+        f"{results['num_label_tokens']} label tokens each, {results['dtype']}, {results['device']}, "
+        f"{results['num_threads']} thread(s), median of {results['num_rounds']}\n"
+        f"doubled batch {results['doubled_batch_seconds']:.3f} s   "
+        f"encoded once {results['encode_once_seconds']:.3f} s   "
+        f"{results['times_faster']:.2f} times faster (bar {MIN_SPEED_RATIO}: {verdict})   "
+        f"losses differ by {results['loss_difference']:.1e}"
+    )
+
+
 class _Steps:
     """Training steps of one model on one batch, as the Trainer takes them."""
 

@@ -1,1 +1,1 @@
-"""From the manifest to batches: audio reading, cleaning, splits, input features, the feature cache, padding."""
+"""From the manifest to batches: audio, cleaning, splits, input features, the feature cache, padding."""

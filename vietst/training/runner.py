@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import random
+import shlex
 import types
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallbac
 from vietst import __version__
 from vietst.config import LoadedConfig
 from vietst.config_rules import accumulation_steps
-from vietst.config_schema import RunConfig
+from vietst.config_schema import PathsSection, RunConfig
 from vietst.constants import TASKS
 from vietst.data.batching import CharacterTable, UtteranceDataset, targets_of
+from vietst.data.duration_batches import DurationBatchSampler, fixed_length_s
 from vietst.data.feature_cache import open_feature_cache
 from vietst.data.features import InputKind, input_kind_of
 from vietst.data.splits import read_audit, read_split
@@ -51,6 +53,8 @@ class Preparation:
     train: UtteranceDataset
     dev: UtteranceDataset
     ctc_characters: CharacterTable | None
+    train_batches: DurationBatchSampler | None
+    """Batches by seconds; None: `training.batch_size` utterances each."""
     facts: dict[str, Any]
 
 
@@ -118,7 +122,11 @@ def prepare(config: RunConfig) -> Preparation:
     model_config = architecture.load_model_config(config.model.name)
     input_kind = input_kind_of(processor.feature_extractor)
     cache = open_feature_cache(
-        config.paths.splits_dir, config.paths.features_dir, input_kind, audio_root=config.paths.data_root
+        config.paths.splits_dir,
+        config.paths.features_dir,
+        input_kind,
+        audio_root=config.paths.data_root,
+        build_command=build_command(config, input_kind),
     )
     tasks = TASKS if config.model.task == "both" else (config.model.task,)
     limit = architecture.max_label_length(model_config)
@@ -153,6 +161,7 @@ def prepare(config: RunConfig) -> Preparation:
         train=kept["train"],
         dev=kept["dev"],
         ctc_characters=characters,
+        train_batches=_batches_by_seconds(config, kept["train"], input_kind),
         facts={
             "base_model": config.model.name,
             "architecture": config.model.type,
@@ -162,6 +171,33 @@ def prepare(config: RunConfig) -> Preparation:
             **_data_facts(config, kept),
         },
     )
+
+
+def _batches_by_seconds(
+    config: RunConfig, train: UtteranceDataset, input_kind: InputKind
+) -> DurationBatchSampler | None:
+    training, num_processes = config.training, world_size()
+    if training.batch_seconds is None:
+        return None
+    return DurationBatchSampler(
+        train.rows["duration_s"][:],
+        training.batch_seconds,
+        seed=training.seed,
+        batches_per_step=accumulation_steps(training, num_processes) * num_processes,
+        num_processes=num_processes,
+        fixed_length_s=fixed_length_s(input_kind),
+    )
+
+
+def build_command(config: RunConfig, kind: InputKind) -> str:
+    """The one command that builds the features this run needs, in the folders of this run."""
+    paths, defaults = config.paths, PathsSection()
+    changed = [
+        f"paths.{key}={getattr(paths, key)}"
+        for key in ("data_root", "manifest_path", "clean_manifest_path", "splits_dir", "features_dir")
+        if getattr(paths, key) != getattr(defaults, key)
+    ]
+    return shlex.join(["python", "scripts/build_features.py", "--kinds", kind.name, *changed])
 
 
 def _data_facts(config: RunConfig, kept: dict[str, UtteranceDataset]) -> dict[str, Any]:
@@ -289,6 +325,7 @@ def build_trainer(
         tokens_per_second=config.evaluation.max_new_tokens_per_second,
         tokens_base=config.evaluation.max_new_tokens_base,
         num_beams=config.evaluation.num_beams,
+        train_batches=preparation.train_batches,
     )
     # LoggingCallback says the same, readably.
     trainer.remove_callback(PrinterCallback)
@@ -332,8 +369,15 @@ def save_model(trainer: SpeechTrainer, preparation: Preparation) -> None:
 def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int) -> str:
     """What the training will do, in a few lines."""
     training, num_train = config.training, len(preparation.train)
-    effective_batch = training.batch_size * accumulation * world_size()
-    steps_per_epoch = math.ceil(num_train / effective_batch)
+    by_seconds = preparation.train_batches
+    if by_seconds is None:
+        effective_batch = training.batch_size * accumulation * world_size()
+        steps_per_epoch = math.ceil(num_train / effective_batch)
+        batch, of_batches = f"{training.batch_size}", ""
+    else:
+        steps_per_epoch = by_seconds.num_steps
+        effective_batch = round(num_train / steps_per_epoch)
+        batch, of_batches = f"{by_seconds.batch_seconds:g} s", f"\n{by_seconds.describe()}"
     steps = (
         training.max_steps
         if training.max_steps > 0
@@ -344,8 +388,8 @@ def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int
     return (
         f"training {config.model.name} for {' and '.join(preparation.tasks)}: {num_train} utterances "
         f"({preparation.facts['train_hours']:.2f} h), {steps} steps of {effective_batch} utterances "
-        f"({training.batch_size} × {accumulation} accumulated × {world_size()} processes), about "
-        f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances"
+        f"({batch} × {accumulation} accumulated × {world_size()} processes), about "
+        f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances{of_batches}"
     )
 
 
