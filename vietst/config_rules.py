@@ -4,6 +4,7 @@ Each rule names the keys it is about, so that a file with a wrong value in one p
 about all other places checked, and all of its errors are reported together.
 """
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -47,33 +48,45 @@ def rule_problems(config: RunConfig, unusable_keys: Collection[str] = ()) -> lis
 
 
 def accumulation_steps(training: TrainingSection, num_processes: int) -> int:
-    """Forward passes per optimizer step, such that batch_size x steps x num_processes = effective_batch.
+    """Forward passes per optimizer step, such that batch x steps x num_processes = effective batch.
+
+    Batches count utterances (`batch_size`, `effective_batch`) or seconds (`batch_seconds`,
+    `effective_batch_seconds`).
 
     Raises:
         ConfigError: no whole number of steps does; the message names batches that work.
     """
-    stated, effective = training.gradient_accumulation_steps, training.effective_batch
+    by_seconds = training.batch_seconds is not None
+    batch: float = training.batch_size if training.batch_seconds is None else training.batch_seconds
+    effective: float | None = training.effective_batch_seconds if by_seconds else training.effective_batch
+    stated = training.gradient_accumulation_steps
     if effective is None:
         return stated or 1
-    per_forward = training.batch_size * num_processes
-    if effective % per_forward == 0 and stated in (None, effective // per_forward):
-        return effective // per_forward
-    formula = f"batch_size {training.batch_size} x {num_processes} process{'es' if num_processes > 1 else ''}"
-    rule = "effective_batch = batch_size x gradient_accumulation_steps x number of processes"
+    per_forward = batch * num_processes
+    steps = round(effective / per_forward)
+    # Whole seconds are not asked for: 3 x 0.1 is 0.3 here.
+    if steps > 0 and math.isclose(steps * per_forward, effective, rel_tol=1e-9) and stated in (None, steps):
+        return steps
+    batch_key, effective_key = (
+        ("batch_seconds", "effective_batch_seconds") if by_seconds else ("batch_size", "effective_batch")
+    )
+    formula = f"{batch_key} {batch:.10g} x {num_processes} process{'es' if num_processes > 1 else ''}"
+    rule = f"{effective_key} = {batch_key} x gradient_accumulation_steps x number of processes"
     if stated is not None:
         raise ConfigError(
             where="training.gradient_accumulation_steps",
             rule=rule,
-            found=f"{formula} x accumulation {stated} = {per_forward * stated}, not {effective}",
-            do="state one of the two: gradient_accumulation_steps=null, or effective_batch=null",
+            found=f"{formula} x accumulation {stated} = {per_forward * stated:.10g}, not {effective:.10g}",
+            do=f"state one of the two: gradient_accumulation_steps=null, or {effective_key}=null",
         )
-    lower, upper = effective // per_forward * per_forward, (effective // per_forward + 1) * per_forward
-    batches = ", ".join(map(str, _fitting_batch_sizes(effective, num_processes)))
+    lower = int(effective // per_forward) * per_forward
+    lower_or = f"{lower:.10g} or " if lower else ""
+    batches = "" if by_seconds else ", ".join(map(str, _fitting_batch_sizes(int(effective), num_processes)))
     raise ConfigError(
-        where="training.effective_batch",
+        where=f"training.{effective_key}",
         rule=rule,
-        found=f"{formula} = {per_forward}, of which {effective} is no multiple",
-        do=f"set training.effective_batch to {f'{lower} or ' if lower else ''}{upper}"
+        found=f"{formula} = {per_forward:.10g}, of which {effective:.10g} is no multiple",
+        do=f"set training.{effective_key} to {lower_or}{lower + per_forward:.10g}"
         + (f", or training.batch_size to one of {batches}" if batches else ""),
     )
 
@@ -112,6 +125,16 @@ def _one_warm_up(config: RunConfig) -> Iterator[str]:
     training = config.training
     if training.warmup_steps and training.warmup_ratio:
         yield f"{training.warmup_steps}, with warmup_ratio {training.warmup_ratio}"
+
+
+def _effective_batch_counts_as_batches_do(config: RunConfig) -> Iterator[str]:
+    if config.training.effective_batch is not None and config.training.batch_seconds is not None:
+        yield f"{config.training.effective_batch}, with batch_seconds {config.training.batch_seconds:g}"
+
+
+def _effective_seconds_need_seconds(config: RunConfig) -> Iterator[str]:
+    if config.training.effective_batch_seconds is not None and config.training.batch_seconds is None:
+        yield f"{config.training.effective_batch_seconds:g}, without batch_seconds"
 
 
 def _one_precision(config: RunConfig) -> Iterator[str]:
@@ -189,6 +212,17 @@ _RULES: tuple[_Rule, ...] = (
         ("training.warmup_steps", "training.warmup_ratio"),
         "state one of warmup_steps and warmup_ratio",
         _one_warm_up,
+    ),
+    _Rule(
+        ("training.effective_batch", "training.batch_seconds"),
+        "where batches are by seconds, the effective batch is too: effective_batch=null, and "
+        "effective_batch_seconds instead",
+        _effective_batch_counts_as_batches_do,
+    ),
+    _Rule(
+        ("training.effective_batch_seconds", "training.batch_seconds"),
+        "it counts batches by seconds: state batch_seconds too, or effective_batch instead",
+        _effective_seconds_need_seconds,
     ),
     _Rule(("training.fp16", "training.bf16"), "at most one of fp16 and bf16", _one_precision),
     _Rule(

@@ -146,7 +146,12 @@ class TrainingSection(Section):
     """Of data order, dropout and masks."""
 
     batch_size: Annotated[int, Field(ge=1)] = 8
-    """Utterances per device and forward pass."""
+    """Utterances per device and forward pass. `batch_seconds`, where stated, replaces it in training."""
+
+    batch_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of audio per device and forward pass, padding counted: longest clip × clips. Batches are then
+    made of about equally long clips, as many as fit. Whisper pads every clip to its window of 30 s, so there
+    240 means 8 clips. None: `batch_size` clips."""
 
     eval_batch_size: Annotated[int, Field(ge=1)] | None = None
     """Utterances per device in evaluation. None: `batch_size`."""
@@ -155,8 +160,11 @@ class TrainingSection(Section):
     """Utterances per optimizer step over all devices. Gradient accumulation follows from it and the number of
     processes, so that one and eight GPUs learn alike."""
 
+    effective_batch_seconds: Annotated[float, Field(gt=0)] | None = None
+    """The same where batches are by seconds: `batch_seconds` × accumulation × processes, padding counted."""
+
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] | None = None
-    """Forward passes per optimizer step. None: what `effective_batch` asks for, else 1."""
+    """Forward passes per optimizer step. None: what the effective batch asks for, else 1."""
 
     num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
     """Passes over the training split."""

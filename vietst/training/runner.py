@@ -389,7 +389,8 @@ def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int
         f"training {config.model.name} for {' and '.join(preparation.tasks)}: {num_train} utterances "
         f"({preparation.facts['train_hours']:.2f} h), {steps} steps of {effective_batch} utterances "
         f"({batch} × {accumulation} accumulated × {world_size()} processes), about "
-        f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances{of_batches}"
+        f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances"
+        f"{of_batches}"
     )
 
 

@@ -1,14 +1,18 @@
 """transformers' Seq2SeqTrainer, whose evaluation generates every task and scores each utterance once."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Seq2SeqTrainer
+from transformers.trainer_utils import seed_worker
 
 from vietst.constants import IGNORE_INDEX, TASKS
 from vietst.data.batching import UtteranceDataset
+from vietst.data.duration_batches import DurationBatchSampler
 from vietst.evaluation.decode import TextDecoder, max_new_tokens
 from vietst.evaluation.metrics import Prediction, score_predictions
 
@@ -30,6 +34,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         generate: the architecture's generation from encoder states.
         tokens_per_second, tokens_base: cap on new tokens, see `max_new_tokens`.
         num_beams: beams during evaluation.
+        train_batches: batches by seconds; None: `args`' number of utterances.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         tokens_per_second: float,
         tokens_base: int,
         num_beams: int,
+        train_batches: DurationBatchSampler | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -50,6 +56,32 @@ class SpeechTrainer(Seq2SeqTrainer):
             tokens_base,
             num_beams,
         )
+        self._train_batches = train_batches
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        if self._train_batches is None:
+            return super().get_train_dataloader()
+        arguments = self.args
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset,
+            batch_sampler=self._train_batches,
+            collate_fn=self.data_collator,
+            num_workers=arguments.dataloader_num_workers,
+            pin_memory=arguments.dataloader_pin_memory,
+            persistent_workers=arguments.dataloader_persistent_workers,
+            prefetch_factor=arguments.dataloader_prefetch_factor,
+            worker_init_fn=functools.partial(
+                seed_worker, num_workers=arguments.dataloader_num_workers, rank=arguments.process_index
+            ),
+        )
+        # deals the batches to the processes in turn
+        return self.accelerator.prepare(loader)
+
+    def get_total_train_batch_size(self, args: Any) -> int:
+        if self._train_batches is None:
+            return super().get_total_train_batch_size(args)
+        # What transformers reports as samples per second counts with this.
+        return round(len(self.train_dataset) / self._train_batches.num_steps)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         model_inputs = {key: value for key, value in inputs.items() if key not in _BOOKKEEPING_KEYS}
@@ -59,8 +91,12 @@ class SpeechTrainer(Seq2SeqTrainer):
         # Resuming from a checkpoint of the last step must end at once; transformers would take one more step.
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
-        else:
-            super()._run_epoch(**kwargs)
+            return
+        if self._train_batches is not None:
+            # Where an epoch is resumed in its middle, transformers' own call does not get through: what skips
+            # the batches that are done is wrapped around what deals them to the processes.
+            self._train_batches.set_epoch(kwargs["epoch"])
+        super()._run_epoch(**kwargs)
 
     def prediction_step(
         self,
