@@ -118,7 +118,7 @@ def install(*, dev: bool) -> None:
         print(f"      making {VENV.name} with Python {platform.python_version()}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
     command = [str(venv_python()), "-m", "pip", "install", "--disable-pip-version-check"]
-    command += ["--progress-bar", "off", "-c", "constraints.txt", "-e", ".[dev]" if dev else "."]
+    command += ["--quiet", "--progress-bar", "off", "-c", "constraints.txt", "-e", ".[dev]" if dev else "."]
     command += torch_requirement()
     print("      installing; the first time this downloads a few hundred MB", flush=True)
     subprocess.run(command, check=True, cwd=REPO_ROOT)
