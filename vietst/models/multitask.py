@@ -6,10 +6,15 @@ are those of the doubled batch (with dropout, layerdrop and SpecAugment off), wi
 """
 
 import dataclasses
+import json
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers.modeling_outputs import Seq2SeqLMOutput
+from transformers.utils import ModelOutput
 
 from vietst.constants import IGNORE_INDEX, TASKS
 
@@ -27,19 +32,47 @@ class LossWeights:
     label_smoothing: float = 0.0
 
 
-def repeat_for_targets(encoder_states: torch.Tensor, utterance_index: torch.Tensor | None) -> torch.Tensor:
+@dataclasses.dataclass
+class EncoderStates(ModelOutput):
+    """What a decoder attends to, one row for each utterance: all that generation needs from an encoder pass.
+
+    `last_hidden_state` is [num_utterances, num_positions, width]; `position_mask` bool [num_utterances,
+    num_positions] is False where a position stands behind the end of its clip. None: the decoder attends to
+    all positions, as Whisper's does.
+    """
+
+    last_hidden_state: torch.Tensor
+    position_mask: torch.Tensor | None = None
+
+
+@dataclasses.dataclass
+class MultitaskOutput(Seq2SeqLMOutput):
+    """As `Seq2SeqLMOutput`, with the summed loss of each label row: `target_losses` [num_targets].
+
+    `encoder_states` is per utterance, not per target, so that generation can go on from it.
+    """
+
+    target_losses: torch.Tensor | None = None
+    encoder_states: EncoderStates | None = None
+
+
+def repeat_for_targets(states: EncoderStates, utterance_index: torch.Tensor | None) -> EncoderStates:
     """Give every label row the states of its utterance.
 
     Args:
-        encoder_states: [num_utterances, num_positions, width].
         utterance_index: [num_targets], the utterance that each label row belongs to; None: one row each.
 
     Returns:
-        [num_targets, num_positions, width].
+        States of num_targets rows.
     """
     if utterance_index is None:
-        return encoder_states
-    return encoder_states.index_select(0, utterance_index)
+        return states
+    return EncoderStates(**{name: tensor.index_select(0, utterance_index) for name, tensor in states.items()})
+
+
+def repeat_for_tasks(states: EncoderStates, num_tasks: int) -> EncoderStates:
+    """All utterances once for every task, task by task: a new object, which beam search may widen in place."""
+    return EncoderStates(**{name: torch.cat([tensor] * num_tasks) for name, tensor in states.items()})
 
 
 def target_negative_log_likelihood(
@@ -118,3 +151,12 @@ def combine_losses(
     if ctc_loss is not None:
         total = total + weights.ctc * ctc_loss
     return total / num_label_tokens
+
+
+def write_stock_architecture(save_directory: Any, stock_class: type) -> None:
+    """Let a saved folder load as transformers' own class everywhere; it writes the name of ours."""
+    path = Path(save_directory) / "config.json"
+    if path.is_file():
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["architectures"] = [stock_class.__name__]
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")

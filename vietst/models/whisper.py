@@ -5,9 +5,7 @@ Weights come from any folder or Hub id that `from_pretrained` takes; what is sav
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -29,11 +27,15 @@ from vietst.data.feature_cache import features_of
 from vietst.data.features import InputKind, pad_log_mel
 from vietst.errors import ModelError
 from vietst.models.multitask import (
+    EncoderStates,
     LossWeights,
+    MultitaskOutput,
     combine_losses,
     ctc_negative_log_likelihood,
     repeat_for_targets,
+    repeat_for_tasks,
     target_negative_log_likelihood,
+    write_stock_architecture,
 )
 
 # --- processor ---------------------------------------------------------------------------------------
@@ -187,16 +189,6 @@ Collator = WhisperCollator
 # --- model -------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
-class MultitaskOutput(Seq2SeqLMOutput):
-    """As `Seq2SeqLMOutput`, with the summed loss of each label row: `target_losses` [num_targets].
-
-    `encoder_last_hidden_state` is per utterance, not per target, so that generation can go on from it.
-    """
-
-    target_losses: torch.Tensor | None = None
-
-
 class MultitaskWhisper(WhisperForConditionalGeneration):
     """Whisper that encodes each utterance once and learns all its targets from it.
 
@@ -234,11 +226,11 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
             self.model.encoder.eval()
         return self
 
-    def encode(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """[num_utterances, n_mels, num_frames] → [num_utterances, num_positions, width]."""
+    def encode(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> EncoderStates:
+        """[num_utterances, n_mels, num_frames] → states [num_utterances, num_positions, width]."""
         if not self.encoder_is_frozen:
             input_features = self.model._mask_input_features(input_features, attention_mask=attention_mask)
-        return self.model.encoder(input_features).last_hidden_state
+        return EncoderStates(self.model.encoder(input_features).last_hidden_state)
 
     def forward(
         self,
@@ -271,7 +263,7 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
             raise ValueError("labels come with input_features and task_index: the batch of a WhisperCollator")
         states = self.encode(input_features, attention_mask)
         outputs = super().forward(
-            encoder_outputs=BaseModelOutput(last_hidden_state=repeat_for_targets(states, utterance_index)),
+            encoder_outputs=BaseModelOutput(repeat_for_targets(states, utterance_index).last_hidden_state),
             decoder_input_ids=decoder_input_ids,
             use_cache=False,
         )
@@ -279,26 +271,21 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
         target_losses = target_negative_log_likelihood(outputs.logits, labels, smoothing)
         ctc_loss = None
         if self.ctc_head is not None and ctc_labels is not None and num_positions is not None:
-            ctc_loss = ctc_negative_log_likelihood(self.ctc_head, states, num_positions, ctc_labels)
+            ctc_loss = ctc_negative_log_likelihood(
+                self.ctc_head, states.last_hidden_state, num_positions, ctc_labels
+            )
         if num_items_in_batch is None:
             num_items_in_batch = (labels != IGNORE_INDEX).sum()
         return MultitaskOutput(
             loss=combine_losses(target_losses, task_index, ctc_loss, self.loss_weights, num_items_in_batch),
             logits=outputs.logits,
-            encoder_last_hidden_state=states,
             target_losses=target_losses,
+            encoder_states=states,
         )
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         super().save_pretrained(save_directory, *args, **kwargs)
-        # transformers writes the subclass's name; the folder must load as the stock class everywhere.
-        config_path = Path(save_directory) / "config.json"
-        if config_path.is_file():
-            config = json.loads(config_path.read_text(encoding="utf-8"))
-            config["architectures"] = [WhisperForConditionalGeneration.__name__]
-            config_path.write_text(
-                json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
-            )
+        write_stock_architecture(save_directory, WhisperForConditionalGeneration)
 
 
 def load_model(
@@ -371,17 +358,17 @@ def set_generation_defaults(model: WhisperForConditionalGeneration, language: st
 
 
 @torch.no_grad()
-def encode(model: WhisperForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Encoder states [num_utterances, num_positions, width] of an `input_batch`, with stock or our class."""
+def encode(model: WhisperForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> EncoderStates:
+    """Encoder states of an `input_batch`, with stock or our class."""
     features = inputs["input_features"].to(device=model.device, dtype=model.dtype)
-    return model.model.encoder(features).last_hidden_state
+    return EncoderStates(model.model.encoder(features).last_hidden_state)
 
 
 @torch.no_grad()
 def generate(
     model: WhisperForConditionalGeneration,
     tokenizer: WhisperTokenizer,
-    encoder_states: torch.Tensor,
+    encoder_states: EncoderStates,
     tasks: Sequence[str],
     *,
     language: str,
@@ -392,7 +379,7 @@ def generate(
     """Hypotheses for every task from one encoder pass.
 
     Args:
-        encoder_states: [num_utterances, num_positions, width].
+        encoder_states: of the utterances, from `encode` or a training forward.
         tasks: which targets to generate for every utterance.
         max_new_tokens: cap on the hypothesis, end token included; the decoder's positions cap it too.
 
@@ -401,14 +388,11 @@ def generate(
         padded with the pad token.
     """
     prompts = [decoder_prompt(tokenizer, task, language) for task in tasks]
-    num_utterances, prompt_length = encoder_states.shape[0], len(prompts[0])
-    decoder_input_ids = torch.tensor(prompts, device=encoder_states.device).repeat_interleave(
-        num_utterances, 0
-    )
+    num_utterances, prompt_length = len(encoder_states.last_hidden_state), len(prompts[0])
+    decoder_input_ids = torch.tensor(prompts, device=model.device).repeat_interleave(num_utterances, 0)
     no_timestamps_id = tokenizer.convert_tokens_to_ids("<|notimestamps|>")
     generated = model.generate(
-        # A fresh object for each call: beam search widens it in place.
-        encoder_outputs=BaseModelOutput(last_hidden_state=encoder_states.repeat(len(tasks), 1, 1)),
+        encoder_outputs=BaseModelOutput(repeat_for_tasks(encoder_states, len(tasks)).last_hidden_state),
         decoder_input_ids=decoder_input_ids,
         # The prompt decides; without these two, Whisper would run a language detection pass of its own.
         language=language,

@@ -124,7 +124,7 @@ class SpeechTrainer(Seq2SeqTrainer):
             outputs = model(**inputs)
             generated = self._generate(
                 self.accelerator.unwrap_model(model),
-                outputs.encoder_last_hidden_state,
+                outputs.encoder_states,
                 self.tasks,
                 max_new_tokens=max_new_tokens(
                     float(duration_s.max()), self._tokens_per_second, self._tokens_base
