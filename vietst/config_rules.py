@@ -91,6 +91,16 @@ def accumulation_steps(training: TrainingSection, num_processes: int) -> int:
     )
 
 
+NEVER_UNFREEZE_EPOCHS = 999
+"""The guide's way to say that the encoder is never unfrozen, whatever the length of the training."""
+
+
+def encoder_stays_frozen(config: RunConfig) -> bool:
+    """Whether the encoder is frozen from the first step to the last, by what the configuration says."""
+    epochs = config.training.freeze_encoder_epochs
+    return config.model.freeze_encoder or (epochs is not None and epochs >= NEVER_UNFREEZE_EPOCHS)
+
+
 def _fitting_batch_sizes(effective_batch: int, num_processes: int) -> list[int]:
     """Batch sizes that reach the effective batch on so many processes, the largest last."""
     if effective_batch % num_processes:
@@ -135,6 +145,25 @@ def _effective_batch_counts_as_batches_do(config: RunConfig) -> Iterator[str]:
 def _effective_seconds_need_seconds(config: RunConfig) -> Iterator[str]:
     if config.training.effective_batch_seconds is not None and config.training.batch_seconds is None:
         yield f"{config.training.effective_batch_seconds:g}, without batch_seconds"
+
+
+def _one_freezing_time(config: RunConfig) -> Iterator[str]:
+    updates, epochs = config.training.freeze_encoder_updates, config.training.freeze_encoder_epochs
+    if updates is not None and epochs is not None:
+        yield f"{updates}, with freeze_encoder_epochs {epochs:g}"
+
+
+def _frozen_throughout_or_for_a_time(config: RunConfig) -> Iterator[str]:
+    updates, epochs = config.training.freeze_encoder_updates, config.training.freeze_encoder_epochs
+    if config.model.freeze_encoder and updates is not None:
+        yield f"true, with freeze_encoder_updates {updates}"
+    if config.model.freeze_encoder and epochs is not None and epochs < NEVER_UNFREEZE_EPOCHS:
+        yield f"true, with freeze_encoder_epochs {epochs:g}"
+
+
+def _adaptor_rate_needs_adaptor(config: RunConfig) -> Iterator[str]:
+    if config.training.adaptor_learning_rate is not None and config.model.type == "whisper":
+        yield f"{config.training.adaptor_learning_rate:g}, with model.type whisper"
 
 
 def _one_precision(config: RunConfig) -> Iterator[str]:
@@ -190,6 +219,11 @@ def _weights_of_task(config: RunConfig) -> Iterator[str]:
         yield f"nothing above 0 for model.task {config.model.task}"
 
 
+def _only_frozen_states_are_cached(config: RunConfig) -> Iterator[str]:
+    if config.model.cache_encoder_states and not encoder_stays_frozen(config):
+        yield "true, with freeze_encoder false"
+
+
 def _head_width(config: RunConfig) -> Iterator[str]:
     if config.nano is not None and config.nano.d_model % config.nano.attention_heads:
         yield f"{config.nano.attention_heads}, with d_model {config.nano.d_model}"
@@ -223,6 +257,21 @@ _RULES: tuple[_Rule, ...] = (
         ("training.effective_batch_seconds", "training.batch_seconds"),
         "it counts batches by seconds: state batch_seconds too, or effective_batch instead",
         _effective_seconds_need_seconds,
+    ),
+    _Rule(
+        ("training.freeze_encoder_updates", "training.freeze_encoder_epochs"),
+        "state one of freeze_encoder_updates and freeze_encoder_epochs",
+        _one_freezing_time,
+    ),
+    _Rule(
+        ("model.freeze_encoder", "training.freeze_encoder_updates", "training.freeze_encoder_epochs"),
+        "it freezes the encoder for the whole training: unset it to freeze for a time, or unset that time",
+        _frozen_throughout_or_for_a_time,
+    ),
+    _Rule(
+        ("training.adaptor_learning_rate", "model.type"),
+        "for models with a length adaptor or projection, which Whisper lacks",
+        _adaptor_rate_needs_adaptor,
     ),
     _Rule(("training.fp16", "training.bf16"), "at most one of fp16 and bf16", _one_precision),
     _Rule(
@@ -262,6 +311,11 @@ _RULES: tuple[_Rule, ...] = (
         ("loss.transcribe_weight", "loss.translate_weight", "model.task"),
         "a weight above 0 for a task that is trained",
         _weights_of_task,
+    ),
+    _Rule(
+        ("model.cache_encoder_states", "model.freeze_encoder", "training.freeze_encoder_epochs"),
+        "only with freeze_encoder true: an encoder that is trained gives other states after every step",
+        _only_frozen_states_are_cached,
     ),
     _Rule(("nano.attention_heads", "nano.d_model"), "a divisor of d_model", _head_width),
     _Rule(

@@ -101,8 +101,37 @@ class ModelSection(Section):
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     """Attention implementation. auto: transformers' choice; eager is faster for tiny models on a CPU."""
 
+    finetune: Literal["full", "lna", "lora"] = "full"
+    """What is trained of the base model. full: all of it; lna: layer norms and attention (Li et al. 2021);
+    lora: low-rank adapters (section `lora`), merged into plain weights in the final model. New layers always
+    train."""
+
     freeze_encoder: bool = False
-    """Train the decoder alone. May stand under `training` too, as in the guide; it is the same key."""
+    """Train all but the encoder, from first to last; `training.freeze_encoder_epochs` does so for a time. May
+    stand under `training` too, as in the guide; it is the same key."""
+
+    cache_encoder_states: bool = False
+    """Compute the frozen encoder's states once, keep them beside the features in half precision, and train on
+    them. Whisper has 1,500 for every clip, whatever its length: 1.2 MB (tiny) to 3.8 MB (large) each."""
+
+
+class LoraSection(Section):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), for `model.finetune: lora`.
+
+    They want a larger learning rate than the whole model: 5e-4 to 1e-3 is usual for Whisper.
+    """
+
+    rank: Annotated[int, Field(ge=1)] = 32
+    """Inner width of each adapter."""
+
+    alpha: Annotated[int, Field(ge=1)] = 64
+    """An adapter's output is scaled by alpha / rank."""
+
+    dropout: Probability = 0.05
+    """On an adapter's input, in training."""
+
+    target_modules: Annotated[tuple[str, ...], Strict(False), Field(min_length=1)] = ("q_proj", "v_proj")
+    """Linear layers that get an adapter, by the last part of their names, in encoder and decoder."""
 
 
 class NanoSection(Section):
@@ -173,7 +202,21 @@ class TrainingSection(Section):
     """Optimizer steps; if positive it replaces `num_train_epochs`."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1.25e-5
-    """Peak learning rate."""
+    """Peak learning rate, of all that has no rate of its own below."""
+
+    encoder_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate of the pretrained encoder. None: `learning_rate`."""
+
+    adaptor_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate of the new layers between encoder and decoder: length adaptor and projection.
+    Whisper has none. None: `learning_rate`."""
+
+    freeze_encoder_epochs: Annotated[float, Field(ge=0)] | None = None
+    """Passes over the training split (fractions too) before the encoder is trained as well, rounded up to
+    optimizer steps. 999 and more: never."""
+
+    freeze_encoder_updates: Annotated[int, Field(ge=0)] | None = None
+    """The same as an exact number of optimizer steps; instead of `freeze_encoder_epochs`."""
 
     lr_scheduler_type: Literal[
         "linear",
@@ -198,8 +241,11 @@ class TrainingSection(Section):
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are clipped to this norm; 0: not at all."""
 
-    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor"] = "adamw_torch"
-    """Optimizer, with transformers' names."""
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit"] = (
+        "adamw_torch"
+    )
+    """Optimizer, with transformers' names. The last two keep AdamW's state in 8 bits (paged: in main memory
+    where the GPU's is full); they need bitsandbytes and a GPU."""
 
     adam_beta1: Probability = 0.9
     adam_beta2: Probability = 0.999
@@ -340,6 +386,7 @@ class RunConfig(Section):
     audio: AudioSection = AudioSection()
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
+    lora: LoraSection = LoraSection()
     nano: NanoSection | None = None
     training: TrainingSection = TrainingSection()
     loss: LossSection = LossSection()

@@ -37,6 +37,7 @@ from vietst.models.multitask import (
     target_negative_log_likelihood,
     write_stock_architecture,
 )
+from vietst.models.trainable import make_trainable
 
 # --- processor ---------------------------------------------------------------------------------------
 
@@ -339,8 +340,7 @@ def build_for_training(
     model.loss_weights = loss_weights
     if num_ctc_symbols is not None:
         model.add_ctc_head(num_ctc_symbols)
-    if config.model.freeze_encoder:
-        model.freeze_encoder()
+    make_trainable(model, config)
     default_task = TRANSLATE if config.model.task == TRANSLATE else TRANSCRIBE
     set_generation_defaults(model, config.model.language, default_task)
     return model
