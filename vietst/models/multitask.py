@@ -71,7 +71,7 @@ def repeat_for_targets(states: EncoderStates, utterance_index: torch.Tensor | No
 
 
 def repeat_for_tasks(states: EncoderStates, num_tasks: int) -> EncoderStates:
-    """All utterances once for every task, task by task: a new object, which beam search may widen in place."""
+    """All utterances once for every task, task by task; copies, since beam search widens states in place."""
     return EncoderStates(**{name: torch.cat([tensor] * num_tasks) for name, tensor in states.items()})
 
 
