@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import (
@@ -23,6 +24,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from vietst.config_schema import RunConfig
 from vietst.constants import IGNORE_INDEX, TRANSCRIBE, TRANSLATE
 from vietst.data.batching import CharacterTable, label_batch, pad_token_ids, targets_of
+from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pad_states
 from vietst.data.feature_cache import features_of
 from vietst.data.features import InputKind, pad_log_mel
 from vietst.errors import ModelError
@@ -120,7 +122,12 @@ def max_label_length(model_config: PretrainedConfig) -> int:
 
 
 def input_batch(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, torch.Tensor]:
-    """What the encoder reads: `input_features` and `attention_mask`, as in `WhisperCollator`."""
+    """What the encoder reads: `input_features` and `attention_mask`, as in `WhisperCollator`.
+
+    Rows that carry states of a frozen encoder give `encoder_states` instead.
+    """
+    if has_states(rows[0]):
+        return {"encoder_states": pad_states(rows)[0]}  # all are equally long
     features = pad_log_mel(
         [features_of(row, input_kind) for row in rows],
         [row["pad_value"] for row in rows],
@@ -139,6 +146,8 @@ class WhisperCollator:
 
         input_features     float32 [U, M, W]  log-mel, padded as WhisperFeatureExtractor pads to its window
         attention_mask     int64   [U, W]     1 at real frames; SpecAugment masks only those
+        encoder_states     float16 [U, P, D]  instead of these two, where a frozen encoder's states are cached
+                                              (P encoder positions, D width)
         decoder_input_ids  int64   [T, L]     prompt + text, padded with the pad token
         labels             int64   [T, L]     text + end token, −100 at the prompt and at padding
         utterance_index    int64   [T]        which row of input_features each target belongs to
@@ -242,6 +251,7 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
         encoder_outputs: Any = None,
         utterance_index: torch.Tensor | None = None,
         task_index: torch.Tensor | None = None,
+        encoder_states: torch.Tensor | None = None,
         ctc_labels: torch.Tensor | None = None,
         num_positions: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
@@ -260,9 +270,14 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
                 encoder_outputs=encoder_outputs,
                 **kwargs,
             )
-        if input_features is None or task_index is None:
-            raise ValueError("labels come with input_features and task_index: the batch of a WhisperCollator")
-        states = self.encode(input_features, attention_mask)
+        if task_index is None:
+            raise ValueError("labels come with task_index: the batch of a WhisperCollator")
+        if encoder_states is not None:
+            states = EncoderStates(encoder_states.to(self.dtype))
+        elif input_features is not None:
+            states = self.encode(input_features, attention_mask)
+        else:
+            raise ValueError("labels come with input_features or encoder_states")
         outputs = super().forward(
             encoder_outputs=BaseModelOutput(repeat_for_targets(states, utterance_index).last_hidden_state),
             decoder_input_ids=decoder_input_ids,
@@ -362,6 +377,29 @@ def encode(model: WhisperForConditionalGeneration, inputs: dict[str, torch.Tenso
     """Encoder states of an `input_batch`, with stock or our class."""
     features = inputs["input_features"].to(device=model.device, dtype=model.dtype)
     return EncoderStates(model.model.encoder(features).last_hidden_state)
+
+
+def frozen_encoder(model: WhisperForConditionalGeneration, input_kind: InputKind) -> FrozenEncoder:
+    """The encoder as the cache of its states needs it. Every clip has all positions of the window: the
+    decoder attends to the silence behind its end too."""
+    config = model.config
+    settings = {
+        "model_type": config.model_type,
+        "attention_heads": config.encoder_attention_heads,
+        "activation_function": config.activation_function,
+    }
+
+    def encode_batch(rows: Sequence[dict[str, Any]]) -> list[np.ndarray]:
+        return list(encode(model, input_batch(rows, input_kind)).last_hidden_state.float().cpu().numpy())
+
+    return FrozenEncoder(
+        module=model.model.encoder,
+        digest=module_digest(model.model.encoder, settings),
+        input_kind=input_kind,
+        width=config.d_model,
+        num_positions=lambda num_frames: config.max_source_positions,
+        encode_batch=encode_batch,
+    )
 
 
 @torch.no_grad()

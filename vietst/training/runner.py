@@ -30,6 +30,7 @@ from vietst.models.architectures import ARCHITECTURES
 from vietst.models.multitask import LossWeights
 from vietst.runtime import environment_record, get_logger, rank, set_seed, world_size
 from vietst.training.arguments import mixed_precision, training_arguments
+from vietst.training.cached_states import describe_cached_states, with_cached_states
 from vietst.training.callbacks import (
     ConvergenceMonitorCallback,
     LoggingCallback,
@@ -299,6 +300,10 @@ def build_trainer(
         label_smoothing=config.loss.label_smoothing,
     )
     model = architecture.build_for_training(config, weights, len(characters) if characters else None)
+    callbacks = _callbacks(config)
+    if config.model.cache_encoder_states:
+        preparation, its_callbacks = with_cached_states(config, preparation, model, arguments.device)
+        callbacks += its_callbacks
 
     def generate(
         model: Any, encoder_states: torch.Tensor, tasks: tuple[str, ...], **options: Any
@@ -319,7 +324,7 @@ def build_trainer(
         compute_metrics=make_compute_metrics(
             preparation.dev, TextDecoder(processor.tokenizer), preparation.tasks
         ),
-        callbacks=_callbacks(config),
+        callbacks=callbacks,
         tasks=preparation.tasks,
         generate=generate,
         tokens_per_second=config.evaluation.max_new_tokens_per_second,
@@ -432,6 +437,9 @@ def dry_run(loaded: LoadedConfig) -> bool:
         preparation = prepare(config)
         weights = LossWeights(per_task=(config.loss.transcribe_weight, config.loss.translate_weight))
         model = preparation.architecture.build_for_training(config, weights, None)
+        states = (
+            describe_cached_states(config, preparation, model) if config.model.cache_encoder_states else None
+        )
     except VietstError as error:
         print(f"\ntraining could not start:\n{error}")
         return False
@@ -439,5 +447,7 @@ def dry_run(loaded: LoadedConfig) -> bool:
     total = sum(parameter.numel() for parameter in model.parameters())
     print(f"\nwould start: {describe_plan(config, preparation, accumulation)}")
     print(f"parameters: {total:,}, of which trained: {trained:,}")
+    if states is not None:
+        print(states)
     print(f"would write to: {run_folder(config)}")
     return True

@@ -1,0 +1,90 @@
+"""States of a frozen encoder in place of features: what computes them, cached rows, padded batches.
+
+How they come to lie on disk: `vietst.data.encoder_state_cache`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from vietst.data.batching import UtteranceDataset
+from vietst.data.features import InputKind
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True)
+class FrozenEncoder:
+    """What an architecture tells about an encoder whose states may be cached."""
+
+    module: torch.nn.Module
+    """All that computes them."""
+
+    digest: str
+    """Of its weights and settings: see `module_digest`."""
+
+    input_kind: InputKind
+    """What it reads."""
+
+    width: int
+    """Of a state."""
+
+    num_positions: Callable[[int], int]
+    """How many states a clip of so many feature frames (samples, for the waveform) gets."""
+
+    encode_batch: Callable[[Sequence[dict[str, Any]]], list[np.ndarray]]
+    """Rows of the feature cache → for each its states, float [num_positions, width], without padding. The
+    other rows of the batch must not matter."""
+
+
+def module_digest(module: torch.nn.Module, settings: Mapping[str, object]) -> str:
+    """BLAKE2b-128 (hexadecimal) of all weights and buffers, and of settings that no weight shows."""
+    hasher = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
+    for name, tensor in sorted(module.state_dict().items()):
+        hasher.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        hasher.update(flat.view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
+
+
+class EncodedUtteranceDataset(UtteranceDataset):
+    """A split whose rows carry the encoder's states instead of features."""
+
+    def __init__(self, rows: "datasets.Dataset", states: "datasets.Dataset") -> None:
+        super().__init__(rows.remove_columns(["features", "pad_value"]))
+        self.states = states
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**super().__getitem__(index), **self.states[index]}
+
+
+def has_states(row: Mapping[str, Any]) -> bool:
+    """Whether a row comes from an `EncodedUtteranceDataset`."""
+    return "encoder_states" in row
+
+
+def states_of(row: Mapping[str, Any]) -> np.ndarray:
+    """The states of a cached row, without copying: float16 [num_positions, width]."""
+    return np.frombuffer(row["encoder_states"], dtype="<f2").reshape(row["num_positions"], -1)
+
+
+def pad_states(rows: Sequence[Mapping[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """States of a batch, padded with zeros to the longest.
+
+    Returns:
+        float16 [num_utterances, longest, width]; mask int64 [num_utterances, longest], 1 at real positions.
+    """
+    states = [states_of(row) for row in rows]
+    longest = max(map(len, states))
+    padded = np.zeros((len(states), longest, states[0].shape[1]), dtype=np.float16)
+    mask = np.zeros((len(states), longest), dtype=np.int64)
+    for index, clip in enumerate(states):
+        padded[index, : len(clip)] = clip
+        mask[index, : len(clip)] = 1
+    return torch.from_numpy(padded), torch.from_numpy(mask)
