@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallbac
 
 from vietst import __version__
 from vietst.config import LoadedConfig
-from vietst.config_rules import accumulation_steps
+from vietst.config_rules import accumulation_steps, encoder_stays_frozen
 from vietst.config_schema import PathsSection, RunConfig
 from vietst.constants import TASKS
 from vietst.data.batching import CharacterTable, UtteranceDataset, targets_of
@@ -28,6 +28,7 @@ from vietst.evaluation.decode import TextDecoder
 from vietst.models import nano
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.multitask import LossWeights
+from vietst.models.trainable import starts_with_frozen_encoder, training_scope
 from vietst.runtime import environment_record, get_logger, rank, set_seed, world_size
 from vietst.training.arguments import mixed_precision, training_arguments
 from vietst.training.cached_states import describe_cached_states, with_cached_states
@@ -38,7 +39,9 @@ from vietst.training.callbacks import (
     NonFiniteGradientCallback,
 )
 from vietst.training.checkpoints import complete_checkpoints, find_checkpoint
+from vietst.training.parameter_groups import LearningRates
 from vietst.training.trainer import SpeechTrainer, make_compute_metrics
+from vietst.training.unfreezing import EncoderUnfreezeCallback
 
 logger = get_logger(__name__)
 
@@ -331,12 +334,31 @@ def build_trainer(
         tokens_base=config.evaluation.max_new_tokens_base,
         num_beams=config.evaluation.num_beams,
         train_batches=preparation.train_batches,
+        scope=training_scope(config),
+        learning_rates=_learning_rates(config),
     )
+    if starts_with_frozen_encoder(config) and not encoder_stays_frozen(config):
+        trainer.add_callback(
+            EncoderUnfreezeCallback(
+                trainer.unfreeze_encoder,
+                after_updates=config.training.freeze_encoder_updates,
+                after_epochs=config.training.freeze_encoder_epochs,
+            )
+        )
     # LoggingCallback says the same, readably.
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(_ProgressBarCallback)
     return trainer
+
+
+def _learning_rates(config: RunConfig) -> LearningRates:
+    training = config.training
+    return LearningRates(
+        encoder=training.encoder_learning_rate or training.learning_rate,
+        adaptor=training.adaptor_learning_rate or training.learning_rate,
+        decoder=training.learning_rate,
+    )
 
 
 class _ProgressBarCallback(ProgressCallback):
@@ -363,7 +385,7 @@ def save_model(trainer: SpeechTrainer, preparation: Preparation) -> None:
     """The final model and its processor, as stock transformers loads them: without the CTC head."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.ctc_head = None
-    trainer.save_model()
+    trainer.save_release()
     if trainer.is_world_process_zero():
         preparation.processor.save_pretrained(trainer.args.output_dir)
 

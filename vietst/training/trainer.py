@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Seq2SeqTrainer
 from transformers.trainer_utils import seed_worker
@@ -15,6 +16,10 @@ from vietst.data.batching import UtteranceDataset
 from vietst.data.duration_batches import DurationBatchSampler
 from vietst.evaluation.decode import TextDecoder, max_new_tokens
 from vietst.evaluation.metrics import Prediction, score_predictions
+from vietst.models import lora
+from vietst.models.trainable import TrainingScope, with_frozen_encoder
+from vietst.training.parameter_groups import LearningRates, parameter_groups
+from vietst.training.unfreezing import rebuild_reducer, restart_adam, set_encoder_decay
 
 _BOOKKEEPING_KEYS = ("row_index", "duration_s")
 """Keys of a batch that are about the utterances, not for the model."""
@@ -35,6 +40,8 @@ class SpeechTrainer(Seq2SeqTrainer):
         tokens_per_second, tokens_base: cap on new tokens, see `max_new_tokens`.
         num_beams: beams during evaluation.
         train_batches: batches by seconds; None: `args`' number of utterances.
+        scope: which parameters train, now or when the encoder is unfrozen.
+        learning_rates: of the parts of the model; None: `args`' for all.
     """
 
     def __init__(
@@ -46,6 +53,8 @@ class SpeechTrainer(Seq2SeqTrainer):
         tokens_base: int,
         num_beams: int,
         train_batches: DurationBatchSampler | None = None,
+        scope: TrainingScope,
+        learning_rates: LearningRates | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -57,6 +66,10 @@ class SpeechTrainer(Seq2SeqTrainer):
             num_beams,
         )
         self._train_batches = train_batches
+        self.scope = scope
+        rate = self.args.learning_rate
+        self.learning_rates = learning_rates or LearningRates(encoder=rate, adaptor=rate, decoder=rate)
+        self._keeps_adapters = True
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         if self._train_batches is None:
@@ -86,6 +99,66 @@ class SpeechTrainer(Seq2SeqTrainer):
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         model_inputs = {key: value for key, value in inputs.items() if key not in _BOOKKEEPING_KEYS}
         return super().compute_loss(model, model_inputs, *args, **kwargs)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            trained_model = self.model if model is None else model
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, trained_model)
+            groups = parameter_groups(
+                trained_model,
+                self.scope,
+                self.learning_rates,
+                weight_decay=self.args.weight_decay,
+                decayed_names=self.get_decay_parameter_names(trained_model),
+            )
+            # transformers takes these `params` instead of its own two groups.
+            self.optimizer_cls_and_kwargs = optimizer_class, {**settings, "params": groups}
+        return super().create_optimizer(model)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        frozen_at_first = self.model.encoder_is_frozen and with_frozen_encoder(self.scope) != self.scope
+        if not (frozen_at_first and self.is_deepspeed_enabled):
+            return super()._prepare_for_training(*args, **kwargs)
+        # ZeRO partitions what requires gradients at this moment, and must know the encoder.
+        self.scope.apply(self.model)
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        with_frozen_encoder(self.scope).apply(self.model)
+        set_encoder_decay(self.optimizer, 0.0)
+        return prepared
+
+    def unfreeze_encoder(self, was_frozen_before: bool = True) -> None:
+        """Train the encoder from the next step on; see `vietst.training.unfreezing`.
+
+        Args:
+            was_frozen_before: False where training goes on from a checkpoint of a later step.
+        """
+        self.scope.apply(self.model)
+        if isinstance(self.model_wrapped, DistributedDataParallel):
+            handler = self.accelerator.ddp_handler
+            rebuild_reducer(self.model_wrapped, handler.to_kwargs() if handler is not None else {})
+        if self.is_deepspeed_enabled:
+            set_encoder_decay(self.optimizer, self.args.weight_decay)
+            if was_frozen_before:
+                restart_adam(self.optimizer)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        # An empty one means that ZeRO-3 saves its partitions alone.
+        if self.args.should_save and lora.adapted_layers(self.model) and state_dict != {}:
+            weights = self.model.state_dict() if state_dict is None else state_dict
+            state_dict = lora.merged_weights(self.model, weights, keep_adapters=self._keeps_adapters)
+        super()._save(output_dir, state_dict)
+
+    def save_release(self) -> None:
+        """Save the final model: as `save_model`, but LoRA's adapters are in its plain weights only."""
+        self._keeps_adapters = False
+        self.save_model()
+        self._keeps_adapters = True
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Checkpoints hold LoRA's merged weights for others, beside what training goes on from.
+        merged = lora.merged_names(self.model)
+        load_result.unexpected_keys[:] = [key for key in load_result.unexpected_keys if key not in merged]
+        super()._issue_warnings_after_load(load_result)
 
     def _run_epoch(self, **kwargs: Any) -> None:
         # Resuming from a checkpoint of the last step must end at once; transformers would take one more step.
