@@ -244,8 +244,8 @@ class TrainingSection(Section):
     optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit"] = (
         "adamw_torch"
     )
-    """Optimizer, with transformers' names. The last two keep AdamW's state in 8 bits (paged: in main memory
-    where the GPU's is full); they need bitsandbytes and a GPU."""
+    """Optimizer, with transformers' names. The last two keep AdamW's state in 8 bits, except for embeddings
+    (paged: in main memory where the GPU's is full), and need the package bitsandbytes."""
 
     adam_beta1: Probability = 0.9
     adam_beta2: Probability = 0.999

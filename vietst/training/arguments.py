@@ -39,6 +39,23 @@ def mixed_precision(config: RunConfig) -> tuple[bool, bool]:
     return bf16, fp16
 
 
+def require_optimizer(config: RunConfig) -> None:
+    """Refuse an optimizer that this installation lacks.
+
+    Raises:
+        ConfigError: one with 8-bit state, without bitsandbytes.
+    """
+    from transformers.utils import is_bitsandbytes_available
+
+    if config.training.optim.endswith("_8bit") and not is_bitsandbytes_available():
+        raise ConfigError(
+            where="training.optim",
+            rule=f"{config.training.optim} needs the package bitsandbytes",
+            found="none that transformers can use",
+            do="pip install bitsandbytes, or set training.optim=adafactor, which also keeps little state",
+        )
+
+
 def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "Seq2SeqTrainingArguments":
     """transformers' arguments for a run; the run folder is `config.output.dir`."""
     import torch
@@ -49,6 +66,7 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
     # transformers 5 takes the TensorBoard folder from the environment only.
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run_dir / "logs")
     bf16, fp16 = mixed_precision(config)
+    require_optimizer(config)
     evaluates = training.eval_strategy != "no"
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir),

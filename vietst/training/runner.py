@@ -30,7 +30,7 @@ from vietst.models.architectures import ARCHITECTURES
 from vietst.models.multitask import LossWeights
 from vietst.models.trainable import starts_with_frozen_encoder, training_scope
 from vietst.runtime import environment_record, get_logger, rank, set_seed, world_size
-from vietst.training.arguments import mixed_precision, training_arguments
+from vietst.training.arguments import mixed_precision, require_optimizer, training_arguments
 from vietst.training.cached_states import describe_cached_states, with_cached_states
 from vietst.training.callbacks import (
     ConvergenceMonitorCallback,
@@ -456,6 +456,7 @@ def dry_run(loaded: LoadedConfig) -> bool:
     try:
         accumulation = accumulation_steps(config.training, world_size())
         mixed_precision(config)
+        require_optimizer(config)
         preparation = prepare(config)
         weights = LossWeights(per_task=(config.loss.transcribe_weight, config.loss.translate_weight))
         model = preparation.architecture.build_for_training(config, weights, None)
