@@ -117,8 +117,9 @@ def compare_frozen_encoder_steps(
 def describe(results: dict[str, Any]) -> str:
     """The results in a few lines."""
     return (
-        f"{results['model']}, encoder frozen, {results['num_utterances']} clips of {results['duration_s']:g} s, "
-        f"both tasks, {results['num_label_tokens']} label tokens each, {results['device']}, "
+        f"{results['model']}, encoder frozen, {results['num_utterances']} clips of "
+        f"{results['duration_s']:g} s, both tasks, {results['num_label_tokens']} label tokens each, "
+        f"{results['device']}, "
         f"{results['num_threads']} thread(s), median of {results['num_rounds']}\n"
         f"encoder computed {results['computed_seconds']:.3f} s   "
         f"states cached {results['cached_seconds']:.3f} s   "
