@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.hub.server import TOKEN, LoopbackHub
 
 
-def client(hub: LoopbackHub, tmp_path: Path, program: str, **environment: str) -> dict[str, object]:
+def client(hub: LoopbackHub, tmp_path: Path, program: str, **environment: str) -> dict[str, Any]:
     """Run a program in a process of its own; it fills the dict `told`, which comes back."""
     finished = subprocess.run(
         [
@@ -25,7 +26,7 @@ def client(hub: LoopbackHub, tmp_path: Path, program: str, **environment: str) -
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
-    told: dict[str, object] = json.loads(finished.stdout.rpartition("TOLD ")[2])
+    told: dict[str, Any] = json.loads(finished.stdout.rpartition("TOLD ")[2])
     return told
 
 

@@ -109,6 +109,12 @@ def list_commits(hub: Hub, request: Request, plural: str, repo_id: str, revision
     return json_response(listed, headers={"X-Total-Count": str(len(listed))})
 
 
+def list_discussions(hub: Hub, request: Request, plural: str, repo_id: str) -> Response:
+    """No pull requests and discussions yet; transformers asks for them when weights are a `.bin` file."""
+    hub.readable(request, plural, repo_id)
+    return json_response({"discussions": [], "count": 0, "start": 0, "numClosedDiscussions": 0})
+
+
 def list_tree(
     hub: Hub, request: Request, plural: str, repo_id: str, revision: str, folder: str | None = None
 ) -> Response:

@@ -148,8 +148,8 @@ class HubStore:
         return repository
 
 
-_LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".msgpack", ".h5", ".parquet", ".arrow")
-_LFS_SUFFIXES += (".gz", ".zip", ".tar", ".model", ".wav", ".flac", ".mp3", ".npz")
+_LFS_SUFFIXES: tuple[str, ...] = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".msgpack", ".h5", ".npz")
+_LFS_SUFFIXES += (".parquet", ".arrow", ".gz", ".zip", ".tar", ".model", ".wav", ".flac", ".mp3")
 _LFS_MIN_BYTES = 10 * 1024 * 1024
 
 

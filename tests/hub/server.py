@@ -32,34 +32,35 @@ _KIND = r"/api/(?P<plural>models|datasets|spaces)"
 _OPTIONAL_KIND = r"/(?:(?P<plural>datasets|spaces)/)?"
 _CONTENT = r"/_lfs/(?P<sha256>[0-9a-f]{64})"
 
-ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Response]]] = [
-    (method, re.compile(pattern), endpoint)
-    for method, pattern, endpoint in [
-        ("GET", f"{_OPTIONAL_KIND}{_REPO_ID}/(?:resolve|raw)/{_REVISION}/(?P<path>.+)", reading.download),
-        ("GET", _CONTENT, reading.download_content),
-        ("GET", "/api/whoami-v2", reading.whoami),
-        ("GET", _KIND, reading.list_repositories),
-        ("GET", f"{_KIND}/{_REPO_ID}", reading.repository_info),
-        ("GET", f"{_KIND}/{_REPO_ID}/revision/{_REVISION}", reading.repository_info),
-        ("GET", f"{_KIND}/{_REPO_ID}/refs", reading.list_references),
-        ("GET", f"{_KIND}/{_REPO_ID}/commits/{_REVISION}", reading.list_commits),
-        ("GET", f"{_KIND}/{_REPO_ID}/tree/{_REVISION}(?:/(?P<folder>.*))?", reading.list_tree),
-        ("POST", f"{_KIND}/{_REPO_ID}/paths-info/{_REVISION}", reading.paths_info),
-        ("POST", "/api/validate-yaml", writing.validate_card),
-        ("POST", "/api/repos/create", writing.create_repository),
-        ("DELETE", "/api/repos/delete", writing.delete_repository),
-        ("PUT", f"{_KIND}/{_REPO_ID}/settings", writing.change_settings),
-        ("POST", f"{_KIND}/{_REPO_ID}/branch/(?P<name>[^/]+)", writing.create_branch),
-        ("DELETE", f"{_KIND}/{_REPO_ID}/branch/(?P<name>[^/]+)", writing.delete_branch),
-        ("POST", f"{_KIND}/{_REPO_ID}/tag/{_REVISION}", writing.create_tag),
-        ("DELETE", f"{_KIND}/{_REPO_ID}/tag/(?P<name>[^/]+)", writing.delete_tag),
-        ("POST", f"{_KIND}/{_REPO_ID}/preupload/{_REVISION}", writing.preupload),
-        ("POST", f"{_KIND}/{_REPO_ID}/commit/{_REVISION}", writing.commit),
-        ("POST", rf"{_OPTIONAL_KIND}{_REPO_ID}\.git/info/lfs/objects/batch", writing.lfs_batch),
-        ("PUT", _CONTENT, writing.lfs_put),
-        ("POST", f"{_CONTENT}/verify", writing.lfs_verify),
-    ]
+Endpoint = Callable[..., Response]
+
+_ROUTES: list[tuple[str, str, Endpoint]] = [
+    ("GET", f"{_OPTIONAL_KIND}{_REPO_ID}/(?:resolve|raw)/{_REVISION}/(?P<path>.+)", reading.download),
+    ("GET", _CONTENT, reading.download_content),
+    ("GET", "/api/whoami-v2", reading.whoami),
+    ("GET", _KIND, reading.list_repositories),
+    ("GET", f"{_KIND}/{_REPO_ID}", reading.repository_info),
+    ("GET", f"{_KIND}/{_REPO_ID}/revision/{_REVISION}", reading.repository_info),
+    ("GET", f"{_KIND}/{_REPO_ID}/refs", reading.list_references),
+    ("GET", f"{_KIND}/{_REPO_ID}/commits/{_REVISION}", reading.list_commits),
+    ("GET", f"{_KIND}/{_REPO_ID}/discussions", reading.list_discussions),
+    ("GET", f"{_KIND}/{_REPO_ID}/tree/{_REVISION}(?:/(?P<folder>.*))?", reading.list_tree),
+    ("POST", f"{_KIND}/{_REPO_ID}/paths-info/{_REVISION}", reading.paths_info),
+    ("POST", "/api/validate-yaml", writing.validate_card),
+    ("POST", "/api/repos/create", writing.create_repository),
+    ("DELETE", "/api/repos/delete", writing.delete_repository),
+    ("PUT", f"{_KIND}/{_REPO_ID}/settings", writing.change_settings),
+    ("POST", f"{_KIND}/{_REPO_ID}/branch/(?P<name>[^/]+)", writing.create_branch),
+    ("DELETE", f"{_KIND}/{_REPO_ID}/branch/(?P<name>[^/]+)", writing.delete_branch),
+    ("POST", f"{_KIND}/{_REPO_ID}/tag/{_REVISION}", writing.create_tag),
+    ("DELETE", f"{_KIND}/{_REPO_ID}/tag/(?P<name>[^/]+)", writing.delete_tag),
+    ("POST", f"{_KIND}/{_REPO_ID}/preupload/{_REVISION}", writing.preupload),
+    ("POST", f"{_KIND}/{_REPO_ID}/commit/{_REVISION}", writing.commit),
+    ("POST", rf"{_OPTIONAL_KIND}{_REPO_ID}\.git/info/lfs/objects/batch", writing.lfs_batch),
+    ("PUT", _CONTENT, writing.lfs_put),
+    ("POST", f"{_CONTENT}/verify", writing.lfs_verify),
 ]
+ROUTES = [(method, re.compile(pattern), endpoint) for method, pattern, endpoint in _ROUTES]
 
 
 class LoopbackHub:

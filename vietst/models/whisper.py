@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import (
+    GenerationConfig,
     PretrainedConfig,
     WhisperConfig,
     WhisperFeatureExtractor,
@@ -28,6 +29,7 @@ from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest,
 from vietst.data.feature_cache import features_of
 from vietst.data.features import InputKind, pad_log_mel
 from vietst.errors import ModelError
+from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
 from vietst.models.multitask import (
     EncoderStates,
     LossWeights,
@@ -50,10 +52,11 @@ def load_processor(name_or_path: str) -> WhisperProcessor:
     Raises:
         ModelError: nothing usable there.
     """
+    require_model_type(name_or_path, WhisperConfig.model_type)
     try:
         processor = WhisperProcessor.from_pretrained(name_or_path)
-    except (OSError, ValueError, TypeError) as error:
-        raise _load_error(
+    except LOAD_ERRORS as error:
+        raise load_error(
             name_or_path, "a Whisper processor (feature extractor and tokenizer)", error
         ) from error
     if not isinstance(processor.feature_extractor, WhisperFeatureExtractor):
@@ -64,17 +67,6 @@ def load_processor(name_or_path: str) -> WhisperProcessor:
             do="name a Whisper checkpoint, or train this one with the script of its own architecture",
         )
     return processor
-
-
-def _load_error(name_or_path: str, what: str, error: Exception) -> ModelError:
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ModelError(
-        where=f"model {name_or_path}",
-        rule=f"a folder or Hub id that holds {what}",
-        found=first_line,
-        do="check the spelling and the network (HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN for private ones); "
-        "a local folder is named by its path",
-    )
 
 
 # --- prompts and labels ------------------------------------------------------------------------------
@@ -313,19 +305,47 @@ def load_model(
         attention: transformers' `attn_implementation`; None: its own choice.
 
     Raises:
-        ModelError: nothing usable there.
+        ModelError: nothing usable there, or an English-only model.
     """
     try:
-        model = model_class.from_pretrained(
-            name_or_path, attn_implementation=attention, dtype=torch.float32, weights_only=True
+        model, loading = model_class.from_pretrained(
+            name_or_path,
+            attn_implementation=attention,
+            dtype=torch.float32,
+            weights_only=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _load_error(
+    except LOAD_ERRORS as error:
+        raise load_error(
             name_or_path, "Whisper weights (model.safetensors or pytorch_model.bin)", error
         ) from error
+    require_all_weights(name_or_path, loading["missing_keys"])
+    _require_multilingual(name_or_path, model.generation_config)
     # from_pretrained forgets that the sinusoids are constants, and they would be trained.
     model.model.encoder.embed_positions.requires_grad_(False)
     return model
+
+
+def _require_multilingual(name_or_path: str, generation_config: GenerationConfig) -> None:
+    """Refuse what `generate` would refuse, but before hours of training.
+
+    An English-only tokenizer does have the tokens of all languages; the model never learned them.
+    """
+    if getattr(generation_config, "is_multilingual", True) is False:
+        raise ModelError(
+            where=f"model {name_or_path}",
+            rule="a multilingual Whisper",
+            found="an English-only one (is_multilingual is false in its generation_config.json)",
+            do="use a multilingual checkpoint: one whose name does not end in .en",
+        )
+    missing = [key for key in ("lang_to_id", "task_to_id") if not hasattr(generation_config, key)]
+    if missing:
+        raise ModelError(
+            where=f"model {name_or_path}",
+            rule="a generation_config.json that knows the ids of languages and tasks",
+            found=f"no {' and no '.join(missing)}",
+            do="copy the folder, and add generation_config.json of openai's checkpoint of the same size",
+        )
 
 
 def load_model_config(name_or_path: str) -> WhisperConfig:
@@ -336,8 +356,8 @@ def load_model_config(name_or_path: str) -> WhisperConfig:
     """
     try:
         return WhisperConfig.from_pretrained(name_or_path)
-    except (OSError, ValueError) as error:
-        raise _load_error(name_or_path, "a Whisper config.json", error) from error
+    except LOAD_ERRORS as error:
+        raise load_error(name_or_path, "a Whisper config.json", error) from error
 
 
 def build_for_training(

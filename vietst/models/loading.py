@@ -1,0 +1,184 @@
+"""Loading a folder or Hub id, for every architecture: is it there, is it the right kind, and if not, why.
+
+transformers words most failures for its developers, and the reason stands in the exceptions behind the one it
+raises. Here they become a `ModelError` that says what to do.
+"""
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.utils import httpx
+from safetensors import SafetensorError
+from transformers.utils import cached_file
+
+from vietst.errors import ModelError
+
+# Unasked, transformers sends the name of every repository of .bin files to a public conversion service.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+
+LOAD_ERRORS: Final = (OSError, ValueError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError)
+"""What `from_pretrained` raises for repositories and folders that it cannot use."""
+
+_CONFIG_NAME: Final = "config.json"
+_ANSWER_TIMEOUT_S: Final = 10.0
+_TERMINAL_STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
+_CHECK_NAME: Final = "check the spelling; a local folder is named by its path"
+
+
+def require_model_type(name_or_path: str, model_type: str) -> None:
+    """Fetch the smallest file first, and look there whether the rest is worth fetching.
+
+    Raises:
+        ModelError: no such folder or repository, no way to it, or a model of another kind.
+    """
+    what = f"a {model_type} model"
+    _require_answer(name_or_path)
+    try:
+        path = cached_file(name_or_path, _CONFIG_NAME)
+        config = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    except LOAD_ERRORS as error:
+        raise load_error(name_or_path, what, error) from error
+    found_type = config.get("model_type") if isinstance(config, dict) else None
+    if found_type != model_type:
+        raise ModelError(
+            where=f"model {name_or_path}",
+            rule=f"{what}, as its {_CONFIG_NAME} says",
+            found=f"a {found_type} model" if found_type else f"no {_CONFIG_NAME} that names a model type",
+            do=f"name a {model_type} checkpoint, or use the script and model.type of this one's architecture",
+        )
+
+
+def _require_answer(name_or_path: str) -> None:
+    """Say at once that the Hub is out of reach; huggingface_hub would retry for minutes, file by file."""
+    if (
+        Path(name_or_path).is_dir()
+        or huggingface_hub.constants.HF_HUB_OFFLINE
+        or _is_cached(name_or_path)
+        or not _is_repository_id(name_or_path)
+    ):
+        return
+    try:
+        url = huggingface_hub.hf_hub_url(name_or_path, _CONFIG_NAME)
+        huggingface_hub.get_hf_file_metadata(url, timeout=_ANSWER_TIMEOUT_S)
+    except HfHubHTTPError:
+        return  # an answer, even if a refusal
+    except httpx.HTTPError as error:
+        raise ModelError(
+            where=f"model {name_or_path}",
+            rule="a folder, a model in the local cache, or a Hub that answers",
+            found=f"{huggingface_hub.constants.ENDPOINT} does not answer ({error})",
+            do=f"check the network and HF_ENDPOINT, or download the model where there is a network and take "
+            f"the cache along (HF_HOME); {_CHECK_NAME}",
+        ) from error
+
+
+def _is_repository_id(name: str) -> bool:
+    try:
+        huggingface_hub.utils.validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _is_cached(name: str) -> bool:
+    return _is_repository_id(name) and isinstance(
+        huggingface_hub.try_to_load_from_cache(name, _CONFIG_NAME), str
+    )
+
+
+def require_all_weights(name_or_path: str, missing_keys: Any) -> None:
+    """Refuse weights that lack parameters of the model, which transformers would fill with random numbers.
+
+    Raises:
+        ModelError: parameters are missing.
+    """
+    if missing_keys:
+        missing = sorted(missing_keys)
+        raise ModelError(
+            where=f"model {name_or_path}",
+            rule="weights for every parameter of the model",
+            found=f"{len(missing)} without, such as {missing[0]}",
+            do="load a checkpoint of the whole model (encoder and decoder), or download it again",
+        )
+
+
+def load_error(name_or_path: str, what: str, error: BaseException) -> ModelError:
+    """The error that says why `what` could not be loaded from there."""
+    found, do = _reason(error)
+    return ModelError(
+        where=f"model {name_or_path}", rule=f"a folder or Hub id that holds {what}", found=found, do=do
+    )
+
+
+def _reason(error: BaseException) -> tuple[str, str]:
+    """What was found, and what to do about it."""
+    hub = huggingface_hub.constants.ENDPOINT
+    for cause in _causes(error):
+        if isinstance(cause, GatedRepoError):
+            return (
+                f"a gated repository: {hub} gives its files only to those whom its authors admitted",
+                "ask for access on the model's page, and set HF_TOKEN to a token of the admitted account",
+            )
+        if isinstance(cause, HFValidationError):
+            return "no such folder, and no name of the form owner/name, as the Hub has them", _CHECK_NAME
+        if isinstance(cause, RepositoryNotFoundError):
+            return (
+                f"{hub} knows no such repository, or it is a private one",
+                f"{_CHECK_NAME}; for a private repository set HF_TOKEN",
+            )
+        if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403):
+            return f"{hub} refuses the token", "set HF_TOKEN to a valid token, or unset it for public models"
+        if isinstance(cause, HfHubHTTPError) and cause.response.status_code >= 429:
+            return f"{hub} answers with HTTP {cause.response.status_code}", "try again later"
+        if isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
+            return _not_cached(hub)
+        if isinstance(cause, pickle.UnpicklingError):
+            return (
+                "a .bin file that is damaged or holds more than tensors; nothing in it was executed",
+                "do not trust this file; use a repository with model.safetensors, or download it again",
+            )
+        if isinstance(cause, SafetensorError):
+            return (
+                f"a damaged model.safetensors ({cause})",
+                "download it again; in a git clone, fetch the large files with: git lfs pull",
+            )
+        if isinstance(cause, json.JSONDecodeError):
+            return f"a file that is not valid JSON ({cause})", "download it again"
+        if "ignore_mismatched_sizes" in str(cause):
+            return (
+                f"weights of other sizes than {_CONFIG_NAME} says, listed above",
+                "use weights and config of the same checkpoint",
+            )
+    lines = _TERMINAL_STYLE.sub("", str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__, _CHECK_NAME
+
+
+def _not_cached(hub: str) -> tuple[str, str]:
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return (
+            "not in the local cache, and HF_HUB_OFFLINE is set",
+            "download it where there is a network (the same command without HF_HUB_OFFLINE) and take the "
+            f"cache along (HF_HOME); {_CHECK_NAME}",
+        )
+    return f"not in the local cache, and {hub} does not answer", "check the network and HF_ENDPOINT"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those behind it, the outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
