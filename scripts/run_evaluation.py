@@ -20,7 +20,10 @@ def parse_arguments() -> argparse.Namespace:
         "--model_dir", required=True, metavar="DIR|HUB_ID", help="run folder, model folder or Hub id"
     )
     parser.add_argument(
-        "--model_type", default="whisper", choices=["whisper"], help="architecture (default: %(default)s)"
+        "--model_type",
+        default="whisper",
+        choices=["whisper", "e2e"],
+        help="architecture (default: %(default)s)",
     )
     parser.add_argument(
         "--test_csv",

@@ -6,24 +6,12 @@
     accelerate launch --config_file accelerate_configs/cpu.yaml scripts/train_whisper.py --config nano_whisper
 """
 
-from vietst.runtime import EXIT_USER_ERROR, quiet_libraries, run_script
-from vietst.training.command_line import parse_training_arguments
-
-DEFAULT_CONFIG = "prod_whisper"
+from vietst.runtime import run_script
+from vietst.training.command_line import train_from_command_line
 
 
 def main() -> None:
-    arguments = parse_training_arguments(__doc__, DEFAULT_CONFIG)
-    from vietst.config import load_config
-
-    loaded = load_config(arguments.config, arguments.overrides)
-    quiet_libraries()
-    from vietst.training.runner import dry_run, run_training
-
-    if not arguments.dry_run:
-        run_training(loaded, resume=arguments.resume)
-    elif not dry_run(loaded):
-        raise SystemExit(EXIT_USER_ERROR)
+    train_from_command_line(__doc__, default_config="prod_whisper", model_type="whisper")
 
 
 if __name__ == "__main__":

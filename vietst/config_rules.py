@@ -166,6 +166,33 @@ def _adaptor_rate_needs_adaptor(config: RunConfig) -> Iterator[str]:
         yield f"{config.training.adaptor_learning_rate:g}, with model.type whisper"
 
 
+def _parts_come_together(config: RunConfig) -> Iterator[str]:
+    if (config.model.encoder is None) != (config.model.decoder is None):
+        missing = "encoder" if config.model.encoder is None else "decoder"
+        yield f"no {missing}"
+
+
+def _keys_of_e2e(config: RunConfig) -> Iterator[str]:
+    if config.model.type == "e2e":
+        return
+    model = config.model
+    stated = {
+        "model.encoder": model.encoder is not None,
+        "model.decoder": model.decoder is not None,
+        "model.length_adaptor": model.length_adaptor,
+        "model.dropout": model.dropout is not None,
+        "training.freeze_feature_encoder": config.training.freeze_feature_encoder,
+        "nano_e2e": config.nano_e2e is not None,
+    }
+    if names := [name for name, is_stated in stated.items() if is_stated]:
+        yield f"{model.type}, with {', '.join(names)}"
+
+
+def _untrained_parts_have_a_place(config: RunConfig) -> Iterator[str]:
+    if config.nano_e2e is not None and config.model.encoder is None:
+        yield "no model.encoder and model.decoder"
+
+
 def _one_precision(config: RunConfig) -> Iterator[str]:
     if config.training.bf16 is True and config.training.fp16 is True:
         yield "true, with bf16 true"
@@ -272,6 +299,27 @@ _RULES: tuple[_Rule, ...] = (
         ("training.adaptor_learning_rate", "model.type"),
         "for models with a length adaptor or projection, which Whisper lacks",
         _adaptor_rate_needs_adaptor,
+    ),
+    _Rule(
+        ("model.encoder", "model.decoder"), "encoder and decoder are stated together", _parts_come_together
+    ),
+    _Rule(
+        (
+            "model.type",
+            "model.encoder",
+            "model.decoder",
+            "model.length_adaptor",
+            "model.dropout",
+            "training.freeze_feature_encoder",
+            "nano_e2e",
+        ),
+        "e2e, for keys that only E2E models have",
+        _keys_of_e2e,
+    ),
+    _Rule(
+        ("nano_e2e", "model.encoder"),
+        "the untrained parts are made at model.encoder and model.decoder",
+        _untrained_parts_have_a_place,
     ),
     _Rule(("training.fp16", "training.bf16"), "at most one of fp16 and bf16", _one_precision),
     _Rule(

@@ -85,11 +85,29 @@ class DataSection(Section):
 class ModelSection(Section):
     """Which model is trained, on which task."""
 
-    type: Literal["whisper"] = "whisper"
+    type: Literal["whisper", "e2e"] = "whisper"
     """Architecture."""
 
     name: Annotated[str, Field(min_length=1)] = "openai/whisper-small"
-    """Base model: a Hub id or a folder."""
+    """Base model: a Hub id or a folder. e2e: a trained E2E model, or the folder where `encoder` and `decoder`
+    are put together before the first training."""
+
+    encoder: str | None = None
+    """e2e: wav2vec2 checkpoint, a Hub id or a folder. None: `name` is an E2E model already."""
+
+    decoder: str | None = None
+    """e2e: mBART-50 checkpoint, a Hub id or a folder; stated together with `encoder`."""
+
+    length_adaptor: bool = False
+    """e2e: strided convolutions behind the encoder, 3 of stride 2: 1,499 frames of 30 s become 188 positions.
+    This is what transformers calls `add_adapter`."""
+
+    add_adapter: bool | None = None
+    """e2e: the guide's word for a projection between encoder and decoder. One is made wherever their widths
+    differ, and nowhere else, so the key changes nothing; for shorter sequences see `length_adaptor`."""
+
+    dropout: Probability | None = None
+    """e2e: all dropout rates of encoder and decoder. None: as in the base model."""
 
     language: Annotated[str, Field(min_length=2)] = "vi"
     """Language code of the decoder prompt, for both tasks."""
@@ -168,6 +186,45 @@ class NanoSection(Section):
     """Of the random weights."""
 
 
+class NanoE2ESection(Section):
+    """A small untrained wav2vec2 and mBART, made below the folder of `model.encoder` and `model.decoder` if
+    they are not there. Only for configs that have this section."""
+
+    encoder_width: Annotated[int, Field(ge=8)]
+    """Width of the encoder."""
+
+    encoder_layers: Annotated[int, Field(ge=1)]
+
+    encoder_attention_heads: Annotated[int, Field(ge=1)]
+    """Heads of the encoder's attention; they divide its width."""
+
+    encoder_ffn_dim: Annotated[int, Field(ge=8)]
+    """Inner width of the encoder's feed-forward layers."""
+
+    num_bands: Annotated[int, Field(ge=8)]
+    """Band-pass filters that the first convolution starts from, equally spaced on the mel scale."""
+
+    decoder_width: Annotated[int, Field(ge=8)]
+    """Width of the decoder; other than the encoder's, there is a projection."""
+
+    decoder_layers: Annotated[int, Field(ge=1)]
+
+    decoder_attention_heads: Annotated[int, Field(ge=1)]
+    """Heads of the decoder's attention; they divide its width."""
+
+    decoder_ffn_dim: Annotated[int, Field(ge=8)]
+    """Inner width of the decoder's feed-forward layers."""
+
+    vocab_size: Annotated[int, Field(ge=100)]
+    """Pieces learned from the training texts, without special tokens and language codes."""
+
+    max_target_positions: Annotated[int, Field(ge=16)]
+    """Longest decoder sequence in tokens, prompt included."""
+
+    seed: int
+    """Of the random weights."""
+
+
 class TrainingSection(Section):
     """Optimization, schedule, checkpoints. Batch sizes count utterances, not targets."""
 
@@ -210,6 +267,9 @@ class TrainingSection(Section):
     adaptor_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate of the new layers between encoder and decoder: length adaptor and projection.
     Whisper has none. None: `learning_rate`."""
+
+    freeze_feature_encoder: bool = False
+    """e2e: wav2vec2's convolutions do not train (they are part of `freeze_encoder` anyway)."""
 
     freeze_encoder_epochs: Annotated[float, Field(ge=0)] | None = None
     """Passes over the training split (fractions too) before the encoder is trained as well, rounded up to
@@ -388,6 +448,7 @@ class RunConfig(Section):
     model: ModelSection = ModelSection()
     lora: LoraSection = LoraSection()
     nano: NanoSection | None = None
+    nano_e2e: NanoE2ESection | None = None
     training: TrainingSection = TrainingSection()
     loss: LossSection = LossSection()
     augmentation: AugmentationSection = AugmentationSection()

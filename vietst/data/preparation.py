@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vietst.data.feature_cache import build_feature_cache
-from vietst.data.features import LOG_MEL_80, LOG_MEL_128, InputKind, log_mel_kind
+from vietst.data.features import LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, InputKind, log_mel_kind
 from vietst.data.manifest import AUDIO_FACTS_NAME, clean_manifest_is_current, preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.splits import split_manifest
@@ -24,6 +24,8 @@ def input_kind_of_config(config: "RunConfig") -> InputKind:
     A fine-tuned model whose name does not say that it comes from large-v3 is taken for one of 80 mels; its
     training then names the command that builds the other cache.
     """
+    if config.model.type == "e2e":
+        return WAVEFORM_16K
     if config.nano is not None:
         return log_mel_kind(config.nano.num_mel_bins, config.nano.hop_length_samples, config.nano.window_s)
     return LOG_MEL_128 if "large-v3" in config.model.name else LOG_MEL_80

@@ -6,6 +6,6 @@ need not know which one it holds.
 
 import types
 
-from vietst.models import whisper
+from vietst.models import e2e, whisper
 
-ARCHITECTURES: dict[str, types.ModuleType] = {"whisper": whisper}
+ARCHITECTURES: dict[str, types.ModuleType] = {"whisper": whisper, "e2e": e2e}

@@ -100,7 +100,11 @@ class TrainingScope:
 
 def training_scope(config: RunConfig) -> TrainingScope:
     """What a run trains, as soon as nothing is frozen any more that is frozen for a time only."""
-    frozen_parts = ENCODER_PARTS if encoder_stays_frozen(config) else frozenset()
+    frozen_parts: frozenset[Part] = frozenset()
+    if config.training.freeze_feature_encoder:
+        frozen_parts |= {"feature_encoder"}
+    if encoder_stays_frozen(config):
+        frozen_parts |= ENCODER_PARTS
     return TrainingScope(config.model.finetune, frozen_parts)
 
 

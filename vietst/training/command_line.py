@@ -2,7 +2,36 @@
 
 import argparse
 
+from vietst.errors import ConfigError
+from vietst.runtime import EXIT_USER_ERROR, quiet_libraries
 from vietst.training.checkpoints import LATEST
+
+
+def train_from_command_line(description: str, *, default_config: str, model_type: str) -> None:
+    """What a training script does: parse, load the configuration, and train or say what it would do.
+
+    Raises:
+        VietstError: whatever the user can mend.
+    """
+    arguments = parse_training_arguments(description, default_config)
+    from vietst.config import load_config
+
+    loaded = load_config(arguments.config, arguments.overrides)
+    found = loaded.config.model.type
+    if found != model_type:
+        raise ConfigError(
+            where=f"--config {arguments.config}",
+            rule=f"this script trains models of model.type {model_type}",
+            found=f"model.type {found}",
+            do=f"start scripts/train_{found}.py, or choose another configuration",
+        )
+    quiet_libraries()
+    from vietst.training.runner import dry_run, run_training
+
+    if not arguments.dry_run:
+        run_training(loaded, resume=arguments.resume)
+    elif not dry_run(loaded):
+        raise SystemExit(EXIT_USER_ERROR)
 
 
 def parse_training_arguments(description: str, default_config: str) -> argparse.Namespace:

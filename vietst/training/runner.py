@@ -25,8 +25,8 @@ from vietst.data.features import InputKind, input_kind_of
 from vietst.data.splits import read_audit, read_split
 from vietst.errors import CheckpointError, ConfigError, VietstError
 from vietst.evaluation.decode import TextDecoder
-from vietst.models import nano
 from vietst.models.architectures import ARCHITECTURES
+from vietst.models.base_models import make_base_model
 from vietst.models.multitask import LossWeights
 from vietst.models.trainable import starts_with_frozen_encoder, training_scope
 from vietst.runtime import environment_record, get_logger, rank, set_seed, world_size
@@ -120,8 +120,7 @@ def _checkpoint_to_resume(run_dir: Path, resume: str | None) -> Path | None:
 def prepare(config: RunConfig) -> Preparation:
     """Open what training reads: the base model's processor and the feature cache that fits it."""
     architecture = ARCHITECTURES[config.model.type]
-    if config.nano is not None:
-        _make_nano_model(config)
+    _make_base_model(config)
     processor = architecture.load_processor(config.model.name)
     model_config = architecture.load_model_config(config.model.name)
     input_kind = input_kind_of(processor.feature_extractor)
@@ -213,17 +212,17 @@ def _data_facts(config: RunConfig, kept: dict[str, UtteranceDataset]) -> dict[st
     }
 
 
-def _make_nano_model(config: RunConfig) -> None:
-    """Make the untrained base model where it is missing, on one process while the others wait."""
+def _make_base_model(config: RunConfig) -> None:
+    """Make the base model where it is to be made and missing, on one process while the others wait."""
     from accelerate import PartialState
 
-    assert config.nano is not None
-    rows = read_split(config.paths.splits_dir, "train")
-    texts = [row[column] for row in rows for column in ("transcript", "translation") if row[column]]
-    folder, shape = Path(config.model.name), nano.NanoWhisperShape(**config.nano.model_dump())
+    def training_texts() -> list[str]:
+        rows = read_split(config.paths.splits_dir, "train")
+        return [row[column] for row in rows for column in ("transcript", "translation") if row[column]]
+
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
-        if nano.ensure_nano_whisper(folder, shape, texts):
-            logger.info("made an untrained model of %s at %s", config.model.type, folder)
+        for made in make_base_model(config, training_texts):
+            logger.info("made %s", made)
 
 
 def usable_rows(
