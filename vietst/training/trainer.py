@@ -139,7 +139,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         if self.is_deepspeed_enabled:
             set_encoder_decay(self.optimizer, self.args.weight_decay)
             if was_frozen_before:
-                restart_adam(self.optimizer)
+                restart_adam(self.optimizer.optimizer)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # An empty one means that ZeRO-3 saves its partitions alone.

@@ -7,7 +7,7 @@ all steps, and checkpoints before and after look alike, so that resuming needs t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -87,14 +87,27 @@ def set_encoder_decay(optimizer: Any, weight_decay: float) -> None:
 
 
 def restart_adam(optimizer: Any) -> None:
-    """Let Adam count the encoder's steps from now on.
+    """Let Adam count the encoder's steps from now on, under DeepSpeed.
 
     ZeRO steps with zero gradients for what is frozen. They leave weights and moments as they are, but count;
-    Adam's bias correction would then take the first real gradients for the mean of many.
+    Adam's bias correction would then take the first real gradients for the mean of many, and the first steps
+    would be several times too long.
+
+    Args:
+        optimizer: DeepSpeed's own, of any ZeRO stage.
     """
-    for group in optimizer.param_groups:
-        if group["part"] == "encoder":
-            for parameter in group["params"]:
-                state = optimizer.state.get(parameter, {})
-                if "step" in state:
-                    state["step"] = torch.zeros_like(torch.as_tensor(state["step"]))
+    for group, partition in _partitions(optimizer):
+        state = optimizer.state.get(partition, {})
+        if group["part"] == "encoder" and "step" in state:
+            state["step"] = torch.zeros_like(torch.as_tensor(state["step"]))
+
+
+def _partitions(optimizer: Any) -> Iterator[tuple[dict[str, Any], torch.Tensor]]:
+    """This process's shares of the parameters, each with its group."""
+    groups = optimizer.param_groups
+    if not hasattr(optimizer, "sub_group_to_group_id"):
+        yield from ((group, partition) for group in groups for partition in group["params"])
+        return
+    # ZeRO-3 keeps them apart, and puts them into the groups for the moment of a step only.
+    for sub_group, group in optimizer.sub_group_to_group_id.items():
+        yield groups[group], optimizer.fp32_partitioned_groups_flat[sub_group]
