@@ -1,6 +1,6 @@
 """All stages, from the manifest to the charts, each by its own script. run_dev and run_prod start this.
 
-    python scripts/run_pipeline.py dev [--config NAME|PATH] [--smoke]
+    python scripts/run_pipeline.py dev [--config NAME|PATH …] [--smoke]
     python scripts/run_pipeline.py prod [ACCELERATE_CONFIG] [--smoke]
 
 Every stage prints the command that runs it alone. What is there already is not made again: a finished run is
@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from vietst.config import LoadedConfig
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
-NANO_CONFIG = "nano_whisper"
+MODEL_TYPES = {"whisper": "Whisper", "e2e": "E2E"}
+"""Both architectures are trained, in this order, and compared."""
 SMOKE_CORPUS = ["--num_utterances", "120", "--num_videos", "12"]
 SMOKE_OVERRIDES = [
     "training.max_steps=4",
@@ -35,6 +37,9 @@ SMOKE_OVERRIDES = [
     "training.logging_steps=1",
     "evaluation.max_dev_utterances=4",
 ]
+
+
+SMOKE_OVERRIDES_BY_SECONDS = ["training.batch_seconds=12", "training.effective_batch_seconds=null"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,12 @@ def parse_arguments() -> argparse.Namespace:
     add("stage", choices=["dev", "prod"], help="development on one device, or production")
     launch_help = "launch configuration (dev: cpu.yaml or single_gpu.yaml, prod: h100x8.yaml)"
     add("accelerate_config", nargs="?", type=Path, help=launch_help)
-    add("--config", metavar="NAME|PATH", help="run configuration, instead of the one chosen for this machine")
+    add(
+        "--config",
+        action="append",
+        metavar="NAME|PATH",
+        help="run configuration, instead of those chosen for this machine; may be given several times",
+    )
     add(
         "--smoke",
         action="store_true",
@@ -68,41 +78,61 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_plan(arguments: argparse.Namespace) -> Plan:
+def make_plans(arguments: argparse.Namespace) -> list[Plan]:
+    """One run for each configuration asked for, else one for each architecture."""
+    if arguments.config is None:
+        chosen = [choose_config(arguments.stage, kind, smoke=arguments.smoke) for kind in MODEL_TYPES]
+    else:
+        chosen = [(as_config(config), "as asked for") for config in arguments.config]
+    return [make_plan(arguments, config, reason) for config, reason in chosen]
+
+
+def as_config(name_or_path: str) -> str:
+    """Shipped names as they are, files by their absolute path: stages may run in another folder."""
+    return str(Path(name_or_path).resolve()) if Path(name_or_path).is_file() else name_or_path
+
+
+def make_plan(arguments: argparse.Namespace, config: str, reason: str) -> Plan:
+    from vietst.config import load_config
     from vietst.runtime import has_gpu
 
-    config, reason = arguments.config, "as asked for"
-    if config is None:
-        config, reason = choose_config(arguments.stage, smoke=arguments.smoke)
-    elif Path(config).is_file():
-        config = str(Path(config).resolve())
-    defaults = {"dev": "single_gpu" if has_gpu() and config != NANO_CONFIG else "cpu", "prod": "h100x8"}
+    is_nano = config.startswith("nano_")
+    defaults = {"dev": "single_gpu" if has_gpu() and not is_nano else "cpu", "prod": "h100x8"}
     if arguments.smoke:
         defaults = {"dev": "cpu", "prod": "cpu_x2"}
     accelerate_config = REPO_ROOT / "accelerate_configs" / f"{defaults[arguments.stage]}.yaml"
+    overrides: list[str] = []
+    if arguments.smoke:
+        overrides += SMOKE_OVERRIDES
+        if load_config(config).config.training.batch_seconds is not None:
+            overrides += SMOKE_OVERRIDES_BY_SECONDS
     return Plan(
         config=config,
         reason=reason,
         accelerate_config=(arguments.accelerate_config or accelerate_config).resolve(),
-        overrides=tuple(SMOKE_OVERRIDES) if arguments.smoke else (),
+        overrides=tuple(overrides),
         work_dir=(arguments.work_dir or REPO_ROOT / ("outputs/smoke" if arguments.smoke else "")).resolve(),
     )
 
 
-def choose_config(stage: str, *, smoke: bool) -> tuple[str, str]:
+def choose_config(stage: str, model_type: str, *, smoke: bool) -> tuple[str, str]:
     """The configuration for this machine, and why. Production is replaced in a smoke run only."""
     from vietst.config import load_config
     from vietst.runtime import base_model_at_hand, has_gpu
 
-    wanted = f"{stage}_whisper"
+    wanted, nano = f"{stage}_{model_type}", f"nano_{model_type}"
     if stage == "prod" and not smoke:
         return wanted, "production"
     if not smoke and not has_gpu():
-        return NANO_CONFIG, "PyTorch sees no GPU here, so a small untrained model is trained"
+        return nano, "PyTorch sees no GPU here, so a small untrained model is trained"
     if stage == "dev" and smoke:
-        return NANO_CONFIG, "the smallest model"
-    at_hand, reason = base_model_at_hand(load_config(wanted).config.model.name)
-    return (wanted if at_hand else NANO_CONFIG), reason
+        return nano, "the smallest model"
+    model = load_config(wanted).config.model
+    for base in (model.name,) if model.encoder is None else (model.encoder, str(model.decoder)):
+        at_hand, reason = base_model_at_hand(base)
+        if not at_hand:
+            return nano, reason
+    return wanted, reason
 
 
 class Pipeline:
@@ -135,11 +165,11 @@ class Pipeline:
         environment = dict(os.environ)
         inherited = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join([str(REPO_ROOT), *([inherited] if inherited else [])])
-        if self.config.nano is not None:
+        if self.config.nano is not None or self.config.nano_e2e is not None:
             environment.setdefault("OMP_NUM_THREADS", "1")  # models this small are slower with more threads
         return environment
 
-    def prepare_data(self, corpus_options: list[str]) -> None:
+    def prepare_manifest(self, corpus_options: list[str]) -> None:
         print("[2/6] Prepare data", flush=True)
         manifest = self.config.paths.manifest_path
         if (self.plan.work_dir / manifest).is_file():
@@ -152,11 +182,15 @@ class Pipeline:
         self.run("preprocess_manifest.py", "--config", self.plan.config)
         print("[2b]  Split by video", flush=True)
         self.run("split_data.py", "--config", self.plan.config)
-        print("[2c]  Build features", flush=True)
+
+    def build_features(self) -> None:
+        print(f"[2c]  Build features ({self.plan.config})", flush=True)
         self.run("build_features.py", "--config", self.plan.config)
 
     def train(self) -> None:
-        print(f"[3/6] Train Whisper ({self.plan.config})", flush=True)
+        model_type = self.config.model.type
+        number = 3 + list(MODEL_TYPES).index(model_type)
+        print(f"[{number}/6] Train {MODEL_TYPES[model_type]} ({self.plan.config})", flush=True)
         run_dir = self.plan.work_dir / self.run_dir
         if (run_dir / "train_results.json").is_file():
             print(f"      {self.run_dir} is trained; delete it to train again", flush=True)
@@ -170,12 +204,11 @@ class Pipeline:
             "--config_file",
             self.plan.accelerate_config,
         )
-        self.run(
-            "train_whisper.py", "--config", self.plan.config, *resume, *self.plan.overrides, launcher=launcher
-        )
+        script = f"train_{model_type}.py"
+        self.run(script, "--config", self.plan.config, *resume, *self.plan.overrides, launcher=launcher)
 
     def evaluate(self) -> None:
-        print("[5/6] Evaluate on the test split", flush=True)
+        print(f"[5/6] Evaluate {self.run_dir.name} on the test split", flush=True)
         metrics = self.plan.work_dir / self.results_dir / f"{self.run_dir.name}_metrics.json"
         trained = self.plan.work_dir / self.run_dir / "train_results.json"
         if metrics.is_file() and metrics.stat().st_mtime_ns > trained.stat().st_mtime_ns:
@@ -189,34 +222,36 @@ class Pipeline:
         print("[6/6] Draw charts", flush=True)
         self.run("export_charts.py", "--runs_dir", self.config.paths.output_dir)
 
-    def say_where(self) -> None:
-        where = {
-            "data": self.config.paths.splits_dir,
-            "model": self.run_dir,
-            "results": self.results_dir,
-            "charts": self.charts_dir,
-        }
-        print(
-            "Done.",
-            *(f"      {name:<8} {self.plan.work_dir / path}" for name, path in where.items()),
-            sep="\n",
-        )
+
+def say_where(pipelines: Sequence[Pipeline]) -> None:
+    first = pipelines[0]
+    where: list[tuple[str, Path]] = [
+        ("data", first.config.paths.splits_dir),
+        *(("model", pipeline.run_dir) for pipeline in pipelines),
+        ("results", first.results_dir),
+        ("charts", first.charts_dir),
+    ]
+    print("Done.", *(f"      {name:<8} {first.plan.work_dir / path}" for name, path in where), sep="\n")
 
 
 def main() -> None:
     arguments = parse_arguments()
     from vietst.config import load_config
 
-    plan = make_plan(arguments)
-    plan.work_dir.mkdir(parents=True, exist_ok=True)
-    print(f"      configuration {plan.config}: {plan.reason}", flush=True)
-    pipeline = Pipeline(plan, load_config(plan.config, plan.overrides))
-    pipeline.prepare_data(SMOKE_CORPUS if arguments.smoke else [])
-    pipeline.train()
-    print("[4/6] Train E2E: this version has no E2E model", flush=True)
-    pipeline.evaluate()
-    pipeline.draw_charts()
-    pipeline.say_where()
+    plans = make_plans(arguments)
+    for plan in plans:
+        plan.work_dir.mkdir(parents=True, exist_ok=True)
+        print(f"      configuration {plan.config}: {plan.reason}", flush=True)
+    pipelines = [Pipeline(plan, load_config(plan.config, plan.overrides)) for plan in plans]
+    pipelines[0].prepare_manifest(SMOKE_CORPUS if arguments.smoke else [])
+    for pipeline in pipelines:
+        pipeline.build_features()
+    for pipeline in pipelines:
+        pipeline.train()
+    for pipeline in pipelines:
+        pipeline.evaluate()
+    pipelines[-1].draw_charts()
+    say_where(pipelines)
 
 
 if __name__ == "__main__":
