@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,9 @@ ASSEMBLY_CODE_VERSION: Final = 1
 """Raise it with every change of this module that changes what is made: old folders are then made again."""
 
 CARD_NAME: Final = "e2e_base_card.json"
+
+_MAX_UNUSED_EMBEDDINGS: Final = 64
+"""Some checkpoints round their number of embeddings up."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +81,15 @@ def ensure_e2e_base(folder: Path, encoder_name: str, decoder_name: str, settings
     card_path = folder / CARD_NAME
     if card_path.is_file() and json.loads(card_path.read_text(encoding="utf-8")) == card:
         return False
-    processor = load_processor_parts(encoder_name, decoder_name, settings.language)
-    encoder = load_encoder(encoder_name, length_adaptor=settings.length_adaptor, seed=settings.seed)
-    decoder = load_decoder(decoder_name)
-    model = assemble(encoder, decoder, processor.tokenizer, settings)
+    feature_extractor = load_feature_extractor(encoder_name)
+    tokenizer = load_tokenizer(decoder_name, settings.language)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        encoder = load_encoder(encoder_name, length_adaptor=settings.length_adaptor)
+        decoder = load_decoder(decoder_name)
+        require_fitting_tokenizer(decoder_name, tokenizer, decoder)
+        model = assemble(encoder, decoder, tokenizer, settings.language)
+    processor = Wav2Vec2Processor(feature_extractor, tokenizer)
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
     model.save_pretrained(building)
@@ -104,38 +112,57 @@ def version_of(name_or_path: str) -> list[Any]:
 # --- parts -------------------------------------------------------------------------------------------
 
 
-def load_processor_parts(encoder_name: str, decoder_name: str, language: str) -> Wav2Vec2Processor:
-    """The encoder's feature extractor and the decoder's tokenizer, with the task tokens added.
+def load_feature_extractor(name_or_path: str) -> Wav2Vec2FeatureExtractor:
+    """Alone, since XLSR-53 and others have no tokenizer beside it.
 
     Raises:
-        ModelError: one of them is missing, or the language is unknown.
+        ModelError: nothing usable there.
     """
     try:
-        # Not AutoProcessor: XLSR-53 and others have no tokenizer.
-        feature_extractor = AutoFeatureExtractor.from_pretrained(encoder_name)
+        feature_extractor = AutoFeatureExtractor.from_pretrained(name_or_path)
     except LOAD_ERRORS as error:
-        raise load_error(encoder_name, "a wav2vec2 feature extractor", error) from error
-    try:
-        tokenizer = MBart50Tokenizer.from_pretrained(decoder_name)
-    except LOAD_ERRORS as error:
-        raise load_error(decoder_name, "an mBART-50 tokenizer", error) from error
+        raise load_error(name_or_path, "a wav2vec2 feature extractor", error) from error
     if not isinstance(feature_extractor, Wav2Vec2FeatureExtractor):
         raise ModelError(
-            where=f"model {encoder_name}",
+            where=f"model {name_or_path}",
             rule="an encoder that listens to waveforms, with a Wav2Vec2FeatureExtractor",
             found=type(feature_extractor).__name__,
             do="name a wav2vec2 checkpoint as the encoder",
         )
+    return feature_extractor
+
+
+def load_tokenizer(name_or_path: str, language: str) -> MBart50Tokenizer:
+    """The decoder's tokenizer, set to the language.
+
+    Raises:
+        ModelError: nothing usable there, or an unknown language.
+    """
+    try:
+        tokenizer = MBart50Tokenizer.from_pretrained(name_or_path)
+    except LOAD_ERRORS as error:
+        raise load_error(name_or_path, "an mBART-50 tokenizer", error) from error
     tokenizer.src_lang = tokenizer.tgt_lang = language_code(tokenizer.lang_code_to_id, language)
-    tokenizer.add_special_tokens(
-        # Without `replace…`, mBART-50's language codes would no longer count as special.
-        {"extra_special_tokens": list(TASK_TOKENS.values())},
-        replace_extra_special_tokens=False,
-    )
-    return Wav2Vec2Processor(feature_extractor, tokenizer)
+    return tokenizer
 
 
-def load_encoder(name_or_path: str, *, length_adaptor: bool, seed: int) -> LengthTrueWav2Vec2:
+def require_fitting_tokenizer(name_or_path: str, tokenizer: Any, decoder: MBartForCausalLM) -> None:
+    """Refuse a tokenizer of another model; from a folder without one, transformers makes up a tiny one.
+
+    Raises:
+        ModelError: the numbers of tokens and embeddings are far apart.
+    """
+    num_embeddings = decoder.get_input_embeddings().weight.shape[0]
+    if not 0 <= num_embeddings - len(tokenizer) < _MAX_UNUSED_EMBEDDINGS:
+        raise ModelError(
+            where=f"model {name_or_path}",
+            rule="a tokenizer with a token for each embedding of the decoder",
+            found=f"{len(tokenizer)} tokens, {num_embeddings} embeddings",
+            do="put tokenizer.json or sentencepiece.bpe.model of the same mBART-50 into the folder",
+        )
+
+
+def load_encoder(name_or_path: str, *, length_adaptor: bool) -> LengthTrueWav2Vec2:
     """The pretrained encoder, with a fresh length adaptor if it is asked for.
 
     SpecAugment is off in its config, and its masking vector there (trained or fresh), so that a training may
@@ -150,8 +177,7 @@ def load_encoder(name_or_path: str, *, length_adaptor: bool, seed: int) -> Lengt
         config.add_adapter = config.add_adapter or length_adaptor
         config.apply_spec_augment = False
         config.mask_time_prob = config.mask_time_prob or 0.05
-        with torch.random.fork_rng(devices=[]), _without_load_report():
-            torch.manual_seed(seed)
+        with _without_load_report():
             encoder, loading = LengthTrueWav2Vec2.from_pretrained(
                 name_or_path, config=config, dtype=torch.float32, weights_only=True, output_loading_info=True
             )
@@ -199,28 +225,30 @@ def load_decoder(name_or_path: str) -> MBartForCausalLM:
 def _without_load_report() -> Iterator[None]:
     """No table of weights that a part does not need or that are new: what may not be missing is checked."""
     logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    # A filter, not a level: above the level of warnings, transformers warns of other things.
+    logger.addFilter(is_other)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(is_other)
 
 
 # --- the whole ---------------------------------------------------------------------------------------
 
 
 def assemble(
-    encoder: LengthTrueWav2Vec2,
-    decoder: MBartForCausalLM,
-    tokenizer: MBart50Tokenizer,
-    settings: AssemblySettings,
+    encoder: LengthTrueWav2Vec2, decoder: MBartForCausalLM, tokenizer: MBart50Tokenizer, language: str
 ) -> MultitaskE2E:
-    """One model of both, with a projection where their widths differ, and an embedding for each token."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        fit_embeddings(decoder, tokenizer, TASK_TOKENS.values())
-        model = MultitaskE2E(encoder=encoder, decoder=decoder)
+    """One model of both, with a projection where their widths differ.
+
+    The tokenizer gets the task tokens, and the decoder exactly one embedding for each token.
+    """
+    add_task_tokens(decoder, tokenizer)
+    model = MultitaskE2E(encoder=encoder, decoder=decoder)
     model.config.encoder.architectures = model.config.decoder.architectures = None
     special = {
         "pad_token_id": tokenizer.pad_token_id,
@@ -233,18 +261,25 @@ def assemble(
     generation.lang_to_id = dict(tokenizer.lang_code_to_id)
     generation.task_to_id = {task: tokenizer.convert_tokens_to_ids(TASK_TOKENS[task]) for task in TASKS}
     model.generation_config = generation
-    set_generation_defaults(model, settings.language, TRANSCRIBE)
+    set_generation_defaults(model, language, TRANSCRIBE)
     return model
 
 
-def fit_embeddings(decoder: MBartForCausalLM, tokenizer: Any, new_tokens: Iterable[str]) -> None:
-    """One row for each token of the tokenizer; the rows of the new ones are drawn like the old ones.
+def add_task_tokens(decoder: MBartForCausalLM, tokenizer: MBart50Tokenizer) -> None:
+    """Add the task tokens to tokenizer and decoder, unless they are known already.
 
-    Each value has the mean and the standard deviation of its column. transformers' own way puts all new rows
-    next to the mean: two tasks that can hardly be told apart, for good where embeddings are frozen.
+    Their embeddings are drawn with the mean and standard deviation that each column has. transformers' own
+    way puts all new rows next to the mean: two tasks that can hardly be told apart, for good where embeddings
+    are frozen.
     """
-    old = decoder.get_input_embeddings().weight.detach()
+    new_tokens = [token for token in TASK_TOKENS.values() if token not in tokenizer.get_vocab()]
+    old = decoder.get_input_embeddings().weight.detach()[: len(tokenizer)]
     mean, deviation = old.mean(dim=0), old.std(dim=0)
+    tokenizer.add_special_tokens(
+        # Without `replace…`, mBART-50's language codes would no longer count as special.
+        {"extra_special_tokens": list(TASK_TOKENS.values())},
+        replace_extra_special_tokens=False,
+    )
     decoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     weight = decoder.get_input_embeddings().weight
     with torch.no_grad():
