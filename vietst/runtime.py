@@ -130,10 +130,12 @@ def quiet_libraries() -> None:
     """Silence what other libraries print without anything for the user to mend.
 
     A progress bar for every file that is written; transformers' advice on how Whisper's own generation calls
-    its generation; DeepSpeed's remark, at its import, that a machine without a GPU has none. So call this
-    before anything that imports transformers' Trainer.
+    its generation; DeepSpeed's remark, at its import, that a machine without a GPU has none, and that of
+    bitsandbytes that it lacks kernels for 4 bits. So call this before anything that imports transformers'
+    Trainer.
     """
     logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.msg)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("transformers.generation").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
