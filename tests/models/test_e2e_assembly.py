@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import MBartForConditionalGeneration, Wav2Vec2Model
 
 from tests.tiny_e2e import parameter_group, waveform_rows, write_base, write_decoder, write_encoder
-from tests.tiny_models import whisper_model, whisper_processor
+from tests.tiny_models import TEXTS, whisper_model, whisper_processor
 from vietst.constants import TASKS
 from vietst.data.features import WAVEFORM_16K
 from vietst.errors import ModelError
@@ -231,6 +231,35 @@ def test_task_tokens_that_a_decoder_knows_already_keep_their_embeddings(tmp_path
     embeddings = weights_of(tmp_path / "base")["decoder.model.decoder.embed_tokens.weight"]
     assert torch.equal(embeddings, whole.get_input_embeddings().weight)
     assert len(e2e.load_processor(str(tmp_path / "base")).tokenizer) == len(embeddings)
+
+
+def test_a_trimmed_base_knows_the_texts_and_gives_the_logits_of_the_whole_vocabulary(tmp_path):
+    whole = str(write_base(tmp_path))
+    texts = [text for pair in TEXTS[:2] for text in pair]
+
+    def ensure(texts):
+        parts = (str(tmp_path / "encoder"), str(tmp_path / "decoder"))
+        return ensure_e2e_base(tmp_path / "trimmed", *parts, AssemblySettings(), texts)
+
+    assert ensure(texts)
+    assert not ensure(texts)
+    trimmed = str(tmp_path / "trimmed")
+    models = {name: e2e.load_model(name).eval() for name in (whole, trimmed)}
+    tokenizers = {name: e2e.load_processor(name).tokenizer for name in (whole, trimmed)}
+    assert len(tokenizers[trimmed]) < len(tokenizers[whole])
+    assert len(models[trimmed].decoder.get_input_embeddings().weight) == len(tokenizers[trimmed])
+    assert tokenizers[trimmed].src_lang == tokenizers[trimmed].tgt_lang == "vi_VN"
+    states = torch.randn(1, 9, 48)
+    tokens = tokenizers[whole].tokenize(texts[0])
+    assert tokenizers[trimmed].tokenize(texts[0]) == tokens
+    logits = {}
+    for name, model in models.items():
+        ids = tokenizers[name].convert_tokens_to_ids(["vi_VN", *tokens])
+        with torch.no_grad():
+            output = model.decoder(input_ids=torch.tensor([ids]), encoder_hidden_states=states).logits
+        logits[name] = output[..., ids]
+    torch.testing.assert_close(logits[whole], logits[trimmed], rtol=0, atol=1e-6)
+    assert ensure([*texts, "xin chào"])
 
 
 def test_only_what_matters_is_said(tmp_path, caplog):

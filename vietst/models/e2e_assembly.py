@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,8 @@ from vietst.constants import TASKS, TRANSCRIBE
 from vietst.errors import ModelError
 from vietst.models.e2e import TASK_TOKENS, MultitaskE2E, language_code, set_generation_defaults
 from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
+from vietst.models.nano import texts_digest
+from vietst.models.vocabulary import trim_embeddings, trim_vocabulary
 from vietst.models.wav2vec2 import LengthTrueWav2Vec2
 
 ASSEMBLY_CODE_VERSION: Final = 1
@@ -57,12 +59,20 @@ class AssemblySettings:
     seed: int = 1
 
 
-def ensure_e2e_base(folder: Path, encoder_name: str, decoder_name: str, settings: AssemblySettings) -> bool:
+def ensure_e2e_base(
+    folder: Path,
+    encoder_name: str,
+    decoder_name: str,
+    settings: AssemblySettings,
+    trim_to_texts: Sequence[str] | None = None,
+) -> bool:
     """Make the base model at `folder`, unless it is there, made from the same parts.
 
     Args:
         encoder_name: folder or Hub id of a wav2vec2 checkpoint.
         decoder_name: folder or Hub id of an mBART-50 checkpoint (the whole translation model).
+        trim_to_texts: all training texts, if the decoder's vocabulary is to be cut to what they need (see
+            `vocabulary.py`); None: the whole vocabulary.
 
     Returns:
         Whether it was made now. The folder appears complete or not at all.
@@ -77,6 +87,7 @@ def ensure_e2e_base(folder: Path, encoder_name: str, decoder_name: str, settings
         "encoder": {"name": encoder_name, "version": version_of(encoder_name)},
         "decoder": {"name": decoder_name, "version": version_of(decoder_name)},
         "settings": dataclasses.asdict(settings),
+        "trimmed_to": None if trim_to_texts is None else texts_digest(trim_to_texts),
     }
     card_path = folder / CARD_NAME
     if card_path.is_file() and json.loads(card_path.read_text(encoding="utf-8")) == card:
@@ -88,6 +99,10 @@ def ensure_e2e_base(folder: Path, encoder_name: str, decoder_name: str, settings
         encoder = load_encoder(encoder_name, length_adaptor=settings.length_adaptor)
         decoder = load_decoder(decoder_name)
         require_fitting_tokenizer(decoder_name, tokenizer, decoder)
+        if trim_to_texts is not None:
+            trimmed = trim_vocabulary(tokenizer, trim_to_texts)
+            trim_embeddings(decoder, trimmed.kept_ids)
+            tokenizer = trimmed.tokenizer
         model = assemble(encoder, decoder, tokenizer, settings.language)
     processor = Wav2Vec2Processor(feature_extractor, tokenizer)
     building = folder.with_name(f".{folder.name}.{os.getpid()}")

@@ -50,7 +50,7 @@ def ensure_nano_whisper(folder: Path, shape: NanoWhisperShape, texts: Sequence[s
     """
     card = {
         "shape": dataclasses.asdict(shape),
-        "texts_digest": hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest(),
+        "texts_digest": texts_digest(texts),
     }
     card_path = folder / CARD_NAME
     if card_path.is_file() and json.loads(card_path.read_text(encoding="utf-8")) == card:
@@ -63,6 +63,11 @@ def ensure_nano_whisper(folder: Path, shape: NanoWhisperShape, texts: Sequence[s
     shutil.rmtree(folder, ignore_errors=True)
     building.replace(folder)
     return True
+
+
+def texts_digest(texts: Sequence[str]) -> str:
+    """BLAKE2b-128 (hexadecimal) of texts in their order: what a tokenizer learned from them depends on."""
+    return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
 
 
 def make_whisper_tokenizer(texts: Sequence[str], vocab_size: int) -> "WhisperTokenizer":

@@ -5,7 +5,6 @@ assembly of real checkpoints puts them together, so everything behind them is th
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import os
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from vietst.constants import SAMPLE_RATE_HZ
-from vietst.models.nano import CARD_NAME
+from vietst.models.nano import CARD_NAME, texts_digest
 
 if TYPE_CHECKING:
     from transformers import MBart50Tokenizer, MBartForConditionalGeneration, Wav2Vec2Model
@@ -65,7 +64,7 @@ def ensure_nano_e2e(folder: Path, shape: NanoE2EShape, texts: Sequence[str]) -> 
     card = {
         "code_version": NANO_E2E_CODE_VERSION,
         "shape": dataclasses.asdict(shape),
-        "texts_digest": hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest(),
+        "texts_digest": texts_digest(texts),
     }
     card_path = folder / CARD_NAME
     if card_path.is_file() and json.loads(card_path.read_text(encoding="utf-8")) == card:
