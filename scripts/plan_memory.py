@@ -9,26 +9,48 @@ GPU. What it forecasts is one process on one GPU, both tasks, gradients accumula
 """
 
 import argparse
+from collections.abc import Callable
 
 from vietst.runtime import quiet_libraries, run_script
 
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit")
 
 
+def number(kind: type, low: float, high: float = float("inf")) -> Callable[[str], float]:
+    """A type for argparse: an int or float between two bounds, both of them allowed."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
+        return value
+
+    return parse
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--num_utterances", type=int, default=1, help="clips in a micro batch")
-    parser.add_argument("--duration_s", type=float, default=15.0, help="longest clip (Whisper: always 30)")
-    parser.add_argument("--num_label_tokens", type=int, default=64, help="longest target, prompt included")
+    parser.add_argument("--num_utterances", type=number(int, 1), default=1, help="clips in a micro batch")
+    parser.add_argument(
+        "--duration_s", type=number(float, 0.5, 30), default=15.0, help="longest clip (Whisper: always 30)"
+    )
+    parser.add_argument(
+        "--num_label_tokens",
+        type=number(int, 8, 448),
+        default=64,
+        help="longest target, prompt included (Whisper's decoder has 448 positions)",
+    )
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="bf16")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw_torch")
     parser.add_argument("--gradient_checkpointing", action="store_true")
     parser.add_argument(
-        "--trimmed_vocabulary", type=int, help="pieces of a trimmed mBART-50 (default 25,000)"
+        "--trimmed_vocabulary", type=number(int, 100), help="pieces of a trimmed mBART-50 (default 25,000)"
     )
-    parser.add_argument("--memory_gb", type=float, nargs="+", default=[4, 16, 80], help="of the devices")
+    parser.add_argument(
+        "--memory_gb", type=number(float, 0.1), nargs="+", default=[4, 16, 80], help="of the devices"
+    )
     return parser.parse_args()
 
 
