@@ -221,6 +221,24 @@ def test_generation_from_a_training_forward_equals_generation_from_encode(bases,
     assert torch.equal(forward_states.position_mask, states.position_mask)
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_transformers_own_call_of_our_class_knows_the_padding_too(bases, processor, num_beams):
+    """`generate(input_values, attention_mask)`, as a pipeline makes it, instead of our two steps."""
+    model = build(bases["group", True]).eval()
+    inputs = input_batch(waveform_rows(3), WAVEFORM_16K)
+    theirs = model.generate(**inputs, max_length=2 + 8, num_beams=num_beams)[:, 2:]
+    ours = e2e.generate(
+        model,
+        processor.tokenizer,
+        e2e.encode(model, inputs),
+        (TRANSCRIBE,),
+        language="vi",
+        max_new_tokens=8,
+        num_beams=num_beams,
+    )
+    assert torch.equal(ours, theirs)
+
+
 def test_stock_transformers_generates_the_same_text_as_ours(bases, processor, tmp_path):
     model = build(bases["group", True], model={"task": "translate"}).eval()
     model.save_pretrained(tmp_path)

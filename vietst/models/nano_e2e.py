@@ -33,7 +33,9 @@ NANO_E2E_CODE_VERSION: Final = 1
 class NanoE2EShape:
     """Sizes of an untrained wav2vec2 and mBART.
 
-    The encoder's frames are `frame_samples` long steps of its first convolution, then halved twice.
+    The encoder hears a frame every 40 ms. `num_bands` are the filters that its first convolution starts from;
+    `vocab_size` counts pieces, without special tokens and language codes. Where the widths differ, the two
+    are joined by a projection.
     """
 
     encoder_width: int
