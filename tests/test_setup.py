@@ -374,6 +374,9 @@ def test_run_dev_goes_from_nothing_to_charts_and_reuses_what_is_there(
 def test_run_prod_runs_on_two_cpu_processes_in_its_smoke_form(tmp_path: Path, repo_root: Path) -> None:
     printed = smoke("run_prod.sh", tmp_path / "prod", repo_root)
     assert "cpu_x2.yaml" in printed
-    (metrics,) = (tmp_path / "prod/outputs/results").glob("*_metrics.json")
-    run_dir = tmp_path / "prod/outputs" / metrics.name.removesuffix("_metrics.json")
-    assert json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))["world_size"] == 2
+    results = sorted((tmp_path / "prod/outputs/results").glob("*_metrics.json"))
+    assert len(results) == 2, "both architectures"
+    for metrics in results:
+        run_dir = tmp_path / "prod/outputs" / metrics.name.removesuffix("_metrics.json")
+        environment = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
+        assert environment["world_size"] == 2

@@ -373,4 +373,5 @@ def test_what_was_measured_before_a_kill_is_kept(tmp_path: Path, monkeypatch: py
     AudioFactsFile(tmp_path / "facts.tsv").measure_all(
         tmp_path, [f"{number}.wav" for number in range(5)], progress=False
     )
-    assert len(AudioFactsFile(tmp_path / "facts.tsv")) == 4
+    # what is measured at the same time as a write may get into it
+    assert len(AudioFactsFile(tmp_path / "facts.tsv")) >= 4
