@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pytest
 
+FEW_STEPS = [
+    "training.max_steps=4",
+    "training.eval_steps=2",
+    "training.save_steps=2",
+    "evaluation.max_dev_utterances=4",
+]
+
 SMOKE_ADDITIONS = {
     "scripts/make_sample_corpus.py": ["--num_utterances", "120", "--num_videos", "12"],
-    "scripts/train_whisper.py": [
-        "nano.d_model=32",
-        "nano.encoder_layers=1",
-        "training.max_steps=4",
-        "training.eval_steps=2",
-        "training.save_steps=2",
-        "evaluation.max_dev_utterances=4",
-    ],
+    "scripts/train_whisper.py": ["nano.d_model=32", "nano.encoder_layers=1", *FEW_STEPS],
+    "scripts/train_e2e.py": ["nano_e2e.encoder_layers=1", *FEW_STEPS],
     "scripts/run_dev.sh": ["--smoke"],
     "scripts/run_prod.sh": ["--smoke"],
 }
@@ -73,10 +74,12 @@ def as_run_here(command: str) -> list[str]:
         config = Path(words[words.index("--config_file") + 1]).stem
         if config != "cpu":
             words[words.index("--config_file") + 1] = "accelerate_configs/cpu.yaml"
-            words += ["--dry_run", "model.name=outputs/base_models/nano_whisper"]
+            kind = "e2e" if "scripts/train_e2e.py" in words else "whisper"
+            words += ["--dry_run", f"model.name=outputs/base_models/nano_{kind}"]
+            words += ["model.encoder=null", "model.decoder=null"] if kind == "e2e" else []
     for script, additions in SMOKE_ADDITIONS.items():
         if script in words:
-            words += [word for word in additions if not (word.startswith("nano.") and "--dry_run" in words)]
+            words += [word for word in additions if not (word.startswith("nano") and "--dry_run" in words)]
     return words
 
 
