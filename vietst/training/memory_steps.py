@@ -12,12 +12,12 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from vietst.config_schema import LoraSection
 from vietst.constants import SAMPLE_RATE_HZ, TASKS
 from vietst.models.trainable import NEW_PARTS, TrainingScope, part_of
 from vietst.training.memory_trace import Build
 
-DEFAULT_LORA_RANK: Final = 32
-ADAPTED_LAYERS: Final = ("q_proj", "v_proj")
+DEFAULT_LORA: Final = LoraSection()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Workload:
 
 
 def whisper_step(
-    config: Any, scope: TrainingScope, workload: Workload, *, lora_rank: int = DEFAULT_LORA_RANK
+    config: Any, scope: TrainingScope, workload: Workload, *, lora: LoraSection = DEFAULT_LORA
 ) -> Build:
     """A step of Whisper.
 
     Args:
         config: a `WhisperConfig`.
-        lora_rank: of the adapters, where `scope.finetune` is lora.
+        lora: the adapters, where `scope.finetune` is lora.
     """
 
     def build() -> tuple[nn.Module, Mapping[str, torch.Tensor]]:
@@ -49,19 +49,19 @@ def whisper_step(
 
         features = torch.randn(workload.num_utterances, config.num_mel_bins, 2 * config.max_source_positions)
         model = MultitaskWhisper(_without_chance(config))
-        return _as_trained(model, scope, lora_rank), {"input_features": features, **_targets(workload)}
+        return _as_trained(model, scope, lora), {"input_features": features, **_targets(workload)}
 
     return build
 
 
 def e2e_step(
-    config: Any, scope: TrainingScope, workload: Workload, *, lora_rank: int = DEFAULT_LORA_RANK
+    config: Any, scope: TrainingScope, workload: Workload, *, lora: LoraSection = DEFAULT_LORA
 ) -> Build:
     """A step of wav2vec2 + mBART.
 
     Args:
         config: a `SpeechEncoderDecoderConfig`.
-        lora_rank: of the adapters, where `scope.finetune` is lora.
+        lora: the adapters, where `scope.finetune` is lora.
     """
 
     def build() -> tuple[nn.Module, Mapping[str, torch.Tensor]]:
@@ -73,7 +73,7 @@ def e2e_step(
             "attention_mask": torch.ones(shape, dtype=torch.int64),
             **_targets(workload),
         }
-        return _as_trained(MultitaskE2E(_without_chance(config)), scope, lora_rank), batch
+        return _as_trained(MultitaskE2E(_without_chance(config)), scope, lora), batch
 
     return build
 
@@ -105,21 +105,21 @@ def _targets(workload: Workload) -> dict[str, torch.Tensor]:
     }
 
 
-def _as_trained(model: nn.Module, scope: TrainingScope, lora_rank: int) -> nn.Module:
+def _as_trained(model: nn.Module, scope: TrainingScope, lora: LoraSection) -> nn.Module:
     if scope.finetune == "lora":
-        _add_adapters(model, scope, lora_rank)
+        _add_adapters(model, scope, lora)
     model.train()
     scope.apply(model)
     return model
 
 
-def _add_adapters(model: nn.Module, scope: TrainingScope, rank: int) -> None:
+def _add_adapters(model: nn.Module, scope: TrainingScope, lora: LoraSection) -> None:
     """Where `vietst.models.trainable.make_trainable` has peft put them."""
     for name, module in list(model.named_modules()):
         parent, _, child = name.rpartition(".")
         may_adapt = part_of(name) not in scope.frozen_parts | NEW_PARTS
-        if may_adapt and child in ADAPTED_LAYERS and isinstance(module, nn.Linear):
-            setattr(model.get_submodule(parent), child, _AdaptedLinear(module, rank))
+        if may_adapt and child in lora.target_modules and isinstance(module, nn.Linear):
+            setattr(model.get_submodule(parent), child, _AdaptedLinear(module, lora))
 
 
 class _AdaptedLinear(nn.Module):
@@ -128,13 +128,14 @@ class _AdaptedLinear(nn.Module):
     peft itself is needed for training only, and a plan is made before anything is installed.
     """
 
-    def __init__(self, base_layer: nn.Linear, rank: int) -> None:
+    def __init__(self, base_layer: nn.Linear, lora: LoraSection) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.lora_dropout = nn.Dropout(0.05)
-        self.lora_A = nn.ModuleDict({"default": nn.Linear(base_layer.in_features, rank, bias=False)})
-        self.lora_B = nn.ModuleDict({"default": nn.Linear(rank, base_layer.out_features, bias=False)})
+        self.lora_dropout = nn.Dropout(lora.dropout)
+        self.scale = lora.alpha / lora.rank
+        self.lora_A = nn.ModuleDict({"default": nn.Linear(base_layer.in_features, lora.rank, bias=False)})
+        self.lora_B = nn.ModuleDict({"default": nn.Linear(lora.rank, base_layer.out_features, bias=False)})
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         change = self.lora_B["default"](self.lora_A["default"](self.lora_dropout(values)))
-        return self.base_layer(values) + change * 2.0
+        return self.base_layer(values) + change * self.scale
