@@ -13,6 +13,9 @@ import torch
 from vietst.config_rules import encoder_stays_frozen
 from vietst.config_schema import RunConfig
 from vietst.models import lora
+from vietst.runtime import get_logger
+
+logger = get_logger(__name__)
 
 Part = Literal["encoder", "feature_encoder", "adaptor", "decoder", "ctc_head"]
 
@@ -27,6 +30,9 @@ _PART_OF_PREFIX: Final[dict[str, Part]] = {
     # both
     "ctc_head.": "ctc_head",
 }
+
+LOW_LORA_RATE: Final = 1e-4
+"""Below it, adapters that start from zero hardly move (judgement; rates for whole models lie there)."""
 
 NEW_PARTS: Final[frozenset[Part]] = frozenset({"adaptor", "ctc_head"})
 """Layers that no pretraining has seen: they always train, whatever is frozen beside them."""
@@ -83,6 +89,10 @@ class TrainingScope:
             return True
         return lora.is_adapter(name) if self.finetune == "lora" else lna_trains(name)
 
+    def num_trained(self, model: torch.nn.Module) -> int:
+        """How many numbers of a model are trained, now or when nothing is frozen for a time any more."""
+        return sum(parameter.numel() for name, parameter in model.named_parameters() if self.trains(name))
+
     def apply(self, model: Any) -> None:
         """Let exactly these parameters require gradients; a frozen encoder runs in eval mode, unmasked.
 
@@ -121,6 +131,21 @@ def with_frozen_encoder(scope: TrainingScope) -> TrainingScope:
     return dataclasses.replace(scope, frozen_parts=scope.frozen_parts | ENCODER_PARTS)
 
 
+def describe_training_scope(config: RunConfig) -> str:
+    """What a run trains, in words."""
+    trained = {
+        "full": "all layers",
+        "lna": "layer norms and attention (LNA)",
+        "lora": f"LoRA adapters of rank {config.lora.rank} at {', '.join(config.lora.target_modules)}",
+    }[config.model.finetune]
+    updates, epochs = config.training.freeze_encoder_updates, config.training.freeze_encoder_epochs
+    if encoder_stays_frozen(config):
+        return f"{trained}; the encoder is frozen"
+    if updates or epochs:
+        return f"{trained}; the encoder from {f'step {updates + 1}' if updates else f'epoch {epochs:g}'} on"
+    return trained
+
+
 def make_trainable(model: torch.nn.Module, config: RunConfig) -> None:
     """Prepare a model for the first training step: adapters where LoRA is asked for, and what is frozen.
 
@@ -129,6 +154,11 @@ def make_trainable(model: torch.nn.Module, config: RunConfig) -> None:
     """
     scope = training_scope(config)
     if scope.finetune == "lora":
+        if config.training.learning_rate < LOW_LORA_RATE:
+            logger.warning(
+                "LoRA learns little at a learning rate of %g: 5e-4 to 1e-3 is usual",
+                config.training.learning_rate,
+            )
         # An encoder that stays frozen needs no adapters, and new layers train as they are.
         lora.add_adapters(
             model, config.lora, lambda name: part_of(name) not in scope.frozen_parts | NEW_PARTS

@@ -28,7 +28,7 @@ from vietst.evaluation.decode import TextDecoder
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.base_models import make_base_model
 from vietst.models.multitask import LossWeights
-from vietst.models.trainable import starts_with_frozen_encoder, training_scope
+from vietst.models.trainable import describe_training_scope, starts_with_frozen_encoder, training_scope
 from vietst.runtime import environment_record, get_logger, rank, set_seed, world_size
 from vietst.training.arguments import mixed_precision, require_optimizer, training_arguments
 from vietst.training.cached_states import describe_cached_states, with_cached_states
@@ -416,7 +416,7 @@ def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int
         f"({preparation.facts['train_hours']:.2f} h), {steps} steps of {effective_batch} utterances "
         f"({batch} × {accumulation} accumulated × {world_size()} processes), about "
         f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances"
-        f"{of_batches}"
+        f"{of_batches}\ntrained: {describe_training_scope(config)}"
     )
 
 
@@ -426,14 +426,11 @@ def _write_run_record(
     if not trainer.is_world_process_zero():
         return
     run_dir.mkdir(parents=True, exist_ok=True)
-    parameters = list(trainer.model.parameters())
     facts = {
         "vietst_version": __version__,
         **preparation.facts,
-        "num_parameters": sum(parameter.numel() for parameter in parameters),
-        "num_trained_parameters": sum(
-            parameter.numel() for parameter in parameters if parameter.requires_grad
-        ),
+        "num_parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "num_trained_parameters": trainer.scope.num_trained(trainer.model),
     }
     resolved = yaml.safe_dump(loaded.config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
     for name, text in (
@@ -465,7 +462,7 @@ def dry_run(loaded: LoadedConfig) -> bool:
     except VietstError as error:
         print(f"\ntraining could not start:\n{error}")
         return False
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    trained = training_scope(config).num_trained(model)
     total = sum(parameter.numel() for parameter in model.parameters())
     print(f"\nwould start: {describe_plan(config, preparation, accumulation)}")
     print(f"parameters: {total:,}, of which trained: {trained:,}")
