@@ -69,12 +69,24 @@ def run_script(main: Callable[[], None]) -> None:
     """
     try:
         main()
+        leave_process_group()
     except VietstError as error:
         if rank() > 0:
             time.sleep(_OTHER_RANKS_WAIT_S)
         _end_process(EXIT_USER_ERROR, message=f"error: {_rank_prefix()}{error}")
     except KeyboardInterrupt:
         _end_process(EXIT_INTERRUPTED, message=None)
+
+
+def leave_process_group() -> None:
+    """End the communication between processes, if there was any.
+
+    A process that exits without it may be killed by its own communication threads ("terminate called without
+    an active exception"), and the launcher then calls a finished training failed.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _end_process(exit_code: int, message: str | None) -> None:
