@@ -17,7 +17,8 @@ from vietst.config import load_config
 from vietst.runtime import rank, run_script
 from vietst.training import runner
 from vietst.training.command_line import parse_training_arguments
-from vietst.training.runner import Preparation, run_training
+from vietst.training.preparation import Preparation
+from vietst.training.runner import run_training
 from vietst.training.trainer import SpeechTrainer
 
 

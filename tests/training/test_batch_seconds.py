@@ -18,7 +18,9 @@ from vietst.config import accumulation_steps, load_config
 from vietst.config_schema import TrainingSection
 from vietst.errors import ConfigError
 from vietst.training.checkpoints import LATEST
-from vietst.training.runner import describe_plan, prepare, run_training
+from vietst.training.preparation import prepare
+from vietst.training.run_plan import describe_plan
+from vietst.training.runner import run_training
 from vietst.training.trainer import SpeechTrainer
 
 BY_SECONDS = (

@@ -24,7 +24,9 @@ from vietst.models.multitask import EncoderStates, LossWeights
 from vietst.training import cached_states
 from vietst.training.cached_states import why_states_change, with_cached_states
 from vietst.training.checkpoints import LATEST
-from vietst.training.runner import dry_run, prepare, run_training
+from vietst.training.preparation import prepare
+from vietst.training.run_plan import dry_run
+from vietst.training.runner import run_training
 
 FROZEN = ("model.freeze_encoder=true", "augmentation.mask_time_prob=0.3", "loss.ctc_weight=0.5")
 CACHED = (*FROZEN, "model.cache_encoder_states=true")

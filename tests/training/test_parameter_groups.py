@@ -13,7 +13,8 @@ from vietst.errors import ConfigError
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
 from vietst.training.checkpoints import LATEST
 from vietst.training.parameter_groups import LearningRates, parameter_groups
-from vietst.training.runner import dry_run, run_training
+from vietst.training.run_plan import dry_run
+from vietst.training.runner import run_training
 
 RATES = LearningRates(encoder=1e-5, adaptor=1e-3, decoder=1e-4)
 UNEVALUATED = ("training.eval_strategy=no", "training.load_best_model_at_end=false")

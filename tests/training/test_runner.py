@@ -11,7 +11,9 @@ from transformers import WhisperForConditionalGeneration
 from vietst.errors import CheckpointError, ConfigError, FeatureCacheError
 from vietst.models import whisper
 from vietst.training.checkpoints import LATEST
-from vietst.training.runner import dry_run, evaluation_sample, run_training, usable_rows
+from vietst.training.preparation import evaluation_sample, usable_rows
+from vietst.training.run_plan import dry_run
+from vietst.training.runner import run_training
 
 
 def history(run_dir: Path, key: str) -> list[float]:

@@ -101,6 +101,25 @@ def label_batch(
     }
 
 
+def utterance_batch(
+    rows: Sequence[dict[str, Any]], ctc_characters: "CharacterTable | None"
+) -> dict[str, torch.Tensor]:
+    """What a batch holds for each utterance beside its audio, whatever the architecture.
+
+    Returns:
+        `row_index` int64 and `duration_s` float32, both [num_utterances]; with `ctc_characters` also
+        `ctc_labels` int64 [num_utterances, length] of the transcripts, `IGNORE_INDEX` at padding.
+    """
+    batch = {
+        "row_index": torch.tensor([row["row_index"] for row in rows]),
+        "duration_s": torch.tensor([row["duration_s"] for row in rows], dtype=torch.float32),
+    }
+    if ctc_characters is not None:
+        characters = [ctc_characters.encode(row["transcript"]) for row in rows]
+        batch["ctc_labels"] = pad_token_ids(characters, IGNORE_INDEX)
+    return batch
+
+
 class CharacterTable:
     """The characters that the auxiliary CTC loss spells transcripts with, lower-cased; id 0 is the blank.
 

@@ -28,7 +28,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from vietst.config_schema import AugmentationSection, RunConfig
 from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import CharacterTable, label_batch, pad_token_ids, targets_of
+from vietst.data.batching import CharacterTable, label_batch, targets_of, utterance_batch
 from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pad_states
 from vietst.data.feature_cache import features_of
 from vietst.data.features import InputKind
@@ -206,12 +206,7 @@ class E2ECollator:
             pad_token_id=tokenizer.pad_token_id,
         )
         batch |= input_batch(rows, self.input_kind)
-        batch["row_index"] = torch.tensor([row["row_index"] for row in rows])
-        batch["duration_s"] = torch.tensor([row["duration_s"] for row in rows], dtype=torch.float32)
-        if self.ctc_characters is not None:
-            characters = [self.ctc_characters.encode(row["transcript"]) for row in rows]
-            batch["ctc_labels"] = pad_token_ids(characters, IGNORE_INDEX)
-        return batch
+        return batch | utterance_batch(rows, self.ctc_characters)
 
 
 Collator = E2ECollator

@@ -24,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from vietst.config_schema import RunConfig
 from vietst.constants import IGNORE_INDEX, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import CharacterTable, label_batch, pad_token_ids, targets_of
+from vietst.data.batching import CharacterTable, label_batch, targets_of, utterance_batch
 from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pad_states
 from vietst.data.feature_cache import features_of
 from vietst.data.features import InputKind, pad_log_mel
@@ -175,12 +175,9 @@ class WhisperCollator:
             pad_token_id=tokenizer.pad_token_id,
         )
         batch |= input_batch(rows, kind)
-        num_frames = torch.tensor([row["num_frames"] for row in rows])
-        batch["row_index"] = torch.tensor([row["row_index"] for row in rows])
-        batch["duration_s"] = torch.tensor([row["duration_s"] for row in rows], dtype=torch.float32)
+        batch |= utterance_batch(rows, self.ctc_characters)
         if self.ctc_characters is not None:
-            characters = [self.ctc_characters.encode(row["transcript"]) for row in rows]
-            batch["ctc_labels"] = pad_token_ids(characters, IGNORE_INDEX)
+            num_frames = torch.tensor([row["num_frames"] for row in rows])
             batch["num_positions"] = (num_frames + 1) // 2  # the second convolution has stride 2
         return batch
 

@@ -12,18 +12,17 @@ from vietst.data.encoder_state_cache import build_states, describe_states_plan, 
 from vietst.data.encoder_states import EncodedUtteranceDataset, FrozenEncoder
 from vietst.errors import CheckpointError
 from vietst.runtime import get_logger, rank, world_size
+from vietst.training.preparation import Preparation
 
 if TYPE_CHECKING:
     import datasets
-
-    from vietst.training.runner import Preparation
 
 logger = get_logger(__name__)
 
 
 def with_cached_states(
-    config: RunConfig, preparation: "Preparation", model: Any, device: torch.device
-) -> tuple["Preparation", list[TrainerCallback]]:
+    config: RunConfig, preparation: Preparation, model: Any, device: torch.device
+) -> tuple[Preparation, list[TrainerCallback]]:
     """The same preparation, whose data sets carry encoder states; builds what is missing of their cache.
 
     Args:
@@ -70,7 +69,7 @@ def with_cached_states(
     ]
 
 
-def describe_cached_states(config: RunConfig, preparation: "Preparation", model: Any) -> str | None:
+def describe_cached_states(config: RunConfig, preparation: Preparation, model: Any) -> str | None:
     """What a training would compute and store; None where it would not.
 
     Raises:
@@ -82,11 +81,11 @@ def describe_cached_states(config: RunConfig, preparation: "Preparation", model:
     return describe_states_plan(plan_states(_splits(preparation), config.paths.features_dir, encoder))
 
 
-def _splits(preparation: "Preparation") -> dict[str, "datasets.Dataset"]:
+def _splits(preparation: Preparation) -> dict[str, "datasets.Dataset"]:
     return {"train": preparation.train.rows, "dev": preparation.dev.rows}
 
 
-def _cacheable_encoder(model: Any, preparation: "Preparation") -> FrozenEncoder | None:
+def _cacheable_encoder(model: Any, preparation: Preparation) -> FrozenEncoder | None:
     """The encoder whose states can be cached; None, and a warning why, if they must be computed."""
     encoder: FrozenEncoder = preparation.architecture.frozen_encoder(model, preparation.input_kind)
     reason = why_states_change(model, encoder)

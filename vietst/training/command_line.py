@@ -26,7 +26,8 @@ def train_from_command_line(description: str, *, default_config: str, model_type
             do=f"start scripts/train_{found}.py, or choose another configuration",
         )
     quiet_libraries()
-    from vietst.training.runner import dry_run, run_training
+    from vietst.training.run_plan import dry_run
+    from vietst.training.runner import run_training
 
     if not arguments.dry_run:
         run_training(loaded, resume=arguments.resume)

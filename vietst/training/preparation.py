@@ -1,0 +1,216 @@
+"""What a run needs before its weights: the processor, and the rows that the model can learn from."""
+
+import dataclasses
+import random
+import shlex
+import types
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vietst.config_rules import accumulation_steps
+from vietst.config_schema import PathsSection, RunConfig
+from vietst.constants import TASKS
+from vietst.data.batching import CharacterTable, UtteranceDataset, targets_of
+from vietst.data.duration_batches import DurationBatchSampler, fixed_length_s
+from vietst.data.feature_cache import open_feature_cache
+from vietst.data.features import InputKind, input_kind_of
+from vietst.data.splits import read_audit, read_split
+from vietst.errors import ConfigError
+from vietst.models.architectures import ARCHITECTURES
+from vietst.models.base_models import make_base_model
+from vietst.runtime import get_logger, rank, world_size
+
+logger = get_logger(__name__)
+
+
+@dataclasses.dataclass
+class Preparation:
+    """What a run needs before its weights: processor, data, and the facts that are recorded about them."""
+
+    architecture: types.ModuleType
+    processor: Any
+    input_kind: InputKind
+    tasks: tuple[str, ...]
+    train: UtteranceDataset
+    dev: UtteranceDataset
+    ctc_characters: CharacterTable | None
+    train_batches: DurationBatchSampler | None
+    """Batches by seconds; None: `training.batch_size` utterances each."""
+    facts: dict[str, Any]
+
+
+def prepare(config: RunConfig) -> Preparation:
+    """Open what training reads: the base model's processor and the feature cache that fits it."""
+    architecture = ARCHITECTURES[config.model.type]
+    _make_base_model(config)
+    processor = architecture.load_processor(config.model.name)
+    model_config = architecture.load_model_config(config.model.name)
+    input_kind = input_kind_of(processor.feature_extractor)
+    cache = open_feature_cache(
+        config.paths.splits_dir,
+        config.paths.features_dir,
+        input_kind,
+        audio_root=config.paths.data_root,
+        build_command=build_command(config, input_kind),
+    )
+    tasks = TASKS if config.model.task == "both" else (config.model.task,)
+    limit = architecture.max_label_length(model_config)
+    kept: dict[str, UtteranceDataset] = {}
+    rejected: list[dict[str, Any]] = []
+    for split in ("train", "dev"):
+        positions, left_out = usable_rows(
+            cache[split], tasks, architecture, processor.tokenizer, limit, input_kind
+        )
+        rejected += [{"split": split, **row} for row in left_out]
+        if not positions:
+            raise ConfigError(
+                where=f"split {split}",
+                rule=f"at least one utterance with a text for {' or '.join(tasks)} that fits the model",
+                found=f"none of {len(cache[split])}",
+                do=f"see the reasons in {run_folder(config) / 'rejected_rows.tsv'}",
+            )
+        if split == "dev":
+            positions = evaluation_sample(
+                cache[split], positions, config.evaluation.max_dev_utterances, config.training.seed
+            )
+        kept[split] = UtteranceDataset(cache[split].select(positions))
+    _report_rejected(run_folder(config), rejected)
+    characters = None
+    if config.loss.ctc_weight > 0:
+        characters = CharacterTable.of_texts(kept["train"].rows["transcript"])
+    return Preparation(
+        architecture=architecture,
+        processor=processor,
+        input_kind=input_kind,
+        tasks=tasks,
+        train=kept["train"],
+        dev=kept["dev"],
+        ctc_characters=characters,
+        train_batches=_batches_by_seconds(config, kept["train"], input_kind),
+        facts={
+            "base_model": config.model.name,
+            "architecture": config.model.type,
+            "tasks": list(tasks),
+            "language": config.model.language,
+            "input_kind": input_kind.name,
+            **_data_facts(config, kept),
+        },
+    )
+
+
+def _batches_by_seconds(
+    config: RunConfig, train: UtteranceDataset, input_kind: InputKind
+) -> DurationBatchSampler | None:
+    training, num_processes = config.training, world_size()
+    if training.batch_seconds is None:
+        return None
+    return DurationBatchSampler(
+        train.rows["duration_s"][:],
+        training.batch_seconds,
+        seed=training.seed,
+        batches_per_step=accumulation_steps(training, num_processes) * num_processes,
+        num_processes=num_processes,
+        fixed_length_s=fixed_length_s(input_kind),
+    )
+
+
+def build_command(config: RunConfig, kind: InputKind) -> str:
+    """The one command that builds the features this run needs, in the folders of this run."""
+    paths, defaults = config.paths, PathsSection()
+    changed = [
+        f"paths.{key}={getattr(paths, key)}"
+        for key in ("data_root", "manifest_path", "clean_manifest_path", "splits_dir", "features_dir")
+        if getattr(paths, key) != getattr(defaults, key)
+    ]
+    return shlex.join(["python", "scripts/build_features.py", "--kinds", kind.name, *changed])
+
+
+def _data_facts(config: RunConfig, kept: dict[str, UtteranceDataset]) -> dict[str, Any]:
+    return {
+        "split_hash": read_audit(config.paths.splits_dir)["split_hash"],
+        "num_train_utterances": len(kept["train"]),
+        "num_dev_utterances": len(kept["dev"]),
+        "train_hours": round(sum(kept["train"].rows["duration_s"]) / 3600, 4),
+    }
+
+
+def _make_base_model(config: RunConfig) -> None:
+    """Make the base model where it is to be made and missing, on one process while the others wait."""
+    from accelerate import PartialState
+
+    def training_texts() -> list[str]:
+        rows = read_split(config.paths.splits_dir, "train")
+        return [row[column] for row in rows for column in ("transcript", "translation") if row[column]]
+
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
+        for made in make_base_model(config, training_texts):
+            logger.info("made %s", made)
+
+
+def usable_rows(
+    rows: Any,
+    tasks: tuple[str, ...],
+    architecture: types.ModuleType,
+    tokenizer: Any,
+    max_label_length: int,
+    kind: InputKind,
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Which rows the model can learn from, and why not the others. A text is never cut to fit.
+
+    Returns:
+        Positions of the usable rows, in order; and for each other row `id`, `reason`, `detail`.
+    """
+    texts = rows.select_columns(["id", "transcript", "translation", "duration_s"]).to_list()
+    targets = targets_of(texts, tasks)
+    lengths = architecture.label_lengths(tokenizer, [target.text for target in targets])
+    longest = [0] * len(texts)
+    for target, length in zip(targets, lengths, strict=True):
+        longest[target.utterance_index] = max(longest[target.utterance_index], length)
+    usable: list[int] = []
+    rejected: list[dict[str, Any]] = []
+    for position, (row, length) in enumerate(zip(texts, longest, strict=True)):
+        if length == 0:
+            reason, detail = "no_target", f"no text for {' or '.join(tasks)}"
+        elif length > max_label_length:
+            reason, detail = "label_too_long", f"{length} tokens, the decoder has {max_label_length}"
+        elif kind.window_s is not None and row["duration_s"] > kind.window_s:
+            reason, detail = (
+                "longer_than_window",
+                f"{row['duration_s']:.2f} s, the model hears {kind.window_s} s",
+            )
+        else:
+            usable.append(position)
+            continue
+        rejected.append({"id": row["id"], "reason": reason, "detail": detail})
+    return usable, rejected
+
+
+def evaluation_sample(rows: Any, positions: list[int], limit: int | None, seed: int) -> list[int]:
+    """At most `limit` of the positions, drawn by the seed, longest first so that batches pad little."""
+    if limit is not None and len(positions) > limit:
+        positions = random.Random(seed).sample(positions, limit)
+    durations = rows["duration_s"][:]
+    return sorted(positions, key=lambda position: (-durations[position], position))
+
+
+def _report_rejected(run_dir: Path, rejected: list[dict[str, Any]]) -> None:
+    if rank() != 0:
+        return
+    path = run_dir / "rejected_rows.tsv"
+    path.unlink(missing_ok=True)
+    if not rejected:
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "split\tid\treason\tdetail",
+        *("\t".join(str(value) for value in row.values()) for row in rejected),
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    logger.warning("%d utterances cannot be used by this model; the reasons: %s", len(rejected), path)
+
+
+def run_folder(config: RunConfig) -> Path:
+    assert config.output.dir is not None  # filled in by load_config
+    return config.output.dir

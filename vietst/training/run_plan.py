@@ -1,0 +1,73 @@
+"""What a training will do, in words: said before it starts, and all that a dry run does."""
+
+import math
+
+from vietst.config import LoadedConfig
+from vietst.config_rules import accumulation_steps
+from vietst.config_schema import RunConfig
+from vietst.errors import VietstError
+from vietst.models.multitask import LossWeights
+from vietst.models.trainable import describe_training_scope, training_scope
+from vietst.runtime import world_size
+from vietst.training.arguments import mixed_precision, require_optimizer
+from vietst.training.cached_states import describe_cached_states
+from vietst.training.preparation import Preparation, prepare, run_folder
+
+
+def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int) -> str:
+    """What the training will do, in a few lines."""
+    training, num_train = config.training, len(preparation.train)
+    by_seconds = preparation.train_batches
+    if by_seconds is None:
+        effective_batch = training.batch_size * accumulation * world_size()
+        steps_per_epoch = math.ceil(num_train / effective_batch)
+        batch, of_batches = f"{training.batch_size}", ""
+    else:
+        steps_per_epoch = by_seconds.num_steps
+        effective_batch = round(num_train / steps_per_epoch)
+        batch, of_batches = f"{by_seconds.batch_seconds:g} s", f"\n{by_seconds.describe()}"
+    steps = (
+        training.max_steps
+        if training.max_steps > 0
+        else math.ceil(training.num_train_epochs * steps_per_epoch)
+    )
+    bf16, fp16 = mixed_precision(config)
+    precision = "bf16 mixed precision" if bf16 else "fp16 mixed precision" if fp16 else "fp32"
+    return (
+        f"training {config.model.name} for {' and '.join(preparation.tasks)}: {num_train} utterances "
+        f"({preparation.facts['train_hours']:.2f} h), {steps} steps of {effective_batch} utterances "
+        f"({batch} × {accumulation} accumulated × {world_size()} processes), about "
+        f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances"
+        f"{of_batches}\ntrained: {describe_training_scope(config)}"
+    )
+
+
+def dry_run(loaded: LoadedConfig) -> bool:
+    """Print the resolved configuration and what training would do; load everything except to train.
+
+    Returns:
+        Whether training could start.
+    """
+    print(loaded.describe())
+    config = loaded.config
+    try:
+        accumulation = accumulation_steps(config.training, world_size())
+        mixed_precision(config)
+        require_optimizer(config)
+        preparation = prepare(config)
+        weights = LossWeights(per_task=(config.loss.transcribe_weight, config.loss.translate_weight))
+        model = preparation.architecture.build_for_training(config, weights, None)
+        states = (
+            describe_cached_states(config, preparation, model) if config.model.cache_encoder_states else None
+        )
+    except VietstError as error:
+        print(f"\ntraining could not start:\n{error}")
+        return False
+    trained = training_scope(config).num_trained(model)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    print(f"\nwould start: {describe_plan(config, preparation, accumulation)}")
+    print(f"parameters: {total:,}, of which trained: {trained:,}")
+    if states is not None:
+        print(states)
+    print(f"would write to: {run_folder(config)}")
+    return True
