@@ -7,9 +7,16 @@ subprocesses that tests start.
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.tiny_runs import tiny_e2e_run_overrides, tiny_run_overrides
+
+if TYPE_CHECKING:
+    from vietst.config import LoadedConfig
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,3 +72,45 @@ def shared_data(repo_root: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data at {path}: this test needs it")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `data/export`, `data/splits` and both nano feature caches of 60 spoken utterances."""
+    from vietst.data.feature_cache import build_feature_cache
+    from vietst.data.features import LOG_MEL_80_NANO, WAVEFORM_16K
+    from vietst.data.manifest import preprocess_manifest
+    from vietst.data.sample_corpus import CorpusOptions, make_sample_corpus
+    from vietst.data.splits import split_manifest
+
+    root = tmp_path_factory.mktemp("corpus")
+    data = root / "data"
+    export = data / "export"
+    make_sample_corpus(export, CorpusOptions(num_utterances=60, num_videos=12, seed=1), data_root=root)
+    preprocess_manifest(export / "manifest.tsv", export / "manifest_clean.tsv", audio_root=root, num_proc=1)
+    split_manifest(export / "manifest_clean.tsv", data / "splits", ratios=(0.6, 0.2, 0.2), seed=42)
+    for kind in (LOG_MEL_80_NANO, WAVEFORM_16K):
+        build_feature_cache(data / "splits", data / "features", kind, audio_root=root, num_proc=1)
+    return root
+
+
+@pytest.fixture
+def nano_config(tiny_corpus: Path, tmp_path: Path) -> Callable[..., "LoadedConfig"]:
+    """`nano_config("training.max_steps=3")`: a tiny `nano_whisper` run over the tiny corpus."""
+    from vietst.config import load_config
+
+    def load(*overrides: str) -> "LoadedConfig":
+        return load_config("nano_whisper", [*tiny_run_overrides(tiny_corpus, tmp_path), *overrides])
+
+    return load
+
+
+@pytest.fixture
+def nano_e2e_config(tiny_corpus: Path, tmp_path: Path) -> Callable[..., "LoadedConfig"]:
+    """The same of `nano_e2e`."""
+    from vietst.config import load_config
+
+    def load(*overrides: str) -> "LoadedConfig":
+        return load_config("nano_e2e", [*tiny_e2e_run_overrides(tiny_corpus, tmp_path), *overrides])
+
+    return load

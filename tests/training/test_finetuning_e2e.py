@@ -1,6 +1,5 @@
 """Ways of fine-tuning in whole E2E runs: the same code as for Whisper, with an adaptor that always trains."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import SpeechEncoderDecoderModel
 
-from tests.training.conftest import tiny_run_overrides
-from vietst.config import LoadedConfig, load_config
+from tests.tiny_runs import history
+from vietst.config import LoadedConfig
 from vietst.training.checkpoints import LATEST
 from vietst.training.runner import run_training
 
 RUN = (
-    "training.batch_seconds=null",
     "training.eval_strategy=no",
     "training.load_best_model_at_end=false",
     "training.save_steps=1",
@@ -30,36 +28,9 @@ RUN = (
 )
 
 
-@pytest.fixture(scope="module")
-def e2e_corpus(tiny_corpus: Path) -> Path:
-    from vietst.data.feature_cache import build_feature_cache
-    from vietst.data.features import WAVEFORM_16K
-
-    data = tiny_corpus / "data"
-    build_feature_cache(data / "splits", data / "features", WAVEFORM_16K, audio_root=tiny_corpus, num_proc=1)
-    return tiny_corpus
-
-
 @pytest.fixture
-def e2e_config(e2e_corpus: Path, tmp_path: Path) -> Callable[..., LoadedConfig]:
-    sizes = {
-        "encoder_width": 32,
-        "encoder_layers": 1,
-        "encoder_ffn_dim": 64,
-        "decoder_width": 48,
-        "decoder_layers": 1,
-        "decoder_ffn_dim": 64,
-        "vocab_size": 320,
-    }
-    whispers_own = "nano."
-    common = [o for o in tiny_run_overrides(e2e_corpus, tmp_path) if not o.startswith(whispers_own)]
-    parts = [f"model.{part}={(tmp_path / part).as_posix()}" for part in ("encoder", "decoder")]
-    nano = [f"nano_e2e.{name}={size}" for name, size in sizes.items()]
-
-    def load(*overrides: str) -> LoadedConfig:
-        return load_config("nano_e2e", [*common, *parts, *nano, *RUN, *overrides])
-
-    return load
+def e2e_config(nano_e2e_config: Callable[..., LoadedConfig]) -> Callable[..., LoadedConfig]:
+    return lambda *overrides: nano_e2e_config(*RUN, *overrides)
 
 
 def checkpoint(run_dir: Path, step: int) -> dict[str, torch.Tensor]:
@@ -68,11 +39,6 @@ def checkpoint(run_dir: Path, step: int) -> dict[str, torch.Tensor]:
 
 def names_that_moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
-
-
-def history(run_dir: Path, key: str) -> list[float]:
-    record = json.loads(next((run_dir / "metrics").glob("*_metrics.json")).read_text(encoding="utf-8"))
-    return [entry[key] for entry in record["history"] if key in entry]
 
 
 def is_new(name: str) -> bool:

@@ -1,0 +1,57 @@
+"""Overrides that make the nano configurations tiny and deterministic, and what their runs leave behind."""
+
+import json
+from pathlib import Path
+
+
+def tiny_run_overrides(corpus: Path, folder: Path) -> list[str]:
+    """Of `nano_whisper`: 4 steps in fp32, unmasked, over the tiny corpus; all its files below `folder`."""
+    sizes = ("nano.d_model=32", "nano.encoder_layers=1", "nano.decoder_layers=1", "nano.ffn_dim=64")
+    return [f"model.name={(folder / 'nano').as_posix()}", *sizes, *_common_overrides(corpus, folder)]
+
+
+def tiny_e2e_run_overrides(corpus: Path, folder: Path) -> list[str]:
+    """The same of `nano_e2e`."""
+    sizes = {
+        "encoder_width": 32,
+        "encoder_layers": 1,
+        "encoder_ffn_dim": 64,
+        "decoder_width": 48,
+        "decoder_layers": 1,
+        "decoder_ffn_dim": 64,
+        "vocab_size": 320,
+    }
+    return [
+        f"model.name={(folder / 'nano').as_posix()}",
+        *(f"model.{part}={(folder / part).as_posix()}" for part in ("encoder", "decoder")),
+        *(f"nano_e2e.{name}={size}" for name, size in sizes.items()),
+        *_common_overrides(corpus, folder),
+        "training.batch_seconds=null",
+    ]
+
+
+def _common_overrides(corpus: Path, folder: Path) -> list[str]:
+    return [
+        f"paths.data_root={corpus.as_posix()}",
+        f"paths.splits_dir={(corpus / 'data' / 'splits').as_posix()}",
+        f"paths.features_dir={(corpus / 'data' / 'features').as_posix()}",
+        f"output.dir={(folder / 'run').as_posix()}",
+        "training.bf16=false",
+        "training.batch_size=4",
+        "training.max_steps=4",
+        "training.logging_steps=1",
+        "training.eval_steps=4",
+        "training.save_steps=4",
+        "training.report_to=none",
+        "augmentation.mask_time_prob=0",
+        "augmentation.mask_feature_prob=0",
+        "evaluation.max_new_tokens_base=6",
+        "evaluation.max_new_tokens_per_second=1",
+    ]
+
+
+def history(run_dir: Path, key: str) -> list[float]:
+    """All logged values of a run, in order: `loss`, `grad_norm`, `eval_wer` …"""
+    path = next((run_dir / "metrics").glob("*_metrics.json"))
+    entries = json.loads(path.read_text(encoding="utf-8"))["history"]
+    return [entry[key] for entry in entries if key in entry]
