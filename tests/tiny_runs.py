@@ -7,7 +7,7 @@ from pathlib import Path
 def tiny_run_overrides(corpus: Path, folder: Path) -> list[str]:
     """Of `nano_whisper`: 4 steps in fp32, unmasked, over the tiny corpus; all its files below `folder`."""
     sizes = ("nano.d_model=32", "nano.encoder_layers=1", "nano.decoder_layers=1", "nano.ffn_dim=64")
-    return [f"model.name={(folder / 'nano').as_posix()}", *sizes, *_common_overrides(corpus, folder)]
+    return [*sizes, *short_run_overrides(corpus, folder)]
 
 
 def tiny_e2e_run_overrides(corpus: Path, folder: Path) -> list[str]:
@@ -22,16 +22,17 @@ def tiny_e2e_run_overrides(corpus: Path, folder: Path) -> list[str]:
         "vocab_size": 320,
     }
     return [
-        f"model.name={(folder / 'nano').as_posix()}",
         *(f"model.{part}={(folder / part).as_posix()}" for part in ("encoder", "decoder")),
         *(f"nano_e2e.{name}={size}" for name, size in sizes.items()),
-        *_common_overrides(corpus, folder),
+        *short_run_overrides(corpus, folder),
         "training.batch_seconds=null",
     ]
 
 
-def _common_overrides(corpus: Path, folder: Path) -> list[str]:
+def short_run_overrides(corpus: Path, folder: Path) -> list[str]:
+    """Of both, without the sizes of their models."""
     return [
+        f"model.name={(folder / 'nano').as_posix()}",
         f"paths.data_root={corpus.as_posix()}",
         f"paths.splits_dir={(corpus / 'data' / 'splits').as_posix()}",
         f"paths.features_dir={(corpus / 'data' / 'features').as_posix()}",
