@@ -14,7 +14,6 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)(; .+)?$")
@@ -241,57 +240,13 @@ def test_an_installation_that_stopped_is_taken_up_again(
     assert len(installs(fake_checkout, [], monkeypatch, setup_environment)) == 1
 
 
-# --- launch configurations -------------------------------------------------------------------------------
-
-LAUNCH_CONFIGS = ("cpu", "cpu_x2", "h100x8", "single_gpu")
-
-
-def test_these_launch_configs_are_there(repo_root: Path) -> None:
-    assert sorted(path.stem for path in (repo_root / "accelerate_configs").iterdir()) == list(LAUNCH_CONFIGS)
-
-
-@pytest.mark.parametrize("name", LAUNCH_CONFIGS)
-def test_accelerate_reads_every_launch_config(name: str, repo_root: Path) -> None:
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    path = repo_root / "accelerate_configs" / f"{name}.yaml"
-    expected = {"cpu": 1, "cpu_x2": 2, "single_gpu": 1, "h100x8": 8}
-    assert load_config_from_file(str(path)).num_processes == expected[name]
-
-
-@pytest.mark.parametrize("name", LAUNCH_CONFIGS)
-def test_every_launch_config_says_what_for_on_what_and_how(name: str, repo_root: Path) -> None:
-    text = (repo_root / "accelerate_configs" / f"{name}.yaml").read_text(encoding="utf-8")
-    header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    for word in ("Purpose:", "Hardware:", "Launch:", f"--config_file accelerate_configs/{name}.yaml"):
-        assert word in header
-    script, config = re.search(r"(scripts/\S+) --config (\S+)", header).groups()  # type: ignore[union-attr]
-    assert script == "scripts/train_whisper.py"
-    assert (repo_root / "vietst" / "configs" / f"{config}.yaml").is_file()
-
-
-def test_deepspeed_files_that_are_named_are_there_and_leave_to_the_trainer_what_it_knows(
-    repo_root: Path,
-) -> None:
-    named = set()
-    for path in (repo_root / "accelerate_configs").glob("*.yaml"):
-        deepspeed = yaml.safe_load(path.read_text(encoding="utf-8")).get("deepspeed_config")
-        if deepspeed:
-            named.add(deepspeed["deepspeed_config_file"])
-    assert named == {path.relative_to(repo_root).as_posix() for path in (repo_root / "ds_configs").iterdir()}
-    for file in named:
-        settings = json.loads((repo_root / file).read_text(encoding="utf-8"))
-        for key in ("gradient_accumulation_steps", "gradient_clipping", "train_batch_size"):
-            assert settings[key] == "auto"
-        assert settings["bf16"]["enabled"] == settings["fp16"]["enabled"] == "auto"
-
-
 # --- the commands of a new user --------------------------------------------------------------------------
 
 
 @needs_bash
 @pytest.mark.parametrize(
-    "script", ["scripts/run_dev.sh", "scripts/run_prod.sh", "scripts/test.sh", ".ci/run"]
+    "script",
+    ["scripts/run_dev.sh", "scripts/run_prod.sh", "scripts/run_slurm.sbatch", "scripts/test.sh", ".ci/run"],
 )
 def test_shell_scripts_parse_and_name_files_that_exist(script: str, repo_root: Path) -> None:
     subprocess.run(["bash", "-n", repo_root / script], check=True)

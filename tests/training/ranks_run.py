@@ -5,12 +5,9 @@
 FOLDER/rank-0.safetensors holds the parameters of process 0, and so on.
 """
 
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
-import transformers
 from safetensors.torch import save_file
 
 from vietst.config import load_config
@@ -20,19 +17,6 @@ from vietst.training.command_line import parse_training_arguments
 from vietst.training.preparation import Preparation
 from vietst.training.runner import run_training
 from vietst.training.trainer import SpeechTrainer
-
-
-def let_deepspeed_run_on_a_cpu() -> None:
-    """Without its own compiled communication; transformers would leave it out, being told to use the CPU."""
-    from deepspeed.comm import torch as backend
-
-    backend.build_shm_op = lambda: None
-    original = transformers.Seq2SeqTrainingArguments
-
-    def arguments(**settings: Any) -> transformers.Seq2SeqTrainingArguments:
-        return original(**{**settings, "use_cpu": False, "ddp_backend": "gloo"})
-
-    transformers.Seq2SeqTrainingArguments = arguments
 
 
 def main() -> None:
@@ -45,8 +29,6 @@ def main() -> None:
         save_file(weights, folder / f"rank-{rank()}.safetensors")
 
     runner.save_model = keep_weights
-    if os.environ.get("DS_ACCELERATOR") == "cpu":
-        let_deepspeed_run_on_a_cpu()
     run_training(load_config(arguments.config, arguments.overrides), resume=arguments.resume)
 
 

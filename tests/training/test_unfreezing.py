@@ -250,7 +250,7 @@ def test_zero_2_unfreezes_as_two_processes_without_it(two_ranks, repo_root, tiny
     config.write_text(
         "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_machines: 1\nnum_processes: 2\n"
         "machine_rank: 0\nmain_process_port: 0\nuse_cpu: false\ndeepspeed_config:\n"
-        f"  deepspeed_config_file: {tmp_path / 'zero2.json'}\n  zero3_init_flag: false\n",
+        f"  deepspeed_config_file: {tmp_path / 'zero2.json'}\n",
         encoding="utf-8",
     )
     options = (*tiny_run_overrides(tiny_corpus, tmp_path), *TWO_PROCESSES, "training.batch_size=2")

@@ -5,6 +5,7 @@ transformers renames options every year; nothing else in this package knows its 
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vietst.config_schema import RunConfig
@@ -18,7 +19,8 @@ def mixed_precision(config: RunConfig) -> tuple[bool, bool]:
     """(bf16, fp16) as this machine can train. `auto` is bf16, else fp16, on a GPU, and neither on a CPU.
 
     Raises:
-        ConfigError: fp16 on a machine without a GPU (transformers would ignore it silently).
+        ConfigError: fp16 on a machine without a GPU (transformers would ignore it silently), or bf16 there
+            under DeepSpeed (transformers refuses it).
     """
     import torch
 
@@ -32,11 +34,62 @@ def mixed_precision(config: RunConfig) -> tuple[bool, bool]:
             found="no GPU here",
             do="set training.fp16=auto, or training.bf16=true, which CPUs can do",
         )
+    if training.bf16 is True and deepspeed_is_on_cpu():
+        raise ConfigError(
+            where="training.bf16",
+            rule="without a GPU, DeepSpeed trains in float32",
+            found="true, and no GPU here",
+            do="set training.bf16=false or auto, or launch without DeepSpeed: accelerate_configs/cpu.yaml",
+        )
     bf16 = gpu_has_bf16 if training.bf16 == "auto" else training.bf16
     if training.bf16 == "auto" and training.fp16 is True:
         bf16 = False
     fp16 = (has_gpu and not bf16) if training.fp16 == "auto" else training.fp16
     return bf16, fp16
+
+
+def deepspeed_is_launched() -> bool:
+    """Whether the launch configuration asks for DeepSpeed."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+
+
+def deepspeed_is_on_cpu() -> bool:
+    """Whether DeepSpeed finds no GPU; its processes then share out what they have on the CPU."""
+    import torch
+
+    return deepspeed_is_launched() and not torch.cuda.is_available()
+
+
+def _use_gloo_alone() -> None:
+    """Keep DeepSpeed from compiling its own communication between CPU processes.
+
+    That needs a C++ compiler, takes half a minute, and a process that is killed meanwhile leaves a lock for
+    which all later ones wait.
+    """
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def find_deepspeed_config() -> None:
+    """Let DeepSpeed's file be found from any current folder: the launch configurations name it relatively.
+
+    Raises:
+        ConfigError: it is neither there nor in the checkout.
+    """
+    variable = "ACCELERATE_DEEPSPEED_CONFIG_FILE"
+    stated = os.environ.get(variable)
+    if not deepspeed_is_launched() or stated is None or Path(stated).is_file():
+        return
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / stated).is_file():
+        raise ConfigError(
+            where="deepspeed_config_file, of the launch configuration",
+            rule="a file; a relative path counts from the current folder, else from the checkout",
+            found=f"no {stated} in {Path.cwd()}, nor in {checkout}",
+            do="launch in the checkout's folder, or add --deepspeed_config_file with the whole path",
+        )
+    os.environ[variable] = str(checkout / stated)
 
 
 def require_optimizer(config: RunConfig) -> None:
@@ -67,7 +120,11 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run_dir / "logs")
     bf16, fp16 = mixed_precision(config)
     require_optimizer(config)
+    find_deepspeed_config()
+    if deepspeed_is_on_cpu():
+        _use_gloo_alone()
     evaluates = training.eval_strategy != "no"
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir),
         seed=training.seed,
@@ -100,7 +157,9 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
         activation_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
         # every parameter that trains takes part in every step: no graph walk is needed
         ddp_find_unused_parameters=False,
-        use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
+        # `use_cpu` would leave DeepSpeed out, which has its own word for the device.
+        use_cpu=not has_gpu and not deepspeed_is_launched(),
+        ddp_backend="gloo" if deepspeed_is_on_cpu() else None,
         # evaluation, checkpoints, logs
         eval_strategy=training.eval_strategy,
         eval_steps=training.eval_steps,
