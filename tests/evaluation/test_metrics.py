@@ -18,6 +18,7 @@ from vietst.evaluation.metrics import (
     character_error_rate,
     check_targets,
     chrf,
+    count_scores,
     metric_signatures,
     score_predictions,
     scores_by_video,
@@ -136,7 +137,8 @@ def test_keys_of_a_task_that_was_not_run_are_absent() -> None:
     assert not transcribed.keys() & {"bleu", "chrf", "bleu_normalized", "chrf_normalized"}
     assert not translated.keys() & {"wer", "cer", "wer_raw", "cer_raw"}
     assert (transcribed["num_transcribed"], transcribed["num_translated"]) == (1, 0)
-    assert utterance_scores(replace(both, translation_hypothesis=None)).keys() == {"wer", "cer"}
+    rows = utterance_scores(mixed := [replace(both, translation_hypothesis=None), both], count_scores(mixed))
+    assert [row.keys() for row in rows] == [{"wer", "cer"}, {"wer", "cer", "chrf"}]
 
 
 def test_missing_translations_are_left_out_of_bleu_and_counted() -> None:
@@ -171,8 +173,8 @@ def test_no_predictions_are_refused() -> None:
 
 def test_utterance_scores_are_those_of_a_corpus_of_one() -> None:
     reference, hypothesis = "Mình họp với team.", "mình họp với tim"
-    (prediction,) = predictions_of((reference, hypothesis))
-    assert utterance_scores(prediction) == {
+    predictions = predictions_of(("khác", "hẳn"), (reference, hypothesis))
+    assert utterance_scores(predictions, count_scores(predictions))[1] == {
         "wer": 25,
         "cer": pytest.approx(100 * 2 / 17),
         "chrf": sacrebleu.sentence_chrf(hypothesis, [reference]).score,
@@ -182,7 +184,7 @@ def test_utterance_scores_are_those_of_a_corpus_of_one() -> None:
 def test_scores_by_video_split_the_set() -> None:
     first = predictions_of(("một hai", "một ba"), video_id="b")
     second = predictions_of(("một hai ba bốn năm", "một hai ba bốn năm"), ("sáu", "sáu"), video_id="a")
-    rows = scores_by_video(first + second)
+    rows = scores_by_video(first + second, count_scores(first + second))
     assert [(row["video_id"], row["num_utterances"], row["audio_s"]) for row in rows] == [
         ("a", 2, 4),
         ("b", 1, 2),

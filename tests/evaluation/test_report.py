@@ -38,7 +38,7 @@ def write(folder: Path, predictions: list[Prediction] = PREDICTIONS, **changed: 
         "facts": {"model": "dev_whisper", "batch_size": 2},
         "baseline_scores": baselines(predictions, transcripts, translations, seed=0),
     } | changed
-    return write_results(folder, "dev_whisper", predictions, score_predictions(predictions), **arguments)
+    return write_results(folder, "dev_whisper", predictions, **arguments)
 
 
 def test_files_have_the_guides_names_and_lie_alone_in_the_folder(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_unusable_metrics_files_say_so(tmp_path: Path, content: bytes | None) ->
 @pytest.mark.parametrize("name", ["", "a/b", "openai/whisper-tiny"])
 def test_a_run_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="file name"):
-        write_results(tmp_path, name, PREDICTIONS, score_predictions(PREDICTIONS), TIMING, {})
+        write_results(tmp_path, name, PREDICTIONS, TIMING, {})
 
 
 def test_the_table_shows_scores_targets_baselines_set_and_files(tmp_path: Path) -> None:
@@ -195,15 +195,17 @@ def test_the_table_shows_scores_targets_baselines_set_and_files(tmp_path: Path) 
     metrics |= {"audio_s": 5400, "bleu_above_copy": -3.21}
     metrics["targets"]["wer"] = {"target": "< 15", "value": 14.321, "met": True}
     metrics["targets"]["cer"] = {"target": "< 10", "value": 12.0, "met": False}
+    metrics["intervals"]["wer"] = {"low": 12.5, "high": 16.25}
     metrics["baselines"] = {"copy": {"bleu": 28.3, "chrf": 41.6}, "random_training_sentence": {"wer": 110.0}}
     table = format_results_table(metrics, [metrics_json, predictions_csv])
     header, *rows = table.split("\n\n")[1].splitlines()
     assert table.startswith("dev_whisper: 3 utterances, 2 videos, 1.50 h of audio\n")
-    assert header.split() == ["this", "run", "target", "copy", "random", "sentence"]
+    assert header.split() == [*["this", "run", "95", "%", "interval", "target", "copy", "random", "sentence"]]
     assert [row.split() for row in rows[:2]] == [
-        ["WER", "%", "14.32", "<", "15", "met", "–", "110.00"],
-        ["CER", "%", "12.00", "<", "10", "MISSED", "–", "–"],
+        ["WER", "%", "14.32", "12.50", "–", "16.25", "<", "15", "met", "–", "110.00"],
+        ["CER", "%", "12.00", "–", "<", "10", "MISSED", "–", "–"],
     ]
+    assert table.count("95 % interval: too few videos for an interval: 2, it takes 10.") == 1
     assert [row.split()[0] for row in rows] == ["WER", "CER", "BLEU", "chrF"]
     assert rows[2].split()[-2:] == ["28.30", "–"]
     assert len({len(line) for line in (header, *rows)}) == 1

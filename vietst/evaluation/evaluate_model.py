@@ -15,7 +15,7 @@ from vietst.data.splits import read_split_file
 from vietst.data.tables import file_digest
 from vietst.errors import ModelError, VietstError
 from vietst.evaluation.decode import Decoded, DecodingOptions, decode_rows
-from vietst.evaluation.metrics import baselines, score_predictions
+from vietst.evaluation.metrics import baselines
 from vietst.evaluation.report import format_results_table, read_metrics, write_results
 from vietst.models.architectures import ARCHITECTURES
 from vietst.runtime import environment_record, get_logger
@@ -118,7 +118,6 @@ def _score_and_write(
         output,
         run_name,
         decoded.predictions,
-        score_predictions(decoded.predictions),
         decoded.timing,
         facts,
         baseline_scores,

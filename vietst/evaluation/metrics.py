@@ -11,6 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vietst.evaluation.score_counts import (
+    NUM_CHRF_WORD_ORDERS,
+    ScoreCounts,
+    bleu_counts,
+    character_error_counts,
+    chrf_counts,
+    word_error_counts,
+)
+from vietst.evaluation.significance import confidence_interval
 from vietst.text import NORMALIZER_ID, normalize_for_scoring
 
 
@@ -54,7 +63,7 @@ GUIDE_TARGETS: Final[Mapping[str, Target]] = {
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Edits between all hypotheses and references, in words, per 100 words of the references (`jiwer.wer`).
+    """Edits between all hypotheses and references, in words, per 100 words of the references, as `jiwer.wer`.
 
     Can exceed 100. An empty reference stays in: whatever was written for it counts as inserted. Where no
     reference holds a word at all there is no rate: 0 then says that nothing was written, 100 that
@@ -63,26 +72,14 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
     Raises:
         ValueError: no utterances, or not one hypothesis for each reference.
     """
-    import jiwer
-
     _check_pairs(references, hypotheses)
-    if not any(text.strip() for text in references):
-        return _rate_without_reference(hypotheses)
-    return 100 * float(jiwer.wer(reference=list(references), hypothesis=list(hypotheses)))
+    return word_error_counts(references, hypotheses).score
 
 
 def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """As `word_error_rate`, in characters, spaces between words among them (`jiwer.cer`)."""
-    import jiwer
-
+    """As `word_error_rate`, in characters, spaces between words among them (as `jiwer.cer`)."""
     _check_pairs(references, hypotheses)
-    if not any(text.strip() for text in references):
-        return _rate_without_reference(hypotheses)
-    return 100 * float(jiwer.cer(reference=list(references), hypothesis=list(hypotheses)))
-
-
-def _rate_without_reference(hypotheses: Sequence[str]) -> float:
-    return 100.0 if any(text.strip() for text in hypotheses) else 0.0
+    return character_error_counts(references, hypotheses).score
 
 
 def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -91,7 +88,8 @@ def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     Raises:
         ValueError: no utterances, or not one hypothesis for each reference.
     """
-    return _sacrebleu_score("BLEU", references, hypotheses)
+    _check_pairs(references, hypotheses)
+    return bleu_counts(references, hypotheses).score
 
 
 def chrf(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -100,16 +98,8 @@ def chrf(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     Raises:
         ValueError: no utterances, or not one hypothesis for each reference.
     """
-    return _sacrebleu_score("CHRF", references, hypotheses)
-
-
-def _sacrebleu_score(metric_name: str, references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    import sacrebleu
-
     _check_pairs(references, hypotheses)
-    # sacreBLEU wants a list of reference *sets*: [[r1, r2, …]], not [[r1], [r2], …] as Hugging Face's
-    # `evaluate` does; the latter is accepted too and scores the first hypothesis alone.
-    return float(getattr(sacrebleu, metric_name)().corpus_score(list(hypotheses), [list(references)]).score)
+    return chrf_counts(references, hypotheses)[0].score
 
 
 def _check_pairs(references: Sequence[str], hypotheses: Sequence[str]) -> None:
@@ -128,61 +118,79 @@ def metric_signatures() -> dict[str, str]:
 
     error_rate = f"jiwer:{version('jiwer')}|normalizer:{NORMALIZER_ID}"
     signatures = {"wer": error_rate, "cer": error_rate}
-    for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF())):
+    with_words = sacrebleu.CHRF(word_order=NUM_CHRF_WORD_ORDERS)
+    for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF()), ("chrf++", with_words)):
         metric.corpus_score(["a"], [["a"]])  # the number of references is known only after a score
         signatures[name] = str(metric.get_signature())
     return signatures
 
 
-def transcript_pairs(predictions: Sequence[Prediction]) -> tuple[list[str], list[str]]:
-    """References and hypotheses of the utterances that were transcribed."""
-    pairs = [
-        (p.transcript, p.transcript_hypothesis) for p in predictions if p.transcript_hypothesis is not None
-    ]
-    return [reference for reference, _ in pairs], [hypothesis for _, hypothesis in pairs]
+# --- all scores of a test set from one pass over its texts ------------------------------------------------
 
 
-def translation_pairs(predictions: Sequence[Prediction]) -> tuple[list[str], list[str]]:
-    """References and hypotheses of the utterances that were translated and have a reference translation."""
-    pairs = [
-        (p.translation, p.translation_hypothesis)
-        for p in predictions
-        if p.translation_hypothesis is not None and p.translation.strip()
-    ]
-    return [reference for reference, _ in pairs], [hypothesis for _, hypothesis in pairs]
+def count_scores(predictions: Sequence[Prediction]) -> dict[str, ScoreCounts]:
+    """What every score of a test set is computed from, by the score's name.
+
+    Of the transcripts `wer`, `cer` on normalized text, `wer_raw`, `cer_raw` on the texts as they are; of the
+    translations `bleu`, `chrf`, `chrf++` as they are, `bleu_normalized`, `chrf_normalized` normalized. What
+    was run on no utterance is absent. Rows stand in the order of the predictions.
+    """
+    counts: dict[str, ScoreCounts] = {}
+    if transcribed := [index for index, p in enumerate(predictions) if _is_transcribed(p)]:
+        references = [predictions[index].transcript for index in transcribed]
+        hypotheses = [str(predictions[index].transcript_hypothesis) for index in transcribed]
+        for score in _transcript_counts(references, hypotheses):
+            counts[score.name] = score.spread(transcribed, len(predictions))
+    if translated := [index for index, p in enumerate(predictions) if _is_translated(p)]:
+        references = [predictions[index].translation for index in translated]
+        hypotheses = [str(predictions[index].translation_hypothesis) for index in translated]
+        for score in _translation_counts(references, hypotheses):
+            counts[score.name] = score.spread(translated, len(predictions))
+    return counts
 
 
-def transcription_scores(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
-    """`wer`, `cer` on normalized text, `wer_raw`, `cer_raw` on the texts as they are."""
+def _is_transcribed(prediction: Prediction) -> bool:
+    return prediction.transcript_hypothesis is not None
+
+
+def _is_translated(prediction: Prediction) -> bool:
+    """Translated, with a reference to score it by."""
+    return prediction.translation_hypothesis is not None and bool(prediction.translation.strip())
+
+
+def _transcript_counts(references: Sequence[str], hypotheses: Sequence[str]) -> list[ScoreCounts]:
     normalized = _normalized(references), _normalized(hypotheses)
-    return {
-        "wer": word_error_rate(*normalized),
-        "cer": character_error_rate(*normalized),
-        "wer_raw": word_error_rate(references, hypotheses),
-        "cer_raw": character_error_rate(references, hypotheses),
-    }
+    return [
+        word_error_counts(*normalized),
+        character_error_counts(*normalized),
+        word_error_counts(references, hypotheses).renamed("wer_raw"),
+        character_error_counts(references, hypotheses).renamed("cer_raw"),
+    ]
 
 
-def translation_scores(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
-    """`bleu`, `chrf` on the texts as they are, `bleu_normalized`, `chrf_normalized` on normalized text."""
+def _translation_counts(references: Sequence[str], hypotheses: Sequence[str]) -> list[ScoreCounts]:
     normalized = _normalized(references), _normalized(hypotheses)
-    return {
-        "bleu": bleu(references, hypotheses),
-        "chrf": chrf(references, hypotheses),
-        "bleu_normalized": bleu(*normalized),
-        "chrf_normalized": chrf(*normalized),
-    }
+    return [
+        bleu_counts(references, hypotheses),
+        *chrf_counts(references, hypotheses),
+        bleu_counts(*normalized).renamed("bleu_normalized"),
+        chrf_counts(*normalized)[0].renamed("chrf_normalized"),
+    ]
 
 
 def _normalized(texts: Sequence[str]) -> list[str]:
     return [normalize_for_scoring(text) for text in texts]
 
 
-def score_predictions(predictions: Sequence[Prediction]) -> dict[str, Any]:
+def score_predictions(
+    predictions: Sequence[Prediction], counts: Mapping[str, ScoreCounts] | None = None
+) -> dict[str, Any]:
     """All scores of one test set, and what they were computed on.
 
-    Returns `transcription_scores` where any utterance was transcribed and `translation_scores` where any was
-    translated (the keys of a task that was not run are absent), and always:
+    Args:
+        counts: from `count_scores`, where the caller has them already.
+
+    Returns the scores that `count_scores` names (those of a task that was not run are absent), and always:
 
     * `normalizer`, `metric_signatures`; `num_utterances`, `num_videos`, `audio_s` (seconds);
     * `num_transcribed`, `num_translated`: the scored pairs of each task;
@@ -196,61 +204,68 @@ def score_predictions(predictions: Sequence[Prediction]) -> dict[str, Any]:
     """
     if not predictions:
         raise ValueError("there are no predictions to score")
-    transcripts, _ = transcript_pairs(predictions)
-    translations, _ = translation_pairs(predictions)
+    transcribed = [p for p in predictions if _is_transcribed(p)]
+    num_translated = sum(map(_is_translated, predictions))
     num_translation_hypotheses = sum(p.translation_hypothesis is not None for p in predictions)
     return {
-        **_scores_of_tasks(predictions),
+        **{name: score.score for name, score in (counts or count_scores(predictions)).items()},
         "normalizer": NORMALIZER_ID,
         "metric_signatures": metric_signatures(),
         "num_utterances": len(predictions),
         "num_videos": len({p.video_id for p in predictions}),
         "audio_s": sum(p.duration_s for p in predictions),
-        "num_transcribed": len(transcripts),
-        "num_translated": len(translations),
-        "num_empty_references": sum(not normalize_for_scoring(reference) for reference in transcripts),
-        "num_missing_translations": num_translation_hypotheses - len(translations),
+        "num_transcribed": len(transcribed),
+        "num_translated": num_translated,
+        "num_empty_references": sum(not normalize_for_scoring(p.transcript) for p in transcribed),
+        "num_missing_translations": num_translation_hypotheses - num_translated,
     }
 
 
-def _scores_of_tasks(predictions: Sequence[Prediction]) -> dict[str, float]:
-    scores: dict[str, float] = {}
-    references, hypotheses = transcript_pairs(predictions)
-    if references:
-        scores |= transcription_scores(references, hypotheses)
-    references, hypotheses = translation_pairs(predictions)
-    if references:
-        scores |= translation_scores(references, hypotheses)
-    return scores
+def utterance_scores(
+    predictions: Sequence[Prediction], counts: Mapping[str, ScoreCounts]
+) -> list[dict[str, float]]:
+    """`wer`, `cer` (normalized) and `chrf` (raw) of each utterance alone; what was not run is absent."""
+    of_each = {
+        name: counts[name].score_of(counts[name].counts) for name in ("wer", "cer", "chrf") if name in counts
+    }
+    rows = []
+    for index, prediction in enumerate(predictions):
+        was_scored = {name: _is_transcribed(prediction) for name in ("wer", "cer")}
+        was_scored["chrf"] = _is_translated(prediction)
+        rows.append({name: float(scores[index]) for name, scores in of_each.items() if was_scored[name]})
+    return rows
 
 
-def utterance_scores(prediction: Prediction) -> dict[str, float]:
-    """`wer`, `cer` (normalized) and `chrf` (raw) of one utterance; what was not run is absent."""
-    scores: dict[str, float] = {}
-    references, hypotheses = transcript_pairs([prediction])
-    if references:
-        normalized = _normalized(references), _normalized(hypotheses)
-        scores |= {"wer": word_error_rate(*normalized), "cer": character_error_rate(*normalized)}
-    references, hypotheses = translation_pairs([prediction])
-    if references:
-        scores["chrf"] = chrf(references, hypotheses)
-    return scores
-
-
-def scores_by_video(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+def scores_by_video(
+    predictions: Sequence[Prediction], counts: Mapping[str, ScoreCounts]
+) -> list[dict[str, Any]]:
     """One row per video, ordered by id: `video_id`, `num_utterances`, `audio_s` and, of the tasks that were
-    run, `wer`, `cer`, `bleu`, `chrf`."""
-    by_video: dict[str, list[Prediction]] = {}
-    for prediction in predictions:
-        by_video.setdefault(prediction.video_id, []).append(prediction)
+    run on it, `wer`, `cer`, `bleu`, `chrf`."""
+    by_video: dict[str, list[int]] = {}
+    for index, prediction in enumerate(predictions):
+        by_video.setdefault(prediction.video_id, []).append(index)
     rows: list[dict[str, Any]] = []
     for video_id, members in sorted(by_video.items()):
-        scores = _scores_of_tasks(members)
-        facts = {"num_utterances": len(members), "audio_s": sum(p.duration_s for p in members)}
+        of_video = [predictions[index] for index in members]
+        was_scored = {name: any(map(_is_transcribed, of_video)) for name in ("wer", "cer")}
+        was_scored |= {name: any(map(_is_translated, of_video)) for name in ("bleu", "chrf")}
         rows.append(
-            {"video_id": video_id, **facts} | {key: scores[key] for key in GUIDE_TARGETS if key in scores}
+            {
+                "video_id": video_id,
+                "num_utterances": len(members),
+                "audio_s": sum(p.duration_s for p in of_video),
+                **{name: counts[name].select(members).score for name in GUIDE_TARGETS if was_scored[name]},
+            }
         )
     return rows
+
+
+def score_intervals(
+    predictions: Sequence[Prediction], counts: Mapping[str, ScoreCounts]
+) -> dict[str, dict[str, float | str]]:
+    """The 95 % confidence interval of each score, by its name: `low` and `high` in points, or `why_none`."""
+    video_ids = [p.video_id for p in predictions]
+    return {name: confidence_interval(score, video_ids).as_record() for name, score in counts.items()}
 
 
 def baselines(
@@ -276,8 +291,12 @@ def baselines(
         result["copy"] = {"bleu": bleu(translations, copies), "chrf": chrf(translations, copies)}
     drawn: dict[str, float] = {}
     if transcripts and (candidates := [text for text in training_transcripts if text.strip()]):
-        scores = transcription_scores(transcripts, generator.choices(candidates, k=len(transcripts)))
-        drawn |= {"wer": scores["wer"], "cer": scores["cer"]}
+        texts = _normalized(generator.choices(candidates, k=len(transcripts)))
+        normalized = _normalized(transcripts)
+        drawn |= {
+            "wer": word_error_rate(normalized, texts),
+            "cer": character_error_rate(normalized, texts),
+        }
     if translated and (candidates := [text for text in training_translations if text.strip()]):
         texts = generator.choices(candidates, k=len(translations))
         drawn |= {"bleu": bleu(translations, texts), "chrf": chrf(translations, texts)}

@@ -21,6 +21,9 @@ from vietst.evaluation.metrics import (
     Prediction,
     bleu_above_copy,
     check_targets,
+    count_scores,
+    score_intervals,
+    score_predictions,
     scores_by_video,
     utterance_scores,
 )
@@ -50,15 +53,15 @@ def write_results(
     output_dir: Path,
     run_name: str,
     predictions: Sequence[Prediction],
-    scores: Mapping[str, Any],
     timing: Timing | None,
     facts: Mapping[str, Any],
     baseline_scores: Mapping[str, Mapping[str, float]] | None = None,
 ) -> tuple[Path, Path]:
-    """Write `<run_name>_metrics.json` and `<run_name>_predictions.csv` into `output_dir`, each atomically.
+    """Score predictions; write `<run_name>_metrics.json` and `<run_name>_predictions.csv`, each atomically.
+
+    What `metrics.score_predictions` returns becomes the top level of the JSON file.
 
     Args:
-        scores: from `metrics.score_predictions`; they become the top level of the JSON file.
         timing: None where nothing was decoded (scores of someone else's predictions).
         facts: what the caller knows about model, data and run; plain JSON data (NaN becomes null).
         baseline_scores: from `metrics.baselines`.
@@ -67,13 +70,15 @@ def write_results(
         the two paths.
 
     Raises:
-        ValueError: `run_name` cannot be part of a file name.
+        ValueError: no predictions, or `run_name` cannot be part of a file name.
     """
     if not run_name or Path(run_name).name != run_name:
         raise ValueError(f"a run's name becomes a file name, so it cannot be {run_name!r}")
     predictions_csv = output_dir / f"{run_name}{PREDICTIONS_SUFFIX}"
     metrics_json = output_dir / f"{run_name}{METRICS_SUFFIX}"
-    _write_predictions(predictions_csv, predictions)
+    counts = count_scores(predictions)
+    scores = score_predictions(predictions, counts)
+    _write_predictions(predictions_csv, predictions, utterance_scores(predictions, counts))
     record = {
         "run_name": run_name,
         **scores,
@@ -81,7 +86,8 @@ def write_results(
         "targets": check_targets(scores),
         "baselines": baseline_scores or {},
         "bleu_above_copy": bleu_above_copy(scores, baseline_scores or {}),
-        "by_video": scores_by_video(predictions),
+        "intervals": score_intervals(predictions, counts),
+        "by_video": scores_by_video(predictions, counts),
         "facts": _without_nan(facts),
         "predictions_csv": predictions_csv.name,
     }
@@ -113,7 +119,9 @@ def _timing_record(timing: Timing, predictions: Sequence[Prediction]) -> dict[st
 # --- predictions ------------------------------------------------------------------------------------------
 
 
-def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+def _write_predictions(
+    path: Path, predictions: Sequence[Prediction], scores: Sequence[Mapping[str, float]]
+) -> None:
     """Texts stand in the file as they are. Hypothesis columns of a task that was not run are absent."""
     was_run = [name for name in _HYPOTHESIS_COLUMNS if any(getattr(p, name) is not None for p in predictions)]
     _check_nothing_gets_lost(predictions, was_run)
@@ -121,9 +129,9 @@ def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     with atomic_writer(path) as file:
         file.write("\ufeff")  # without this mark Excel takes UTF-8 for the local 8-bit encoding
         file.write(format_record(columns, ","))
-        for prediction in predictions:
-            scores = {name: f"{score:.2f}" for name, score in utterance_scores(prediction).items()}
-            values = vars(prediction) | {"duration_s": repr(float(prediction.duration_s))} | scores
+        for prediction, of_it in zip(predictions, scores, strict=True):
+            shown = {name: f"{score:.2f}" for name, score in of_it.items()}
+            values = vars(prediction) | {"duration_s": repr(float(prediction.duration_s))} | shown
             file.write(format_record([_as_cell(values.get(name)) for name in columns], ","))
 
 
@@ -141,6 +149,12 @@ def _check_nothing_gets_lost(predictions: Sequence[Prediction], was_run: Sequenc
 def _as_cell(value: str | None) -> str:
     # An untrained byte-level model can write NUL, which ends the text in many programs.
     return "" if value is None else value.replace("\0", "\ufffd")
+
+
+def predictions_path(run: str, results_dir: Path) -> Path:
+    """The predictions file that is meant by a run's name in `results_dir`, or by a path."""
+    of_run = results_dir / f"{run}{PREDICTIONS_SUFFIX}"
+    return of_run if Path(run).name == run and of_run.is_file() else Path(run)
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -253,7 +267,7 @@ def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ())
 
 def _table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
     baseline_scores = metrics["baselines"]
-    rows = [["", "this run", "target", "", "copy", "random sentence"]]
+    rows = [["", "this run", "95 % interval", "target", "", "copy", "random sentence"]]
     for name, row in metrics["targets"].items():
         of_baselines = [
             baseline_scores.get(kind, {}).get(name) for kind in ("copy", "random_training_sentence")
@@ -262,6 +276,7 @@ def _table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
             [
                 _METRIC_LABELS[name],
                 f"{row['value']:.2f}",
+                _shown_interval(metrics["intervals"][name]),
                 row["target"],
                 "met" if row["met"] else "MISSED",
                 *("–" if score is None else f"{score:.2f}" for score in of_baselines),
@@ -270,13 +285,18 @@ def _table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def _shown_interval(interval: Mapping[str, Any]) -> str:
+    return "–" if "why_none" in interval else f"{interval['low']:.2f} – {interval['high']:.2f}"
+
+
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def _notes(metrics: Mapping[str, Any]) -> list[str]:
-    notes = []
+    reasons = [metrics["intervals"][name].get("why_none") for name in metrics["targets"]]
+    notes = [f"95 % interval: {reason}." for reason in sorted({reason for reason in reasons if reason})]
     if (difference := metrics["bleu_above_copy"]) is not None:
         side = "above" if difference >= 0 else "below"
         notes.append(

@@ -7,7 +7,7 @@ bootstrap (`vietst.evaluation.significance`), without looking at a text again.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -44,9 +44,17 @@ class ScoreCounts:
 
     def select(self, utterances: Sequence[int] | np.ndarray) -> "ScoreCounts":
         """The same score of some of the utterances, by their positions."""
-        return ScoreCounts(
-            self.name, self.counts[utterances], self.score_of, self.lower_is_better, self.resolution
-        )
+        return replace(self, counts=self.counts[utterances])
+
+    def spread(self, utterances: Sequence[int], num_utterances: int) -> "ScoreCounts":
+        """The same score as a part of more utterances: its rows stand at these positions, zeros elsewhere."""
+        counts = np.zeros((num_utterances, self.counts.shape[1]))
+        counts[utterances] = self.counts
+        return replace(self, counts=counts)
+
+    def renamed(self, name: str) -> "ScoreCounts":
+        """The same under another name."""
+        return replace(self, name=name)
 
 
 # --- error rates ------------------------------------------------------------------------------------------

@@ -1,0 +1,48 @@
+"""Tell whether run B is better than run A, or whether the difference may be chance.
+
+    python scripts/compare_runs.py nano_whisper nano_e2e
+    python scripts/compare_runs.py outputs/results/a_predictions.csv elsewhere/b.csv
+
+Runs are named as in outputs/results, or by their predictions files: ours or anybody's CSV with the columns
+id, video_id, duration_s, transcript, translation and transcript_hypothesis or translation_hypothesis.
+Utterances are paired by id, and whole videos are drawn and swapped, since the utterances of one video are not
+independent. Prints both scores, the difference, its 95 % interval and p-value, and writes
+<A>_vs_<B>_comparison.json.
+"""
+
+import argparse
+from pathlib import Path
+
+from vietst.runtime import run_script
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run_a", metavar="A", help="a run's name, or a predictions file")
+    parser.add_argument("run_b", metavar="B", help="the same of the other run")
+    parser.add_argument(
+        "--results_dir",
+        type=Path,
+        default=Path("outputs/results"),
+        help="where runs are looked for, and the comparison is written (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from vietst.evaluation.compare import compare_runs, format_comparison, write_comparison
+    from vietst.evaluation.report import predictions_path
+
+    paths = [predictions_path(run, arguments.results_dir) for run in (arguments.run_a, arguments.run_b)]
+    comparison = compare_runs(*paths)
+    print(format_comparison(comparison))
+    written = arguments.results_dir / f"{comparison.run_a}_vs_{comparison.run_b}_comparison.json"
+    write_comparison(comparison, written)
+    print(f"\nWritten:\n  {written}")
+
+
+if __name__ == "__main__":
+    run_script(main)

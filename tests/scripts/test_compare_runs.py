@@ -1,0 +1,121 @@
+"""The real script on predictions files: what it prints and writes, and what it refuses."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+COLUMNS = ("id", "video_id", "duration_s", "transcript", "translation")
+REFERENCE = ("mình sẽ fix cái bug này", "mình sẽ sửa cái lỗi này")
+
+
+def write_predictions(
+    path: Path, transcripts: Callable[[int], str], num_videos: int = 12, **columns: Callable[[int], str]
+) -> Path:
+    """Two utterances a video, all with the same references; hypotheses by utterance number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hypotheses = {"transcript_hypothesis": transcripts, **columns}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*COLUMNS, *hypotheses])
+        for number in range(2 * num_videos):
+            row = [f"u{number}", f"v{number // 2}", 2.5, *REFERENCE]
+            writer.writerow([*row, *(hypothesis(number) for hypothesis in hypotheses.values())])
+    return path
+
+
+def run_script(repo_root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(repo_root / "scripts" / "compare_runs.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(repo_root)},
+    )
+
+
+def right(number: int) -> str:
+    return REFERENCE[0]
+
+
+def one_word_wrong(number: int) -> str:
+    return "mình sẽ phích cái bug này" if number % 3 else REFERENCE[0]
+
+
+def test_a_better_run_is_named_and_written_down(repo_root: Path, tmp_path: Path) -> None:
+    results = tmp_path / "outputs" / "results"
+    write_predictions(results / "first_predictions.csv", one_word_wrong)
+    write_predictions(results / "second_predictions.csv", right)
+    ran = run_script(repo_root, tmp_path, "first", "second")
+    assert ran.returncode == 0, ran.stderr
+    assert "24 utterances, 12 videos in common" in ran.stdout
+    row = next(line for line in ran.stdout.splitlines() if line.strip().startswith("WER %"))
+    assert "B is better" in row
+    assert "11.11" in row, "one word of six in two of three utterances"
+    record = json.loads((results / "first_vs_second_comparison.json").read_text(encoding="utf-8"))
+    wer = record["scores"]["wer"]
+    assert wer["difference"] == pytest.approx(-100 / 9)
+    assert wer["interval"]["low"] < wer["difference"] < wer["interval"]["high"]
+    assert wer["p_value"] < 0.05
+    assert "bleu" not in record["scores"], "neither was asked to translate"
+
+
+def test_no_difference_shown_is_said_where_none_is(repo_root: Path, tmp_path: Path) -> None:
+    """Each run is wrong in other utterances, equally often."""
+    a = write_predictions(tmp_path / "a.csv", lambda n: "x" if n % 4 == 0 else REFERENCE[0])
+    b = write_predictions(tmp_path / "b.csv", lambda n: "x" if n % 4 == 2 else REFERENCE[0])
+    ran = run_script(repo_root, tmp_path, str(a), str(b))
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("no difference shown") == 2  # WER and CER
+    assert "is better" not in ran.stdout
+
+
+def test_too_few_videos_are_said_instead_of_a_verdict(repo_root: Path, tmp_path: Path) -> None:
+    a = write_predictions(tmp_path / "a.csv", one_word_wrong, num_videos=9)
+    b = write_predictions(tmp_path / "b.csv", right, num_videos=9)
+    ran = run_script(repo_root, tmp_path, str(a), str(b))
+    assert ran.returncode == 0, ran.stderr
+    assert "too few videos for an interval: 9" in ran.stdout
+    assert "better" not in ran.stdout
+
+
+def test_utterances_of_one_file_only_are_left_out_and_counted(repo_root: Path, tmp_path: Path) -> None:
+    a = write_predictions(tmp_path / "a.csv", one_word_wrong, num_videos=14)
+    b = write_predictions(tmp_path / "b.csv", right, num_videos=12)
+    ran = run_script(repo_root, tmp_path, str(a), str(b))
+    assert "24 utterances, 12 videos in common; 4 in one file only, left out" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda text: text.replace("u0,v0", "u0,v7"), "both were scored on the same video_id"),
+        (lambda text: text.replace("lỗi này", "lỗi đó", 1), "both were scored on the same translation"),
+        (lambda text: text.replace("u1,", "u0,"), "every utterance has an id of its own"),
+        (lambda text: text.replace("u", "w"), "a task that both runs were asked for"),
+    ],
+    ids=["other video", "other reference", "id twice", "nothing in common"],
+)
+def test_files_that_cannot_be_paired_are_refused_in_words(
+    repo_root: Path, tmp_path: Path, change: Callable[[str], str], rule: str
+) -> None:
+    a = write_predictions(tmp_path / "a.csv", right)
+    b = write_predictions(tmp_path / "b.csv", right)
+    rows = b.read_text(encoding="utf-8").splitlines(keepends=True)
+    b.write_text(rows[0] + change("".join(rows[1:])), encoding="utf-8")
+    ran = run_script(repo_root, tmp_path, str(a), str(b))
+    assert ran.returncode == 2
+    assert rule in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_unknown_run_is_refused_in_words(repo_root: Path, tmp_path: Path) -> None:
+    ran = run_script(repo_root, tmp_path, "nobody", "nothing")
+    assert ran.returncode == 2
+    assert "nobody" in ran.stderr

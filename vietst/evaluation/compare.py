@@ -1,0 +1,172 @@
+"""Whether one run is better than another, from their predictions: paired by utterance, tested by video."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vietst.data.tables import atomic_writer
+from vietst.errors import VietstError
+from vietst.evaluation.metrics import Prediction, count_scores
+from vietst.evaluation.report import PREDICTIONS_SUFFIX, read_predictions
+from vietst.evaluation.significance import MIN_VIDEOS, Difference, paired_difference
+
+SHOWN: Final = {"wer": "WER %", "cer": "CER %", "bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++"}
+"""Scores that are compared, with their labels."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the utterances that both were run on."""
+
+    run_a: str
+    run_b: str
+    num_utterances: int
+    num_videos: int
+    num_left_out: int
+    """Utterances that only one of the two files has."""
+    differences: tuple[Difference, ...]
+
+
+def compare_runs(path_a: Path, path_b: Path) -> Comparison:
+    """Compare two predictions files of the same test set.
+
+    Raises:
+        VietstError: a file that cannot be read, references that differ, or nothing in common.
+    """
+    predictions_a = _by_id(path_a)
+    predictions_b = _by_id(path_b)
+    common = [utterance for utterance in predictions_a if utterance in predictions_b]
+    pairs = [(predictions_a[utterance], predictions_b[utterance]) for utterance in common]
+    _require_same_references(path_a, path_b, pairs)
+    of_a, of_b = [a for a, _ in pairs], [b for _, b in pairs]
+    differences = _differences(of_a, of_b)
+    if not differences:
+        raise VietstError(
+            where=f"{path_a} and {path_b}",
+            rule="a task that both runs were asked for, on utterances that both have",
+            found=f"{len(pairs)} utterances in common, and no task",
+            do="evaluate both on the same test split",
+        )
+    return Comparison(
+        run_a=_run_name(path_a),
+        run_b=_run_name(path_b),
+        num_utterances=len(pairs),
+        num_videos=len({a.video_id for a in of_a}),
+        num_left_out=len(predictions_a) + len(predictions_b) - 2 * len(pairs),
+        differences=differences,
+    )
+
+
+def _by_id(path: Path) -> dict[str, Prediction]:
+    predictions = read_predictions(path)
+    by_id = {prediction.id: prediction for prediction in predictions}
+    if len(by_id) < len(predictions):
+        raise VietstError(
+            where=str(path),
+            rule="every utterance has an id of its own",
+            found=f"{len(predictions)} rows with {len(by_id)} different ids",
+            do="make the ids unique; utterances of the two files are paired by them",
+        )
+    return by_id
+
+
+def _require_same_references(
+    path_a: Path, path_b: Path, pairs: Sequence[tuple[Prediction, Prediction]]
+) -> None:
+    for a, b in pairs:
+        for column in ("video_id", "transcript", "translation"):
+            in_a, in_b = getattr(a, column), getattr(b, column)
+            if in_a != in_b:
+                raise VietstError(
+                    where=f"utterance {a.id} in {path_a} and {path_b}",
+                    rule=f"both were scored on the same {column}",
+                    found=f"{in_a!r} and {in_b!r}",
+                    do="evaluate both runs on the same test split",
+                )
+
+
+def _differences(of_a: Sequence[Prediction], of_b: Sequence[Prediction]) -> tuple[Difference, ...]:
+    """Each score on the utterances whose task both runs were asked for."""
+    counts_a, counts_b = count_scores(of_a), count_scores(of_b)
+    differences = []
+    for name in SHOWN:
+        if name in counts_a and name in counts_b:
+            hypothesis = f"{'transcript' if name in ('wer', 'cer') else 'translation'}_hypothesis"
+            both = [
+                index
+                for index, (a, b) in enumerate(zip(of_a, of_b, strict=True))
+                if getattr(a, hypothesis) is not None and getattr(b, hypothesis) is not None
+            ]
+            videos = [of_a[index].video_id for index in both]
+            if both:
+                differences.append(
+                    paired_difference(counts_a[name].select(both), counts_b[name].select(both), videos)
+                )
+    return tuple(differences)
+
+
+def _run_name(path: Path) -> str:
+    return path.name.removesuffix(PREDICTIONS_SUFFIX).removesuffix(".csv")
+
+
+def as_record(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain JSON data."""
+    return {
+        "run_a": comparison.run_a,
+        "run_b": comparison.run_b,
+        "num_utterances": comparison.num_utterances,
+        "num_videos": comparison.num_videos,
+        "num_left_out": comparison.num_left_out,
+        "scores": {
+            difference.name: {
+                "a": difference.score_a,
+                "b": difference.score_b,
+                "difference": difference.difference,
+                "interval": difference.interval.as_record(),
+                "p_value": difference.p_value,
+                "verdict": difference.verdict,
+            }
+            for difference in comparison.differences
+        },
+    }
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """Write `as_record` as a JSON file, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_writer(path) as file:
+        file.write(json.dumps(as_record(comparison), ensure_ascii=False, indent=2) + "\n")
+
+
+def format_comparison(comparison: Comparison) -> str:
+    """What the comparison says, as a table for people."""
+    lines = [
+        f"A: {comparison.run_a}",
+        f"B: {comparison.run_b}",
+        f"{comparison.num_utterances:,} utterances, {comparison.num_videos:,} videos in common"
+        + (f"; {comparison.num_left_out:,} in one file only, left out" if comparison.num_left_out else ""),
+        "",
+    ]
+    rows = [["", "A", "B", "B − A", "95 % interval", "p", ""]]
+    for difference in comparison.differences:
+        interval = difference.interval
+        rows.append(
+            [
+                SHOWN[difference.name],
+                f"{difference.score_a:.2f}",
+                f"{difference.score_b:.2f}",
+                f"{difference.difference:+.2f}",
+                "–" if interval.low is None else f"{interval.low:+.2f} … {interval.high:+.2f}",
+                "–" if difference.p_value is None else f"{difference.p_value:.4f}",
+                "–" if difference.p_value is None else difference.verdict,
+            ]
+        )
+    widths = np.max([[len(cell) for cell in row] for row in rows], axis=0)
+    lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    if comparison.num_videos < MIN_VIDEOS:
+        lines += ["", str(comparison.differences[0].interval) + "; nothing can be said about chance"]
+    return "\n".join(lines)
