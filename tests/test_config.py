@@ -361,6 +361,8 @@ def test_a_value_that_does_not_fit_its_key_is_refused(override: str, words: str)
             "training.early_stopping_patience",
         ),
         (["model.task=transcribe", "loss.transcribe_weight=0"], "loss.transcribe_weight"),
+        (["model.trim_vocabulary=true"], "model.type"),
+        (["model.type=e2e", "model.trim_vocabulary=true"], "model.trim_vocabulary"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(overrides: list[str], key: str) -> None:

@@ -180,12 +180,18 @@ def _keys_of_e2e(config: RunConfig) -> Iterator[str]:
         "model.encoder": model.encoder is not None,
         "model.decoder": model.decoder is not None,
         "model.length_adaptor": model.length_adaptor,
+        "model.trim_vocabulary": model.trim_vocabulary,
         "model.dropout": model.dropout is not None,
         "training.freeze_feature_encoder": config.training.freeze_feature_encoder,
         "nano_e2e": config.nano_e2e is not None,
     }
     if names := [name for name, is_stated in stated.items() if is_stated]:
         yield f"{model.type}, with {', '.join(names)}"
+
+
+def _trimming_needs_a_decoder(config: RunConfig) -> Iterator[str]:
+    if config.model.trim_vocabulary and config.model.type == "e2e" and config.model.decoder is None:
+        yield "true, without model.encoder and model.decoder"
 
 
 def _untrained_parts_have_a_place(config: RunConfig) -> Iterator[str]:
@@ -309,12 +315,18 @@ _RULES: tuple[_Rule, ...] = (
             "model.encoder",
             "model.decoder",
             "model.length_adaptor",
+            "model.trim_vocabulary",
             "model.dropout",
             "training.freeze_feature_encoder",
             "nano_e2e",
         ),
         "e2e, for keys that only E2E models have",
         _keys_of_e2e,
+    ),
+    _Rule(
+        ("model.trim_vocabulary", "model.decoder", "model.type"),
+        "a vocabulary is trimmed when a model is put together; one that exists already keeps its own",
+        _trimming_needs_a_decoder,
     ),
     _Rule(
         ("nano_e2e", "model.encoder"),

@@ -102,6 +102,11 @@ class ModelSection(Section):
     """e2e: strided convolutions behind the encoder, 3 of stride 2: 1,499 frames of 30 s become 188 positions.
     This is what transformers calls `add_adapter`."""
 
+    trim_vocabulary: bool = False
+    """e2e: keep of the decoder's vocabulary what the training texts and everyday Vietnamese and English need:
+    about 25,000 of mBART-50's 250,054 pieces. What is left spells every other text in Latin script. Cut once,
+    when `encoder` and `decoder` are put together at `name`; texts that change later change nothing there."""
+
     add_adapter: bool | None = None
     """e2e: the guide's word for a projection between encoder and decoder. One is made wherever their widths
     differ, and nowhere else, so the key changes nothing; for shorter sequences see `length_adaptor`."""

@@ -13,8 +13,9 @@ from tests.tiny_models import TEXTS, whisper_model, whisper_processor
 from vietst.constants import TASKS
 from vietst.data.features import WAVEFORM_16K
 from vietst.errors import ModelError
-from vietst.models import e2e, e2e_assembly
+from vietst.models import e2e
 from vietst.models.e2e_assembly import AssemblySettings, ensure_e2e_base, load_decoder, load_encoder
+from vietst.models.e2e_base_card import CARD_NAME, trimming_of
 
 
 def weights_of(folder):
@@ -147,7 +148,7 @@ def test_the_base_is_made_once_and_again_when_its_inputs_change(tmp_path):
     assert ensure(seed=2)
     assert not ensure(seed=2)
     assert [path.name for path in base.parent.iterdir()] == ["base"], "nothing else is left behind"
-    (base / e2e_assembly.CARD_NAME).unlink()
+    (base / CARD_NAME).unlink()
     assert ensure(seed=2), "an unfinished folder is made again"
 
 
@@ -259,7 +260,35 @@ def test_a_trimmed_base_knows_the_texts_and_gives_the_logits_of_the_whole_vocabu
             output = model.decoder(input_ids=torch.tensor([ids]), encoder_hidden_states=states).logits
         logits[name] = output[..., ids]
     torch.testing.assert_close(logits[whole], logits[trimmed], rtol=0, atol=1e-6)
-    assert ensure([*texts, "xin chào"])
+    num_task_tokens = len(TASKS)
+    trimming = trimming_of(tmp_path / "trimmed")
+    assert trimming.num_pieces == len(tokenizers[trimmed]) - num_task_tokens
+    assert trimming.num_pieces_before == len(tokenizers[whole]) - num_task_tokens
+    assert trimming_of(tmp_path / "base") is None
+
+
+def test_a_trimmed_base_stays_when_texts_change_and_is_made_anew_when_trimming_does(tmp_path, capsys):
+    write_encoder(tmp_path / "encoder")
+    write_decoder(tmp_path / "decoder")
+    texts, base = [text for pair in TEXTS for text in pair], tmp_path / "base"
+
+    def ensure(texts):
+        parts = (str(tmp_path / "encoder"), str(tmp_path / "decoder"))
+        return ensure_e2e_base(base, *parts, AssemblySettings(), texts)
+
+    assert ensure(texts)
+    before = (base / "tokenizer.json").read_bytes()
+    assert not ensure(texts)
+    assert "other training texts" not in capsys.readouterr().err
+    assert not ensure([*texts, "xin chào", "京都", "東京"])
+    said = capsys.readouterr().err
+    assert "other training texts" in said
+    assert f"2 of {len(texts) + 3} texts have characters that it lacks" in said
+    assert (base / "tokenizer.json").read_bytes() == before
+    assert ensure(None)
+    assert trimming_of(base) is None
+    assert ensure(texts)
+    assert (base / "tokenizer.json").read_bytes() == before
 
 
 def test_only_what_matters_is_said(tmp_path, caplog):

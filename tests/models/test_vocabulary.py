@@ -23,6 +23,8 @@ from transformers import (
 from tests.tiny_models import whisper_processor
 from vietst.data.sample_sentences import distinct_sentences
 from vietst.errors import ModelError
+from vietst.models.frequent_words import frequent_words
+from vietst.models.published_sizes import TRIMMED_VOCABULARY
 from vietst.models.vocabulary import needed_ids, trim_embeddings, trim_vocabulary
 
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "vi_VN", "en_XX", "zh_CN", "<2transcribe>"]
@@ -168,13 +170,18 @@ def test_an_unknown_character_costs_as_much_as_before():
     assert pieces(trim_vocabulary(full, ["asẵnb", "as", "nb"]).tokenizer, "asẵnb") == pieces(full, "asẵnb")
 
 
-def test_frequent_pieces_of_extra_texts_are_kept_as_far_as_asked(full):
-    base = set(needed_ids(full, TEXTS[:20]).tolist())
-    more = set(needed_ids(full, TEXTS[:20], TEXTS, 15).tolist())
-    all_of_them = set(needed_ids(full, TEXTS[:20], TEXTS, 10**6).tolist())
-    assert base < more < all_of_them
-    assert len(more) == len(base) + 15
-    assert all_of_them == set(needed_ids(full, TEXTS).tolist())
+def test_extra_texts_fill_the_vocabulary_up_in_their_order(full):
+    def kept(extra_texts, fill_up_to):
+        return set(needed_ids(full, TEXTS[:20], extra_texts, fill_up_to).tolist())
+
+    base = kept((), 0)
+    new = {text: set(full(text, add_special_tokens=False).input_ids) - base for text in TEXTS}
+    first = next(text for text in TEXTS if new[text])
+    second = next(text for text in TEXTS if new[text] and new[text].isdisjoint(new[first]))
+    for one, other in ((first, second), (second, first)):
+        assert kept([one, other], len(base) + len(new[one])) == base | new[one]
+    assert kept([first, second], 10**6) == base | new[first] | new[second]
+    assert kept([first, second], 10) == base, "the corpus is never cut"
 
 
 @pytest.mark.parametrize("tokenizer_class", [MBart50Tokenizer, AutoTokenizer])
@@ -301,13 +308,42 @@ def test_a_thousand_vietnamese_lines_round_trip_through_a_vocabulary_trimmed_to_
         assert trimmed.tokenizer.decode(new) == full.decode(old)
 
 
-def test_a_quarter_of_a_million_pieces_become_some_thousand(news, technical, tmp_path):
+@pytest.fixture(scope="module")
+def quarter_of_a_million(news, technical, tmp_path_factory) -> MBart50Tokenizer:
+    """As many pieces as mBART-50 has: learned ones, every frequent word, and words of no language."""
+    folder = tmp_path_factory.mktemp("quarter")
     texts = [text for pair in news for text in pair] + technical
-    num_invented = 250_000 - sentencepiece_tokenizer(tmp_path, texts, 6000).lang_code_to_id["ar_AR"] + 1
-    invented = [(f"▁zz{number}", -20.0) for number in range(num_invented)]
-    full = sentencepiece_tokenizer(tmp_path, texts, 6000, invented)
+    words = [(f"▁{word}", -10.0) for word in dict.fromkeys(frequent_words())]
+    num_others = 250_001 - sentencepiece_tokenizer(folder, texts, 6000, words).lang_code_to_id["ar_AR"]
+    others = [(f"▁zz{number}", -20.0) for number in range(num_others)]
+    return sentencepiece_tokenizer(folder, texts, 6000, [*words, *others])
+
+
+def test_a_quarter_of_a_million_pieces_become_some_thousand(news, technical, quarter_of_a_million):
+    full = quarter_of_a_million
+    texts = [text for pair in news for text in pair] + technical
     assert len(full) == 250_056
     assert full.convert_tokens_to_ids("vi_VN") == 250_024
     trimmed = trim_vocabulary(full, texts)
-    assert 3000 < len(trimmed.tokenizer) < 7000
+    assert 3000 < len(trimmed.tokenizer) < 15_000
     assert all(pieces(trimmed.tokenizer, text) == pieces(full, text) for text in texts[::10])
+
+
+def test_everyday_words_fill_it_up_and_a_thousand_lines_of_news_round_trip(
+    news, technical, quarter_of_a_million, tmp_path
+):
+    full, vietnamese = quarter_of_a_million, [vi for _, vi in news]
+    filled = trim_vocabulary(full, technical, extra_texts=frequent_words(), fill_up_to=TRIMMED_VOCABULARY)
+    assert len(filled.tokenizer) == TRIMMED_VOCABULARY
+    filled.tokenizer.save_pretrained(tmp_path)
+    loaded = MBart50Tokenizer.from_pretrained(tmp_path)
+    for text in vietnamese:
+        new, old = loaded(text).input_ids, full(text).input_ids
+        assert loaded.unk_token_id not in new
+        assert loaded.decode(new) == full.decode(old)
+    bare = trim_vocabulary(full, technical).tokenizer
+    lengths = {
+        name: sum(map(len, tokenizer(vietnamese).input_ids))
+        for name, tokenizer in (("full", full), ("filled", loaded), ("bare", bare))
+    }
+    assert lengths["filled"] < lengths["full"] + 0.5 * (lengths["bare"] - lengths["full"]), lengths

@@ -11,7 +11,7 @@ def make_base_model(config: RunConfig, training_texts: Callable[[], Sequence[str
     """Make what the configuration says is made, where it is not there yet.
 
     Args:
-        training_texts: called only where a tokenizer has to learn from them.
+        training_texts: called only where a tokenizer depends on them.
 
     Returns:
         What was made now, in words; empty when everything was there, or comes from elsewhere.
@@ -49,6 +49,7 @@ def _make_e2e(config: RunConfig, training_texts: Callable[[], Sequence[str]]) ->
     settings = AssemblySettings(
         language=model.language, length_adaptor=model.length_adaptor, seed=config.training.seed
     )
-    if ensure_e2e_base(Path(model.name), model.encoder, model.decoder, settings):
+    texts = training_texts() if model.trim_vocabulary else None
+    if ensure_e2e_base(Path(model.name), model.encoder, model.decoder, settings, texts):
         made.append(f"an E2E model of {model.encoder} and {model.decoder} at {model.name}")
     return made

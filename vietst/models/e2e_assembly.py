@@ -7,7 +7,6 @@ tokens — is drawn from a seed, so that the same inputs make the same folder.
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import shutil
@@ -32,15 +31,16 @@ from transformers.utils import cached_file
 from vietst.constants import TASKS, TRANSCRIBE
 from vietst.errors import ModelError
 from vietst.models.e2e import TASK_TOKENS, MultitaskE2E, language_code, set_generation_defaults
+from vietst.models.e2e_base_card import Trimming, is_made_of, write_card
+from vietst.models.frequent_words import frequent_words
 from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
 from vietst.models.nano import texts_digest
+from vietst.models.published_sizes import TRIMMED_VOCABULARY
 from vietst.models.vocabulary import trim_embeddings, trim_vocabulary
 from vietst.models.wav2vec2 import LengthTrueWav2Vec2
 
 ASSEMBLY_CODE_VERSION: Final = 1
 """Raise it with every change of this module that changes what is made: old folders are then made again."""
-
-CARD_NAME: Final = "e2e_base_card.json"
 
 _MAX_UNUSED_EMBEDDINGS: Final = 64
 """Some checkpoints round their number of embeddings up."""
@@ -71,26 +71,26 @@ def ensure_e2e_base(
     Args:
         encoder_name: folder or Hub id of a wav2vec2 checkpoint.
         decoder_name: folder or Hub id of an mBART-50 checkpoint (the whole translation model).
-        trim_to_texts: all training texts, if the decoder's vocabulary is to be cut to what they need (see
-            `vocabulary.py`); None: the whole vocabulary.
+        trim_to_texts: all training texts, if the decoder's vocabulary is to be cut to what they and everyday
+            Vietnamese and English need (see `vocabulary.py`); None: the whole vocabulary.
 
     Returns:
         Whether it was made now. The folder appears complete or not at all.
+
+    A trimmed base stays as it is where the texts have changed since, and a warning says so.
 
     Raises:
         ModelError: a part that cannot be used.
     """
     require_model_type(encoder_name, Wav2Vec2Config.model_type)
     require_model_type(decoder_name, MBartConfig.model_type)
-    card = {
+    inputs = {
         "code_version": ASSEMBLY_CODE_VERSION,
         "encoder": {"name": encoder_name, "version": version_of(encoder_name)},
         "decoder": {"name": decoder_name, "version": version_of(decoder_name)},
         "settings": dataclasses.asdict(settings),
-        "trimmed_to": None if trim_to_texts is None else texts_digest(trim_to_texts),
     }
-    card_path = folder / CARD_NAME
-    if card_path.is_file() and json.loads(card_path.read_text(encoding="utf-8")) == card:
+    if is_made_of(folder, inputs, trim_to_texts):
         return False
     feature_extractor = load_feature_extractor(encoder_name)
     tokenizer = load_tokenizer(decoder_name, settings.language)
@@ -99,17 +99,16 @@ def ensure_e2e_base(
         encoder = load_encoder(encoder_name, length_adaptor=settings.length_adaptor)
         decoder = load_decoder(decoder_name)
         require_fitting_tokenizer(decoder_name, tokenizer, decoder)
+        trimming = None
         if trim_to_texts is not None:
-            trimmed = trim_vocabulary(tokenizer, trim_to_texts)
-            trim_embeddings(decoder, trimmed.kept_ids)
-            tokenizer = trimmed.tokenizer
+            tokenizer, trimming = trim(tokenizer, decoder, trim_to_texts)
         model = assemble(encoder, decoder, tokenizer, settings.language)
     processor = Wav2Vec2Processor(feature_extractor, tokenizer)
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
     model.save_pretrained(building)
     processor.save_pretrained(building)
-    (building / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8", newline="\n")
+    write_card(building, inputs, trimming)
     shutil.rmtree(folder, ignore_errors=True)
     building.replace(folder)
     return True
@@ -250,6 +249,15 @@ def _without_load_report() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_other)
+
+
+def trim(
+    tokenizer: MBart50Tokenizer, decoder: MBartForCausalLM, texts: Sequence[str]
+) -> tuple[MBart50Tokenizer, Trimming]:
+    """The tokenizer, trimmed to the texts and to everyday words, and what was kept; the decoder in place."""
+    trimmed = trim_vocabulary(tokenizer, texts, extra_texts=frequent_words(), fill_up_to=TRIMMED_VOCABULARY)
+    trim_embeddings(decoder, trimmed.kept_ids)
+    return trimmed.tokenizer, Trimming(texts_digest(texts), len(trimmed.kept_ids), len(tokenizer))
 
 
 # --- the whole ---------------------------------------------------------------------------------------

@@ -13,8 +13,7 @@ values, and as many columns of logits. Trimming selects pieces and their rows; n
 import dataclasses
 import json
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,15 +53,15 @@ class TrimmedVocabulary:
 
 
 def trim_vocabulary(
-    tokenizer: Any, texts: Iterable[str], *, extra_texts: Iterable[str] = (), max_extra_pieces: int = 0
+    tokenizer: Any, texts: Iterable[str], *, extra_texts: Sequence[str] = (), fill_up_to: int = 0
 ) -> TrimmedVocabulary:
     """The tokenizer with nothing but the pieces that the texts need, and the means to spell all others.
 
     Args:
         tokenizer: one backed by a Unigram model, as MBart50Tokenizer; special tokens may have been added.
         texts: transcripts and translations of the corpus; every piece of theirs is kept.
-        extra_texts: texts of the same languages beyond the corpus, of which the most frequent
-            `max_extra_pieces` pieces are kept too.
+        extra_texts: of the same languages beyond the corpus, those first whose pieces are wanted most. Their
+            pieces are kept too, until there are `fill_up_to` in all.
 
     Returns:
         A new tokenizer of the same class, and the kept ids. The given tokenizer is left as it was.
@@ -70,7 +69,7 @@ def trim_vocabulary(
     Raises:
         ModelError: the tokenizer has no Unigram model.
     """
-    kept_ids = needed_ids(tokenizer, texts, extra_texts, max_extra_pieces)
+    kept_ids = needed_ids(tokenizer, texts, extra_texts, fill_up_to)
     trimmed = _cut(_backend_description(tokenizer), kept_ids)
     with tempfile.TemporaryDirectory(prefix="vietst-vocabulary-") as folder:
         # What is returned is what anybody will load, not an object patched in memory.
@@ -84,7 +83,7 @@ def trim_vocabulary(
 
 
 def needed_ids(
-    tokenizer: Any, texts: Iterable[str], extra_texts: Iterable[str] = (), max_extra_pieces: int = 0
+    tokenizer: Any, texts: Iterable[str], extra_texts: Sequence[str] = (), fill_up_to: int = 0
 ) -> np.ndarray:
     """Ids that `trim_vocabulary` keeps, int64 [new size], ascending.
 
@@ -94,15 +93,14 @@ def needed_ids(
     """
     description = _backend_description(tokenizer)
     pieces: list[list[Any]] = description["model"]["vocab"]
-    used = _piece_counts(tokenizer, texts)
+    used = set(_pieces_of(tokenizer, sorted(set(texts))))
     kept = {description["model"]["unk_id"], min(range(len(pieces)), key=lambda index: pieces[index][1])}
     kept.update(token["id"] for token in description["added_tokens"])
     kept.update(used)
     kept.update(_spelling_ids([piece for piece, _ in pieces], {pieces[index][0] for index in used}))
-    for index, _ in _piece_counts(tokenizer, extra_texts).most_common():
-        if max_extra_pieces <= 0:
+    for index in _pieces_of(tokenizer, extra_texts):
+        if len(kept) >= fill_up_to:
             break
-        max_extra_pieces -= index not in kept
         kept.add(index)
     return np.array(sorted(kept), dtype=np.int64)
 
@@ -164,12 +162,10 @@ def _backend_description(tokenizer: Any) -> dict[str, Any]:
     return description
 
 
-def _piece_counts(tokenizer: Any, texts: Iterable[str]) -> Counter[int]:
-    """How often each id stands for a part of the texts. Equal texts count once."""
-    counts: Counter[int] = Counter()
-    for encoding in tokenizer.backend_tokenizer.encode_batch(sorted(set(texts)), add_special_tokens=False):
-        counts.update(encoding.ids)
-    return counts
+def _pieces_of(tokenizer: Any, texts: Sequence[str]) -> Iterator[int]:
+    """The ids that the texts are cut into, text by text."""
+    for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False):
+        yield from encoding.ids
 
 
 def _spelling_ids(pieces: Sequence[str], used_pieces: set[str]) -> set[int]:

@@ -20,6 +20,7 @@ from vietst.data.splits import read_audit, read_split
 from vietst.errors import ConfigError
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.base_models import make_base_model
+from vietst.models.e2e_base_card import trimming_of
 from vietst.runtime import get_logger, rank, world_size
 
 logger = get_logger(__name__)
@@ -95,6 +96,7 @@ def prepare(config: RunConfig) -> Preparation:
             "tasks": list(tasks),
             "language": config.model.language,
             "input_kind": input_kind.name,
+            **_vocabulary_facts(config),
             **_data_facts(config, kept),
         },
     )
@@ -125,6 +127,16 @@ def build_command(config: RunConfig, kind: InputKind) -> str:
         if getattr(paths, key) != getattr(defaults, key)
     ]
     return shlex.join(["python", "scripts/build_features.py", "--kinds", kind.name, *changed])
+
+
+def _vocabulary_facts(config: RunConfig) -> dict[str, Any]:
+    trimming = trimming_of(Path(config.model.name)) if config.model.trim_vocabulary else None
+    if trimming is None:
+        return {}
+    return {
+        "vocabulary_pieces": trimming.num_pieces,
+        "vocabulary_pieces_before_trimming": trimming.num_pieces_before,
+    }
 
 
 def _data_facts(config: RunConfig, kept: dict[str, UtteranceDataset]) -> dict[str, Any]:

@@ -38,8 +38,16 @@ def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int
         f"({preparation.facts['train_hours']:.2f} h), {steps} steps of {effective_batch} utterances "
         f"({batch} × {accumulation} accumulated × {world_size()} processes), about "
         f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances"
-        f"{of_batches}\ntrained: {describe_training_scope(config)}"
+        f"{of_batches}\ntrained: {describe_training_scope(config)}{_describe_vocabulary(preparation)}"
     )
+
+
+def _describe_vocabulary(preparation: Preparation) -> str:
+    facts = preparation.facts
+    if "vocabulary_pieces" not in facts:
+        return ""
+    kept, of_them = facts["vocabulary_pieces"], facts["vocabulary_pieces_before_trimming"]
+    return f"\nvocabulary: {kept:,} of {of_them:,} pieces kept"
 
 
 def dry_run(loaded: LoadedConfig) -> bool:
