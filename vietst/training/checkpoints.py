@@ -2,7 +2,9 @@
 
 import json
 import re
+import types
 from pathlib import Path
+from typing import Any
 
 from vietst.errors import CheckpointError
 
@@ -79,3 +81,22 @@ def _what_there_is(run_dir: Path) -> str:
     if not names:
         return f"start without --resume: {run_dir} holds no complete checkpoint"
     return f"name one of {', '.join(names)} in {run_dir}, or --resume alone for the newest"
+
+
+def require_same_tokenizer(checkpoint: Path, architecture: types.ModuleType, tokenizer: Any) -> None:
+    """Refuse to go on from a checkpoint with the tokenizer of another base model: its ids mean other pieces.
+
+    Base models of which a tokenizer was learned or trimmed may have been made anew since, from other texts.
+
+    Raises:
+        CheckpointError: the checkpoint's tokenizer is not `tokenizer`.
+    """
+    known, given = architecture.load_processor(str(checkpoint)).tokenizer.get_vocab(), tokenizer.get_vocab()
+    if known != given:
+        raise CheckpointError(
+            where=f"checkpoint {checkpoint}",
+            rule="a run goes on with the tokenizer that it began with",
+            found=f"another one at {tokenizer.name_or_path} ({len(given):,} tokens; the checkpoint has "
+            f"{len(known):,}): the base model was made anew since",
+            do="bring back the base model that the run began with, or start a new run: output.dir=…",
+        )

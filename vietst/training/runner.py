@@ -25,7 +25,7 @@ from vietst.training.callbacks import (
     MetricsSaveCallback,
     NonFiniteGradientCallback,
 )
-from vietst.training.checkpoints import complete_checkpoints, find_checkpoint
+from vietst.training.checkpoints import complete_checkpoints, find_checkpoint, require_same_tokenizer
 from vietst.training.parameter_groups import LearningRates
 from vietst.training.preparation import Preparation, prepare, run_folder
 from vietst.training.run_plan import describe_plan
@@ -55,6 +55,8 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
     # Before the model: under DeepSpeed ZeRO-3 the arguments decide how weights are created.
     arguments = training_arguments(config, accumulation)
     preparation = prepare(config)
+    if checkpoint is not None:
+        require_same_tokenizer(checkpoint, preparation.architecture, preparation.processor.tokenizer)
     set_seed(config.training.seed)
     trainer = build_trainer(config, arguments, preparation)
     _write_run_record(run_dir, loaded, preparation, trainer)
