@@ -150,6 +150,19 @@ def test_missing_translations_are_left_out_of_bleu_and_counted() -> None:
     assert scores["num_transcribed"] == 2
 
 
+def test_copies_are_counted_in_hypotheses_and_references() -> None:
+    scores = score_predictions(
+        [
+            Prediction("1", "v", 1, "Fix bug nhé.", "Sửa lỗi nhé.", None, "fix bug nhé"),
+            Prediction("2", "v", 1, "xong rồi", "xong rồi", None, "rồi xong"),
+            Prediction("3", "v", 1, "deadline", "hạn chót", None, "hạn chót"),
+            Prediction("4", "v", 1, "deadline", "", None, "deadline"),
+        ]
+    )
+    assert scores["copy_rate"] == pytest.approx(100 / 3), "of those that have a reference"
+    assert scores["reference_copy_rate"] == pytest.approx(100 / 3)
+
+
 def test_facts_stand_beside_the_scores() -> None:
     scores = score_predictions(
         predictions_of(("a", "a"), ("b", "b")) + predictions_of(("c", "d"), video_id="w")
@@ -202,7 +215,9 @@ def test_copy_baseline_is_the_transcript_scored_as_translation() -> None:
     result = baselines(predictions, [], [], seed=0)
     references = [p.translation for p in predictions[:2]]
     copies = [p.transcript for p in predictions[:2]]
-    assert result == {"copy": {"bleu": bleu(references, copies), "chrf": chrf(references, copies)}}
+    assert result["copy"]["bleu"] == bleu(references, copies)
+    assert result["copy"]["chrf"] == chrf(references, copies)
+    assert result["copy"]["change"] == 0
 
 
 def test_random_sentence_baseline_is_seeded_and_leads_with_normalized_error_rates() -> None:

@@ -193,6 +193,7 @@ def test_the_table_shows_scores_targets_baselines_set_and_files(tmp_path: Path) 
     metrics_json, predictions_csv = write(tmp_path)
     metrics = read_metrics(metrics_json)
     metrics |= {"audio_s": 5400, "bleu_above_copy": -3.21}
+    metrics |= {"wer": 14.321, "cer": 12.0}
     metrics["targets"]["wer"] = {"target": "< 15", "value": 14.321, "met": True}
     metrics["targets"]["cer"] = {"target": "< 10", "value": 12.0, "met": False}
     metrics["intervals"]["wer"] = {"low": 12.5, "high": 16.25}
@@ -206,7 +207,7 @@ def test_the_table_shows_scores_targets_baselines_set_and_files(tmp_path: Path) 
         ["CER", "%", "12.00", "–", "<", "10", "MISSED", "–", "–"],
     ]
     assert table.count("95 % interval: too few videos for an interval: 2, it takes 10.") == 1
-    assert [row.split()[0] for row in rows] == ["WER", "CER", "BLEU", "chrF"]
+    assert [row.split()[0] for row in rows] == ["WER", "CER", "BLEU", "chrF", "chrF++", "changed"]
     assert rows[2].split()[-2:] == ["28.30", "–"]
     assert len({len(line) for line in (header, *rows)}) == 1
     assert "WER by video: from 0.0 (b) to 28.6 (a)" in table

@@ -4,18 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
 from vietst.evaluation.metrics import Prediction, count_scores
-from vietst.evaluation.report import PREDICTIONS_SUFFIX, read_predictions
+from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, read_predictions
 from vietst.evaluation.significance import MIN_VIDEOS, Difference, paired_difference
-
-SHOWN: Final = {"wer": "WER %", "cer": "CER %", "bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++"}
-"""Scores that are compared, with their labels."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def _differences(of_a: Sequence[Prediction], of_b: Sequence[Prediction]) -> tupl
     """Each score on the utterances whose task both runs were asked for."""
     counts_a, counts_b = count_scores(of_a), count_scores(of_b)
     differences = []
-    for name in SHOWN:
+    for name in SCORE_LABELS:
         if name in counts_a and name in counts_b:
             hypothesis = f"{'transcript' if name in ('wer', 'cer') else 'translation'}_hypothesis"
             both = [
@@ -156,7 +153,7 @@ def format_comparison(comparison: Comparison) -> str:
         interval = difference.interval
         rows.append(
             [
-                SHOWN[difference.name],
+                SCORE_LABELS[difference.name],
                 f"{difference.score_a:.2f}",
                 f"{difference.score_b:.2f}",
                 f"{difference.difference:+.2f}",

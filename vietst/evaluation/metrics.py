@@ -6,11 +6,13 @@ punctuation out), BLEU and chrF on raw text; the other variant stands beside eac
 `_normalized`. In Vietnamese a word between spaces is a syllable, and that is what WER counts.
 """
 
+import operator
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vietst.evaluation.changed_spans import CHANGE_ID, changed_span_counts
 from vietst.evaluation.score_counts import (
     NUM_CHRF_WORD_ORDERS,
     ScoreCounts,
@@ -122,6 +124,7 @@ def metric_signatures() -> dict[str, str]:
     for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF()), ("chrf++", with_words)):
         metric.corpus_score(["a"], [["a"]])  # the number of references is known only after a score
         signatures[name] = str(metric.get_signature())
+    signatures["change"] = f"{CHANGE_ID}|normalizer:{NORMALIZER_ID}"
     return signatures
 
 
@@ -132,8 +135,9 @@ def count_scores(predictions: Sequence[Prediction]) -> dict[str, ScoreCounts]:
     """What every score of a test set is computed from, by the score's name.
 
     Of the transcripts `wer`, `cer` on normalized text, `wer_raw`, `cer_raw` on the texts as they are; of the
-    translations `bleu`, `chrf`, `chrf++` as they are, `bleu_normalized`, `chrf_normalized` normalized. What
-    was run on no utterance is absent. Rows stand in the order of the predictions.
+    translations `bleu`, `chrf`, `chrf++` as they are, `bleu_normalized`, `chrf_normalized` and, of what was
+    to be changed, `change` with its parts (`changed_span_counts`) normalized. What was run on no utterance is
+    absent. Rows stand in the order of the predictions.
     """
     counts: dict[str, ScoreCounts] = {}
     if transcribed := [index for index, p in enumerate(predictions) if _is_transcribed(p)]:
@@ -144,7 +148,8 @@ def count_scores(predictions: Sequence[Prediction]) -> dict[str, ScoreCounts]:
     if translated := [index for index, p in enumerate(predictions) if _is_translated(p)]:
         references = [predictions[index].translation for index in translated]
         hypotheses = [str(predictions[index].translation_hypothesis) for index in translated]
-        for score in _translation_counts(references, hypotheses):
+        transcripts = [predictions[index].transcript for index in translated]
+        for score in _translation_counts(transcripts, references, hypotheses):
             counts[score.name] = score.spread(translated, len(predictions))
     return counts
 
@@ -168,13 +173,16 @@ def _transcript_counts(references: Sequence[str], hypotheses: Sequence[str]) -> 
     ]
 
 
-def _translation_counts(references: Sequence[str], hypotheses: Sequence[str]) -> list[ScoreCounts]:
+def _translation_counts(
+    transcripts: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]
+) -> list[ScoreCounts]:
     normalized = _normalized(references), _normalized(hypotheses)
     return [
         bleu_counts(references, hypotheses),
         *chrf_counts(references, hypotheses),
         bleu_counts(*normalized).renamed("bleu_normalized"),
         chrf_counts(*normalized)[0].renamed("chrf_normalized"),
+        *changed_span_counts(_normalized(transcripts), *normalized),
     ]
 
 
@@ -197,7 +205,9 @@ def score_predictions(
     * `num_empty_references`: transcribed utterances whose reference holds no word after normalization. They
       stay in WER and CER;
     * `num_missing_translations`: translated utterances without a reference. They are left out of
-      BLEU and chrF.
+      BLEU and chrF;
+    * `copy_rate`: hypotheses of translations that equal the transcript after normalization, per 100, and
+      `reference_copy_rate`, the same of the references (nothing was to be translated there).
 
     Raises:
         ValueError: no predictions.
@@ -218,6 +228,19 @@ def score_predictions(
         "num_translated": num_translated,
         "num_empty_references": sum(not normalize_for_scoring(p.transcript) for p in transcribed),
         "num_missing_translations": num_translation_hypotheses - num_translated,
+        **_copy_rates(list(filter(_is_translated, predictions))),
+    }
+
+
+def _copy_rates(translated: Sequence[Prediction]) -> dict[str, float]:
+    if not translated:
+        return {}
+    transcripts = _normalized([p.transcript for p in translated])
+    hypotheses = _normalized([str(p.translation_hypothesis) for p in translated])
+    references = _normalized([p.translation for p in translated])
+    return {
+        name: 100 * sum(map(operator.eq, transcripts, texts)) / len(translated)
+        for name, texts in (("copy_rate", hypotheses), ("reference_copy_rate", references))
     }
 
 
@@ -268,6 +291,9 @@ def score_intervals(
     return {name: confidence_interval(score, video_ids).as_record() for name, score in counts.items()}
 
 
+_OF_COPY: Final = ("bleu", "chrf", "chrf++", "change")
+
+
 def baselines(
     predictions: Sequence[Prediction],
     training_transcripts: Sequence[str],
@@ -276,8 +302,9 @@ def baselines(
 ) -> dict[str, dict[str, float]]:
     """What needs no model, scored on the same references by the same scorer.
 
-    `copy`: the transcript handed in as the translation (`bleu`, `chrf`). Most of a code-switched sentence is
-    already Vietnamese, so this scores high. `random_training_sentence`: for each utterance a text drawn from
+    `copy`: the transcript handed in as the translation (`bleu`, `chrf`, `chrf++`, `change`). Most of a
+    code-switched sentence is already Vietnamese, so this scores high, but for `change`.
+    `random_training_sentence`: for each utterance a text drawn from
     the training split (`wer`, `cer`, `bleu`, `chrf`): what a model gets that learned the sentences and
     does not listen. A baseline is absent where the references or the training texts for it are.
     """
@@ -288,7 +315,8 @@ def baselines(
     result: dict[str, dict[str, float]] = {}
     if translated:
         copies = [p.transcript for p in translated]
-        result["copy"] = {"bleu": bleu(translations, copies), "chrf": chrf(translations, copies)}
+        counts = _translation_counts(copies, translations, copies)
+        result["copy"] = {score.name: score.score for score in counts if score.name in _OF_COPY}
     drawn: dict[str, float] = {}
     if transcripts and (candidates := [text for text in training_transcripts if text.strip()]):
         texts = _normalized(generator.choices(candidates, k=len(transcripts)))

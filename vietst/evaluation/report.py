@@ -246,7 +246,15 @@ def load_results(results_dir: Path) -> list[dict[str, Any]]:
 
 # --- the table --------------------------------------------------------------------------------------------
 
-_METRIC_LABELS: Final = {"wer": "WER %", "cer": "CER %", "bleu": "BLEU", "chrf": "chrF"}
+SCORE_LABELS: Final = {
+    "wer": "WER %",
+    "cer": "CER %",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "chrf++": "chrF++",
+    "change": "changed spans",
+}
+"""The scores that people are shown, in this order."""
 
 
 def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ()) -> str:
@@ -266,19 +274,21 @@ def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ())
 
 
 def _table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
-    baseline_scores = metrics["baselines"]
     rows = [["", "this run", "95 % interval", "target", "", "copy", "random sentence"]]
-    for name, row in metrics["targets"].items():
+    for name, label in SCORE_LABELS.items():
+        if name not in metrics:
+            continue
+        target = metrics["targets"].get(name)
         of_baselines = [
-            baseline_scores.get(kind, {}).get(name) for kind in ("copy", "random_training_sentence")
+            metrics["baselines"].get(kind, {}).get(name) for kind in ("copy", "random_training_sentence")
         ]
         rows.append(
             [
-                _METRIC_LABELS[name],
-                f"{row['value']:.2f}",
+                label,
+                f"{metrics[name]:.2f}",
                 _shown_interval(metrics["intervals"][name]),
-                row["target"],
-                "met" if row["met"] else "MISSED",
+                target["target"] if target else "",
+                ("met" if target["met"] else "MISSED") if target else "",
                 *("–" if score is None else f"{score:.2f}" for score in of_baselines),
             ]
         )
@@ -302,6 +312,11 @@ def _notes(metrics: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"BLEU is {abs(difference):.1f} points {side} the copy baseline "
             "(the transcript handed in as the translation)."
+        )
+    if (copy_rate := metrics.get("copy_rate")) is not None:
+        notes.append(
+            f"Translations equal to the transcript: {copy_rate:.1f} % (references: "
+            f"{metrics['reference_copy_rate']:.1f} %)."
         )
     if by_video := [row for row in metrics["by_video"] if "wer" in row]:
         best, worst = (choose(by_video, key=lambda row: row["wer"]) for choose in (min, max))
