@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,12 @@ EXIT_USER_ERROR: Final = 2
 
 EXIT_INTERRUPTED: Final = 130
 """Exit code after Ctrl-C (128 + SIGINT, as shells have it)."""
+
+EXIT_PREEMPTED: Final = 75
+"""Exit code of a script that stopped because it was asked to, and wants to be started again (EX_TEMPFAIL)."""
+
+STOP_SIGNALS: Final = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+"""Signals that ask a training to save and stop. Windows has no SIGUSR1."""
 
 _OTHER_RANKS_WAIT_S: Final = 3.0
 """How long a rank other than 0 waits before it reports an error of its own. When all ranks meet the same
@@ -50,6 +57,10 @@ _RECORDED_PACKAGES: Final = (
 )
 
 
+class Preempted(Exception):  # noqa: N818 - nothing is wrong
+    """A script was asked to stop, and can go on from where it is. It says how."""
+
+
 def rank() -> int:
     """This process's number among all that the launcher started, on all machines (0 without a launcher)."""
     return int(os.environ.get("RANK", "0"))
@@ -63,7 +74,8 @@ def world_size() -> int:
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main` and end the process as a user expects.
 
-    A `VietstError` becomes `error: …` on stderr and exit code 2, an interruption a quiet exit code 130.
+    A `VietstError` becomes `error: …` on stderr and exit code 2, an interruption a quiet exit code 130, and
+    `Preempted` its message and exit code 75.
     Any other exception is a fault of the program and keeps its traceback. With several processes, an error
     that all of them meet is printed once.
     """
@@ -74,6 +86,8 @@ def run_script(main: Callable[[], None]) -> None:
         if rank() > 0:
             time.sleep(_OTHER_RANKS_WAIT_S)
         _end_process(EXIT_USER_ERROR, message=f"error: {_rank_prefix()}{error}")
+    except Preempted as stop:
+        _end_process(EXIT_PREEMPTED, message=str(stop) if rank() == 0 else None)
     except KeyboardInterrupt:
         _end_process(EXIT_INTERRUPTED, message=None)
 

@@ -166,6 +166,7 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
         save_strategy="epoch" if training.eval_strategy == "epoch" else "steps",
         save_steps=training.save_steps,
         save_total_limit=training.save_total_limit,
+        restore_callback_states_from_checkpoint=True,  # early stopping goes on counting
         load_best_model_at_end=training.load_best_model_at_end and evaluates,
         metric_for_best_model=training.metric_for_best_model if evaluates else None,
         greater_is_better=training.greater_is_better,

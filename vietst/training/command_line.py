@@ -36,7 +36,7 @@ def train_from_command_line(description: str, *, default_config: str, model_type
 
 
 def parse_training_arguments(description: str, default_config: str) -> argparse.Namespace:
-    """`config`, `resume` (None, `LATEST` or a path), `dry_run`, `overrides` (list of `section.key=value`)."""
+    """`config`, `resume` (None, `LATEST`, `AUTO`, a path), `dry_run`, `overrides` (list of `key=value`)."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -51,7 +51,8 @@ def parse_training_arguments(description: str, default_config: str) -> argparse.
         nargs="?",
         const=LATEST,
         metavar="CHECKPOINT",
-        help="go on from a checkpoint folder; alone: from the run's newest complete one",
+        help="go on from a checkpoint folder; alone: from the run's newest complete one; auto: from that, or "
+        "start anew where there is none",
     )
     parser.add_argument(
         "--dry_run", action="store_true", help="print the resolved configuration and the plan; do not train"

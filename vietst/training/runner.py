@@ -12,11 +12,10 @@ from vietst import __version__
 from vietst.config import LoadedConfig
 from vietst.config_rules import accumulation_steps, encoder_stays_frozen
 from vietst.config_schema import RunConfig
-from vietst.errors import CheckpointError
 from vietst.evaluation.decode import TextDecoder
 from vietst.models.multitask import LossWeights
 from vietst.models.trainable import starts_with_frozen_encoder, training_scope
-from vietst.runtime import environment_record, get_logger, set_seed, world_size
+from vietst.runtime import Preempted, environment_record, get_logger, set_seed, world_size
 from vietst.training.arguments import training_arguments
 from vietst.training.cached_states import with_cached_states
 from vietst.training.callbacks import (
@@ -25,8 +24,11 @@ from vietst.training.callbacks import (
     MetricsSaveCallback,
     NonFiniteGradientCallback,
 )
-from vietst.training.checkpoints import complete_checkpoints, find_checkpoint, require_same_tokenizer
+from vietst.training.checkpoint_writing import flush_to_disk, full_disk_is_an_error, remove_leftovers
+from vietst.training.checkpoints import checkpoint_to_start_from, require_same_tokenizer
+from vietst.training.continuation import check_continuation, make_record, parallelism_of
 from vietst.training.parameter_groups import LearningRates
+from vietst.training.preemption import PreemptionCallback, noted_stop_signals, remove_note
 from vietst.training.preparation import Preparation, prepare, run_folder
 from vietst.training.run_plan import describe_plan
 from vietst.training.trainer import SpeechTrainer, make_compute_metrics
@@ -39,18 +41,19 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
     """Train as configured, and leave the model in the run folder.
 
     Args:
-        resume: a checkpoint folder, `checkpoints.LATEST`, or None to start afresh.
+        resume: a checkpoint folder, `checkpoints.LATEST`, `checkpoints.AUTO`, or None to start afresh.
 
     Returns:
         The run folder, with the model's files, the resolved configuration, the environment record, the run's
-        facts, `train_results.json`, `metrics/`, `logs/` and the kept checkpoints.
+        facts, `metrics/`, `logs/`, the kept checkpoints, and `train_results.json`, which is written last.
 
     Raises:
-        VietstError: whatever the user can mend, before training starts.
+        VietstError: whatever the user can mend, before training starts; and a full disk.
+        Preempted: a signal asked to stop, and a checkpoint was saved.
     """
     config = loaded.config
     run_dir = run_folder(config)
-    checkpoint = _checkpoint_to_resume(run_dir, resume)
+    checkpoint = checkpoint_to_start_from(run_dir, resume)
     accumulation = accumulation_steps(config.training, world_size())
     # Before the model: under DeepSpeed ZeRO-3 the arguments decide how weights are created.
     arguments = training_arguments(config, accumulation)
@@ -59,29 +62,41 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
         require_same_tokenizer(checkpoint, preparation.architecture, preparation.processor.tokenizer)
     set_seed(config.training.seed)
     trainer = build_trainer(config, arguments, preparation)
-    _write_run_record(run_dir, loaded, preparation, trainer)
+    facts = _run_facts(preparation, trainer)
+    trainer.run_record = make_record(
+        config,
+        facts,
+        parallelism=parallelism_of(trainer),
+        gradient_accumulation_steps=accumulation,
+    )
+    if checkpoint is not None:
+        logger.info("going on from %s", checkpoint)
+        for line in check_continuation(checkpoint, trainer.run_record):
+            logger.warning("different from the run before: %s", line)
+    _open_run_folder(run_dir, loaded, facts, trainer)
     logger.info(describe_plan(config, preparation, accumulation))
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_metrics("train", result.metrics)
-    trainer.save_state()
-    save_model(trainer, preparation)
-    logger.info("done: %d steps, training loss %.4f", result.global_step, result.training_loss)
+    _train_and_save(trainer, preparation, checkpoint)
     logger.info("model, metrics and logs: %s", run_dir)
     return run_dir
 
 
-def _checkpoint_to_resume(run_dir: Path, resume: str | None) -> Path | None:
-    if resume is not None:
-        return find_checkpoint(run_dir, resume)
-    finished = complete_checkpoints(run_dir)
-    if finished:
-        raise CheckpointError(
-            where=f"run folder {run_dir}",
-            rule="a new training starts in a folder without checkpoints, so that none is overwritten",
-            found=f"{len(finished)} checkpoint(s), the newest {finished[-1].name}",
-            do="go on with --resume, choose another folder with output.dir=…, or delete this one",
-        )
-    return None
+def _train_and_save(trainer: SpeechTrainer, preparation: Preparation, checkpoint: Path | None) -> None:
+    run_dir = Path(trainer.args.output_dir)
+    with noted_stop_signals() as request, full_disk_is_an_error(run_dir):
+        trainer.add_callback(PreemptionCallback(request, run_dir))
+        try:
+            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except Preempted:
+            trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)  # closes logs
+            raise
+        save_model(trainer, preparation)
+        trainer.save_state()
+        if trainer.is_world_process_zero():
+            flush_to_disk(run_dir)
+            remove_note(run_dir)
+        # Last, since it says that the run is finished.
+        trainer.save_metrics("train", result.metrics)
+    logger.info("done: %d steps, training loss %.4f", result.global_step, result.training_loss)
 
 
 # --- model and trainer -------------------------------------------------------------------------------
@@ -189,18 +204,24 @@ def save_model(trainer: SpeechTrainer, preparation: Preparation) -> None:
 # --- what is said and recorded -----------------------------------------------------------------------
 
 
-def _write_run_record(
-    run_dir: Path, loaded: LoadedConfig, preparation: Preparation, trainer: SpeechTrainer
-) -> None:
-    if not trainer.is_world_process_zero():
-        return
-    run_dir.mkdir(parents=True, exist_ok=True)
-    facts = {
+def _run_facts(preparation: Preparation, trainer: SpeechTrainer) -> dict[str, Any]:
+    return {
         "vietst_version": __version__,
         **preparation.facts,
         "num_parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
         "num_trained_parameters": trainer.scope.num_trained(trainer.model),
     }
+
+
+def _open_run_folder(
+    run_dir: Path, loaded: LoadedConfig, facts: dict[str, Any], trainer: SpeechTrainer
+) -> None:
+    """Clear what an earlier training did not come to the end of, and record what this one is."""
+    if not trainer.is_world_process_zero():
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(run_dir)
+    remove_note(run_dir)
     resolved = yaml.safe_dump(loaded.config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
     for name, text in (
         ("resolved_config.yaml", resolved),

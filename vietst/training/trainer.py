@@ -1,7 +1,9 @@
 """transformers' Seq2SeqTrainer, whose evaluation generates every task and scores each utterance once."""
 
 import functools
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,17 @@ from vietst.evaluation.decode import TextDecoder, max_new_tokens
 from vietst.evaluation.metrics import Prediction, score_predictions
 from vietst.models import lora
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
+from vietst.training.checkpoint_writing import (
+    delete_old,
+    full_disk_is_an_error,
+    partial_folder,
+    publish,
+    remove_leftovers,
+    require_space,
+)
+from vietst.training.checkpoints import RECORD_FILE, files_of
 from vietst.training.parameter_groups import LearningRates, parameter_groups
+from vietst.training.preemption import let_workers_ignore_stop_signals
 from vietst.training.unfreezing import rebuild_reducer, restart_adam, set_encoder_decay
 
 _BOOKKEEPING_KEYS = ("row_index", "duration_s")
@@ -42,6 +54,9 @@ class SpeechTrainer(Seq2SeqTrainer):
         train_batches: batches by seconds; None: `args`' number of utterances.
         scope: which parameters train, now or when the encoder is unfrozen.
         learning_rates: of the parts of the model; None: `args`' for all.
+
+    Attributes:
+        run_record: what every checkpoint says about its run, see `vietst.training.continuation`.
     """
 
     def __init__(
@@ -70,6 +85,8 @@ class SpeechTrainer(Seq2SeqTrainer):
         rate = self.args.learning_rate
         self.learning_rates = learning_rates or LearningRates(encoder=rate, adaptor=rate, decoder=rate)
         self._keeps_adapters = True
+        self.run_record: dict[str, Any] = {}
+        self._is_saving_checkpoint = False
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         if self._train_batches is None:
@@ -88,7 +105,14 @@ class SpeechTrainer(Seq2SeqTrainer):
             ),
         )
         # deals the batches to the processes in turn
-        return self.accelerator.prepare(loader)
+        prepared = self.accelerator.prepare(loader)
+        let_workers_ignore_stop_signals(prepared)
+        return prepared
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
+        loader = super()._get_dataloader(*args, **kwargs)
+        let_workers_ignore_stop_signals(loader)
+        return loader
 
     def get_total_train_batch_size(self, args: Any) -> int:
         if self._train_batches is None:
@@ -140,6 +164,48 @@ class SpeechTrainer(Seq2SeqTrainer):
             set_encoder_decay(self.optimizer, self.args.weight_decay)
             if was_frozen_before:
                 restart_adam(self.optimizer.optimizer)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        run_dir = super()._get_output_dir(trial)
+        return str(partial_folder(Path(run_dir))) if self._is_saving_checkpoint else run_dir
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As transformers', but see `vietst.training.checkpoint_writing`; with the run's record."""
+        run_dir, saves = Path(self.args.output_dir), self.args.should_save
+        name = f"checkpoint-{self.state.global_step}"
+        partial = partial_folder(run_dir) / name
+        with full_disk_is_an_error(run_dir):
+            if saves:
+                require_space(run_dir)
+                remove_leftovers(run_dir)
+                partial.mkdir(parents=True)
+            self.accelerator.wait_for_everyone()
+            self._is_saving_checkpoint = True
+            try:
+                super()._save_checkpoint(model, trial)  # finds nothing to rotate in the partial folder
+            finally:
+                self._is_saving_checkpoint = False
+            if self.state.best_global_step == self.state.global_step:
+                self.state.best_model_checkpoint = str(run_dir / name)
+            self.accelerator.wait_for_everyone()
+            if saves:
+                self.state.save_to_json(str(partial / "trainer_state.json"))
+                record = {**self.run_record, "files": files_of(partial)}
+                (partial / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+                publish(partial, run_dir)
+                best = self.state.best_model_checkpoint
+                delete_old(run_dir, self.args.save_total_limit, Path(best) if best else None)
+        self.accelerator.wait_for_everyone()
+
+    def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
+        trained = super()._init_training_state(max_steps, *args)
+        # A checkpoint's own intervals would go before the configuration's.
+        self.state.compute_steps(self.args, max_steps)
+        # The best checkpoint may have moved with its run folder.
+        best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+        return trained
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # An empty one means that ZeRO-3 saves its partitions alone.

@@ -1,0 +1,122 @@
+"""Stopping when the scheduler asks for it: a checkpoint after this step, and a note that there is more to do.
+
+SLURM, spot machines and `kill` send SIGTERM some time before they take the machine away; SIGUSR1 is what
+SLURM is usually told to send for that (`--signal=USR1@300`). `accelerate launch` neither passes signals on to
+one process nor exit codes back. So the signal must reach the training processes themselves, as it does when
+it is sent to the process group, and whoever starts them learns from the note in the run folder that they want
+to be started again.
+"""
+
+import contextlib
+import functools
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from vietst.runtime import STOP_SIGNALS, Preempted, get_logger
+
+logger = get_logger(__name__)
+
+NOTE_FILE = "resume_me.json"
+"""In a run folder: the training stopped for a signal and wants to go on. Gone as soon as it does."""
+
+
+class StopRequest:
+    """Whether this process was asked to stop; `signal_number` is 0 until then."""
+
+    signal_number = 0
+
+
+@contextlib.contextmanager
+def noted_stop_signals() -> Iterator[StopRequest]:
+    """While the block runs, `STOP_SIGNALS` are noted instead of ending the process."""
+    request = StopRequest()
+
+    def note(number: int, frame: Any) -> None:
+        request.signal_number = number
+
+    before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_stop_signals(worker_id: int, *, then: Callable[[int], None] | None) -> None:
+    """For a data loader's worker process: it gets the group's signals too, and must outlive the last step.
+
+    Args:
+        then: what is done in a starting worker besides.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if then is not None:
+        then(worker_id)
+
+
+def let_workers_ignore_stop_signals(loader: Any) -> None:
+    """Have the workers that this loader will start call `ignore_stop_signals`.
+
+    Args:
+        loader: as accelerate prepares it: a wrapper around a `torch.utils.data.DataLoader`.
+    """
+    wrapped = getattr(loader, "base_dataloader", loader)
+    wrapped.worker_init_fn = functools.partial(ignore_stop_signals, then=wrapped.worker_init_fn)
+
+
+def remove_note(run_dir: Path) -> None:
+    (run_dir / NOTE_FILE).unlink(missing_ok=True)
+
+
+class PreemptionCallback(TrainerCallback):
+    """Has all processes save a checkpoint after the same step once one of them was asked to stop, and stop.
+
+    Raises:
+        Preempted: out of `train()`, when the checkpoint is complete.
+    """
+
+    def __init__(self, request: StopRequest, run_dir: Path) -> None:
+        self.request, self.run_dir = request, run_dir
+        self.signal_number = 0
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.signal_number = _agreed(self.request.signal_number, args.device)
+        if self.signal_number:
+            logger.warning(
+                "%s: saving a checkpoint after step %d, and stopping",
+                signal.Signals(self.signal_number).name,
+                state.global_step,
+            )
+            control.should_save = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self.signal_number:
+            return
+        name = signal.Signals(self.signal_number).name
+        checkpoint = self.run_dir / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            note = {"stopped_by": name, "step": state.global_step, "checkpoint": checkpoint.name}
+            (self.run_dir / NOTE_FILE).write_text(json.dumps(note) + "\n", encoding="utf-8", newline="\n")
+        raise Preempted(
+            f"stopped by {name} after step {state.global_step} of {state.max_steps}: {checkpoint} is saved; "
+            "go on with --resume"
+        )
+
+
+def _agreed(signal_number: int, device: torch.device) -> int:
+    """The highest number that any process has. All must call it after the same step."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return signal_number
+    number = torch.tensor(signal_number, device=device)
+    torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
+    return int(number)
