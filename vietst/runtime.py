@@ -87,7 +87,10 @@ def run_script(main: Callable[[], None]) -> None:
             time.sleep(_OTHER_RANKS_WAIT_S)
         _end_process(EXIT_USER_ERROR, message=f"error: {_rank_prefix()}{error}")
     except Preempted as stop:
-        _end_process(EXIT_PREEMPTED, message=str(stop) if rank() == 0 else None)
+        leave_process_group()  # all ranks come here together
+        if rank() == 0:
+            print(stop, file=sys.stderr, flush=True)
+        sys.exit(EXIT_PREEMPTED)
     except KeyboardInterrupt:
         _end_process(EXIT_INTERRUPTED, message=None)
 
