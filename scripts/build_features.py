@@ -1,14 +1,20 @@
 """Build the feature caches that training reads; first clean and split the manifest where that is missing.
 
     python scripts/build_features.py [--config NAME|PATH] [--kinds KIND,KIND] [--num_proc N] \\
-        [section.key=value ...]
+        [--shard I/N] [section.key=value ...]
 
 Bare, it goes from data/export/manifest.tsv to data/features/ and builds every input kind that the shipped
 configurations need; with --config, the one that this configuration's model needs. What is there already is
 kept, an interrupted build is continued. Needs no network.
+
+Several processes and machines that share the disk share one build: started by `accelerate launch`, or as the
+parts of a job array, counted from 1 (--shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT, array=1-8), or
+both. The cache is the same as from one process. Parts may start, end and be killed in any order; the last to
+end completes the cache, and the same command, or the one without --shard, does what is still missing.
 """
 
 import argparse
+import re
 
 from vietst.runtime import run_script
 
@@ -20,13 +26,28 @@ def positive(text: str) -> int:
     return value
 
 
+def part_of_build(text: str) -> tuple[int, int]:
+    numbers = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not numbers:
+        raise argparse.ArgumentTypeError(f"must be I/N, as 1/8, not {text!r}")
+    part, num_parts = map(int, numbers.groups())
+    if not 1 <= part <= num_parts:
+        raise argparse.ArgumentTypeError(f"counts from 1/{num_parts} to {num_parts}/{num_parts}, not {text}")
+    return part, num_parts
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--config", help="shipped name or YAML file (base)")
     parser.add_argument("--kinds", metavar="KIND,KIND", help="only these, as log_mel-80,waveform-16k")
-    parser.add_argument("--num_proc", type=positive, help="processes (data.num_proc, else one per CPU core)")
+    parser.add_argument(
+        "--num_proc", type=positive, help="processes of each launched one (data.num_proc, else the CPU cores)"
+    )
+    parser.add_argument(
+        "--shard", type=part_of_build, metavar="I/N", default=(1, 1), help="one of N parts of the build"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="for example paths.data_root=D"
     )
@@ -38,6 +59,7 @@ def main() -> None:
     from vietst.config import load_config
 
     config = load_config(arguments.config or "base", arguments.overrides).config
+    from vietst.data.build_members import BuildMember
     from vietst.data.features import INPUT_KINDS, input_kind_named
     from vietst.data.preparation import input_kind_of_config, prepare_features
 
@@ -47,7 +69,8 @@ def main() -> None:
         kinds = [input_kind_of_config(config)]
     else:
         kinds = list(INPUT_KINDS.values())
-    prepare_features(config, kinds, num_proc=arguments.num_proc)
+    member = BuildMember.of_this_process(*arguments.shard)
+    prepare_features(config, kinds, num_proc=arguments.num_proc, member=member, progress=member.rank == 0)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def local_world_size() -> int:
+    """How many processes the launcher started on this machine (1 without a launcher)."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main` and end the process as a user expects.
 

@@ -300,15 +300,21 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def measure_and_save(
+    facts_file: AudioFactsFile, root: Path, audio_paths: list[str]
+) -> list[AudioFacts | AudioError]:
+    results = list(facts_file.measure_all(root, audio_paths, num_threads=2))
+    facts_file.save()
+    return results
+
+
 def test_unchanged_files_are_not_measured_again(tmp_path: Path, decoded: list[str]) -> None:
     for name in ("a.wav", "b.wav"):
         make_old(write(tmp_path / name, tone(16_000)))
-    first = AudioFactsFile(tmp_path / "facts.tsv").measure_all(
-        tmp_path, ["a.wav", ".\\b.wav"], progress=False
-    )
+    first = measure_and_save(AudioFactsFile(tmp_path / "facts.tsv"), tmp_path, ["a.wav", ".\\b.wav"])
     assert sorted(decoded) == ["a.wav", "b.wav"]
     remembering = AudioFactsFile(tmp_path / "facts.tsv")
-    assert remembering.measure_all(tmp_path, ["a.wav", "b.wav"], num_threads=2, progress=False) == first
+    assert measure_and_save(remembering, tmp_path, ["a.wav", "b.wav"]) == first
     assert len(remembering) == 2
     assert len(decoded) == 2
 
@@ -337,9 +343,7 @@ def test_a_file_changed_within_the_clocks_step_is_noticed(tmp_path: Path) -> Non
 
 def test_errors_come_back_in_place(tmp_path: Path) -> None:
     write(tmp_path / "a.wav", tone(16_000))
-    results = AudioFactsFile(tmp_path / "facts.tsv").measure_all(
-        tmp_path, ["no.wav", "a.wav", "../a.wav"], progress=False
-    )
+    results = AudioFactsFile(tmp_path / "facts.tsv").measure_all(tmp_path, ["no.wav", "a.wav", "../a.wav"])
     assert [getattr(result, "code", "fine") for result in results] == [
         "audio_missing",
         "fine",
@@ -353,14 +357,14 @@ def test_a_damaged_facts_file_costs_work_only(tmp_path: Path, damage: str) -> No
     for path in paths:
         make_old(path)
     facts_path = tmp_path / "facts.tsv"
-    expected = AudioFactsFile(facts_path).measure_all(tmp_path, ["a.wav", "b.wav"], progress=False)
+    expected = measure_and_save(AudioFactsFile(facts_path), tmp_path, ["a.wav", "b.wav"])
     content = facts_path.read_bytes()
     facts_path.write_bytes(
         {"cut off": content[:-30], "foreign": b"a\tb\n1\t2\n", "binary": bytes(range(256)) * 9}[damage]
     )
     damaged = AudioFactsFile(facts_path)
     assert len(damaged) == (1 if damage == "cut off" else 0)
-    assert damaged.measure_all(tmp_path, ["a.wav", "b.wav"], progress=False) == expected
+    assert measure_and_save(damaged, tmp_path, ["a.wav", "b.wav"]) == expected
     assert facts_path.read_bytes() == content
 
 
@@ -369,9 +373,10 @@ def test_what_was_measured_before_a_kill_is_kept(tmp_path: Path, monkeypatch: py
     path = write(tmp_path / "a.wav", tone(16_000))
     for number in range(5):
         make_old(Path(shutil.copy(path, tmp_path / f"{number}.wav")))
-    monkeypatch.setattr(AudioFactsFile, "save", lambda _: None)  # a killed process does not come to this
-    AudioFactsFile(tmp_path / "facts.tsv").measure_all(
-        tmp_path, [f"{number}.wav" for number in range(5)], progress=False
-    )
-    # what is measured at the same time as a write may get into it
-    assert len(AudioFactsFile(tmp_path / "facts.tsv")) >= 4
+    names = [f"{number}.wav" for number in range(5)]
+    measuring = AudioFactsFile(tmp_path / "facts.tsv").measure_all(tmp_path, names)
+    for _ in range(3):
+        next(measuring)
+    assert len(AudioFactsFile(tmp_path / "facts.tsv")) == 2
+    measuring.close()  # as Ctrl-C does
+    assert len(AudioFactsFile(tmp_path / "facts.tsv")) >= 3

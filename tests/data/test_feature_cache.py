@@ -304,7 +304,7 @@ def test_preprocessings_measurements_are_not_made_again(
 ) -> None:
     splits = write_corpus(tmp_path)
     paths = [row["audio_path"] for rows in splits.values() for row in rows]
-    AudioFactsFile(tmp_path / "facts.tsv").measure_all(tmp_path, paths, progress=False)
+    list(AudioFactsFile(tmp_path / "facts.tsv").measure_all(tmp_path, paths))
     monkeypatch.delattr(audio_facts, "measure_audio")
     monkeypatch.delattr(audio_facts, "hash_file")
     build_feature_cache(

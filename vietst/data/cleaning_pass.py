@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vietst.data.audio import AudioFacts
 from vietst.data.audio_facts import AudioFactsFile
@@ -25,12 +25,15 @@ from vietst.data.tables import Table
 from vietst.data.video_ids import compile_video_id_pattern
 from vietst.errors import AudioError
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 STANDARD_COLUMNS: Final = (
     "id", "audio_path", "transcript", "translation", "duration", "video_id", "speaker_id", "channel_id",
 )  # fmt: skip
 
-_ROWS_AT_ONCE: Final = 1 << 16
-"""Rows in memory; the memory of measured audio is also written this often."""
+_ROWS_AT_ONCE: Final = 4096
+"""Rows in memory."""
 
 
 class CleaningPass:
@@ -60,12 +63,18 @@ class CleaningPass:
 
     def kept_rows(self, journal: Journal, num_threads: int, progress: bool) -> Iterator[dict[str, str]]:
         """Yields the cleaned rows in the manifest's order; tells `journal` the rest."""
+        from tqdm import tqdm
+
         records = self.table.records()
-        while group := list(itertools.islice(records, _ROWS_AT_ONCE)):
-            rows = [row for record in group if (row := self._clean(*record, journal))]
-            for row, facts in zip(rows, self._measure(rows, num_threads, progress), strict=True):
-                if self._finish(row, facts, journal):
-                    yield row.values
+        num_lines = self.table.num_data_lines
+        with tqdm(total=num_lines, desc="measure audio", unit=" files", disable=not progress) as bar:
+            while group := list(itertools.islice(records, _ROWS_AT_ONCE)):
+                rows = [row for record in group if (row := self._clean(*record, journal))]
+                bar.update(len(group) - len(rows))
+                for row, facts in zip(rows, self._measure(rows, num_threads, bar), strict=True):
+                    if self._finish(row, facts, journal):
+                        yield row.values
+        self._facts_file.save()
 
     def _clean(self, line_number: int, fields: list[str], journal: Journal) -> Row | None:
         """Everything that needs no audio."""
@@ -85,10 +94,12 @@ class CleaningPass:
             return None
         return row
 
-    def _measure(self, rows: list[Row], num_threads: int, progress: bool) -> list[AudioFacts | AudioError]:
+    def _measure(
+        self, rows: list[Row], num_threads: int, bar: "tqdm[object]"
+    ) -> list[AudioFacts | AudioError]:
         measure_all = self._facts_file.measure_all
         paths = [row.values["audio_path"] for row in rows]
-        results = measure_all(self._audio_root, paths, num_threads=num_threads, progress=progress)
+        results = list(measure_all(self._audio_root, paths, num_threads=num_threads, bar=bar))
         # Names with accents come composed or decomposed, depending on the system that packed them.
         others = {
             index: other
@@ -96,7 +107,7 @@ class CleaningPass:
             if _is_missing(result) and (other := _other_unicode_form(path))
         }
         if others:
-            second_try = measure_all(self._audio_root, list(others.values()), progress=False)
+            second_try = measure_all(self._audio_root, list(others.values()))
             for (index, path), result in zip(others.items(), second_try, strict=True):
                 if not _is_missing(result):
                     results[index] = result

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,7 @@ import numpy as np
 
 from vietst.constants import SPLITS
 from vietst.data.audio_facts import AudioFactsFile
+from vietst.data.build_members import BuildMember, one_at_a_time
 from vietst.data.feature_card import (
     CARD_FILE_NAME,
     COMPLETE_MARK,
@@ -35,10 +37,10 @@ from vietst.data.feature_card import (
     read_cards,
     what_differs,
 )
-from vietst.data.feature_plan import CachePlan, Shard, make_plan
+from vietst.data.feature_plan import CachePlan, Shard, cached_name, make_plan, plan_without_measuring
+from vietst.data.feature_reuse import ReusableRows
 from vietst.data.feature_shards import (
     TEMPORARY_PREFIX,
-    CachedRow,
     cache_features,
     make_jobs,
     shard_num_rows,
@@ -46,12 +48,14 @@ from vietst.data.feature_shards import (
 )
 from vietst.data.features import InputKind
 from vietst.errors import FeatureCacheError
-from vietst.runtime import get_logger
+from vietst.runtime import get_logger, local_world_size
 
 if TYPE_CHECKING:
     import datasets
 
 FACTS_FILE_NAME: Final = "audio_facts.tsv"
+
+_LOOK_AGAIN_S: Final = 0.5
 
 logger = get_logger(__name__)
 
@@ -64,6 +68,7 @@ def build_feature_cache(
     audio_root: Path,
     num_proc: int | None = None,
     measured: Path | None = None,
+    member: BuildMember | None = None,
     progress: bool = True,
 ) -> Path:
     """Builds what is missing of the cache for these splits; does nothing when it is there.
@@ -72,8 +77,10 @@ def build_feature_cache(
     audio that another cache of this kind holds already are copied from it.
 
     Args:
-        num_proc: processes; None: one for each CPU core.
+        num_proc: processes; None: one for each CPU core, which the processes of a launch share.
         measured: an audio facts file (as preprocessing leaves it) whose entries need not be measured again.
+        member: the part of the build that this process writes; None: all of it. Other parts may still be
+            missing when this returns, unless the others of the launch write them.
 
     Returns:
         The cache's folder.
@@ -82,37 +89,25 @@ def build_feature_cache(
         FeatureCacheError: unusable audio, or too little disk space.
         ManifestError: missing or broken splits.
     """
-    num_proc = num_proc or num_usable_cores()
-    facts_file = AudioFactsFile(features_dir / FACTS_FILE_NAME)
-    if measured is not None:
-        facts_file.add_from(AudioFactsFile(measured))
-    plan = make_plan(
-        splits_dir,
-        kind,
-        audio_root=audio_root,
-        facts_file=facts_file,
-        num_threads=num_proc,
-        progress=progress,
+    member = member or BuildMember()
+    num_proc = num_proc or max(1, num_usable_cores() // local_world_size())
+    plan = _plan_build(
+        splits_dir, features_dir, kind, audio_root, measured, num_threads=num_proc, progress=progress
     )
-    facts_file.save()
     directory = features_dir / plan.directory_name
     if _is_complete(directory, plan):
         logger.info("%s: nothing to do, it is built: %s", kind.name, directory)
         return directory
-    missing = [shard for shard in plan.shards if not _is_written(directory, plan, shard)]
-    _refuse_full_disk(features_dir, plan, missing)
-    _say_what_is_to_do(plan, missing, num_proc)
-    (directory / COMPLETE_MARK).unlink(missing_ok=True)
-    reusable = _reusable_rows(features_dir, plan)
-    if reusable:
-        num_reused = sum(
-            (row.audio_digest, row.duration_s) in reusable for shard in missing for row in plan.rows_of(shard)
-        )
-        logger.info("%s: %d utterances are copied from another cache", kind.name, num_reused)
-    jobs = make_jobs(plan, directory, audio_root=audio_root, shards=missing, reusable=reusable)
-    write_shards(jobs, num_proc=num_proc, description=kind.name, progress=progress)
-    _finish(directory, plan)
-    _say_what_came_out(features_dir, directory, plan)
+    missing = [
+        shard
+        for number, shard in enumerate(plan.shards)
+        if member.owns(number) and not _is_written(directory, plan, shard)
+    ]
+    if missing:
+        _write_missing(plan, directory, audio_root, missing, num_proc=num_proc, progress=progress)
+    if member.rank == 0:
+        _wait_for_launch(directory, plan, member)
+    _complete_or_say_what_is_missing(features_dir, directory, plan, member)
     return directory
 
 
@@ -161,11 +156,106 @@ def num_usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+# --- building ---------------------------------------------------------------------------------------------
+
+
+def _plan_build(
+    splits_dir: Path,
+    features_dir: Path,
+    kind: InputKind,
+    audio_root: Path,
+    measured: Path | None,
+    *,
+    num_threads: int,
+    progress: bool,
+) -> CachePlan:
+    """The plan. Only one process at a time measures audio and writes down what it found."""
+    facts_file = _known_facts(features_dir, measured)
+    plan = plan_without_measuring(splits_dir, kind, audio_root=audio_root, facts_file=facts_file)
+    if plan is not None and facts_file.is_saved:
+        return plan
+    with one_at_a_time(features_dir):
+        if plan is None:
+            # What another process has measured meanwhile need not be measured again.
+            facts_file = _known_facts(features_dir, measured)
+            plan = make_plan(
+                splits_dir,
+                kind,
+                audio_root=audio_root,
+                facts_file=facts_file,
+                num_threads=num_threads,
+                progress=progress,
+            )
+        facts_file.save()
+    return plan
+
+
+def _known_facts(features_dir: Path, measured: Path | None) -> AudioFactsFile:
+    facts_file = AudioFactsFile(features_dir / FACTS_FILE_NAME)
+    if measured is not None:
+        facts_file.add_from(measured)
+    return facts_file
+
+
+def _write_missing(
+    plan: CachePlan,
+    directory: Path,
+    audio_root: Path,
+    missing: Sequence[Shard],
+    *,
+    num_proc: int,
+    progress: bool,
+) -> None:
+    _refuse_full_disk(directory.parent, plan, missing)
+    num_proc = min(num_proc, len(missing))
+    _say_what_is_to_do(plan, missing, num_proc)
+    (directory / COMPLETE_MARK).unlink(missing_ok=True)
+    reusable = _reusable_rows(directory.parent, plan)
+    num_reused = sum(reusable.num_found(plan.numbers_of(shard)) for shard in missing)
+    if num_reused:
+        logger.info("%s: %d utterances are copied from another cache", plan.kind.name, num_reused)
+    write_shards(
+        make_jobs(plan, directory, audio_root=audio_root, shards=missing, reusable=reusable),
+        num_rows=sum(shard.stop - shard.start for shard in missing),
+        num_proc=num_proc,
+        kind=plan.kind,
+        progress=progress,
+    )
+
+
+def _wait_for_launch(directory: Path, plan: CachePlan, member: BuildMember) -> None:
+    """Returns when all processes of the launch have written theirs; if one dies, the launcher ends all."""
+    of_launch = [s for number, s in enumerate(plan.shards) if member.part_that_owns(number) == member.part]
+    for shard in of_launch:
+        while not _is_written(directory, plan, shard):
+            time.sleep(_LOOK_AGAIN_S)
+
+
+def _complete_or_say_what_is_missing(
+    features_dir: Path, directory: Path, plan: CachePlan, member: BuildMember
+) -> None:
+    missing = [n for n, shard in enumerate(plan.shards) if not _is_written(directory, plan, shard)]
+    if not missing:
+        with one_at_a_time(features_dir):
+            if not _is_complete(directory, plan):
+                _finish(directory, plan)
+        _say_what_came_out(features_dir, directory, plan)
+    elif member.num_parts > 1:
+        parts = sorted({member.part_that_owns(number) for number in missing})
+        logger.info(
+            "%s: part %d of %d is written. Still missing: %d of %d shards, of part %s, which is at work, was "
+            "ended early, or writes to another disk. The last to end completes the cache; without --shard, "
+            "the same command does all that is missing",
+            *(plan.kind.name, member.part, member.num_parts, len(missing), len(plan.shards)),
+            ", ".join(map(str, parts)),
+        )
+
+
 # --- what is there ----------------------------------------------------------------------------------------
 
 
 def _is_written(directory: Path, plan: CachePlan, shard: Shard) -> bool:
-    return shard_num_rows(directory / shard.path_in_cache) == len(plan.rows_of(shard))
+    return shard_num_rows(directory / shard.path_in_cache) == shard.stop - shard.start
 
 
 def _is_complete(directory: Path, plan: CachePlan) -> bool:
@@ -174,21 +264,10 @@ def _is_complete(directory: Path, plan: CachePlan) -> bool:
     )
 
 
-def _reusable_rows(features_dir: Path, plan: CachePlan) -> dict[tuple[str, float], CachedRow]:
-    """By audio digest and used duration: the plan's audio whose features lie in another cache already."""
-    import datasets
-
-    wanted = {(row.audio_digest, row.duration_s) for rows in plan.rows.values() for row in rows}
-    found: dict[tuple[str, float], CachedRow] = {}
-    for directory, card in read_cards(features_dir, plan.kind).items():
-        if has_same_features(card, plan.kind):
-            for split in SPLITS:
-                table = datasets.load_from_disk(str(directory / split)).data
-                keys = zip(table["audio_digest"].to_pylist(), table["duration_s"].to_pylist(), strict=True)
-                found |= {
-                    key: CachedRow(directory, split, index) for index, key in enumerate(keys) if key in wanted
-                }
-    return found
+def _reusable_rows(features_dir: Path, plan: CachePlan) -> ReusableRows:
+    """Of the finished caches of this kind whose features are those of this code."""
+    cards = read_cards(features_dir, plan.kind)
+    return ReusableRows(directory for directory, card in cards.items() if has_same_features(card, plan.kind))
 
 
 # --- saying and finishing ---------------------------------------------------------------------------------
@@ -208,16 +287,17 @@ def _refuse_full_disk(features_dir: Path, plan: CachePlan, missing: Sequence[Sha
 
 def _say_what_is_to_do(plan: CachePlan, missing: Sequence[Shard], num_proc: int) -> None:
     window_s = plan.kind.window_s
-    num_long = sum(row.duration_s > window_s for rows in plan.rows.values() for row in rows)
+    num_long = sum(int((rows["duration_s"] > window_s).sum()) for rows in plan.rows.values())
+    num_rows, hours = sum(plan.num_rows.values()), sum(plan.duration_s.values()) / 3600
     if num_long:
         logger.warning(
             "%s: %d of %d utterances are longer than its window of %g s; their features end there",
-            *(plan.kind.name, num_long, plan.num_rows(), window_s),
+            *(plan.kind.name, num_long, num_rows, window_s),
         )
     logger.info(
         "%s: %d utterances, %.2f h, about %s on disk; %d of %d shards to write, %d process(es)",
-        *(plan.kind.name, plan.num_rows(), plan.duration_s() / 3600, _size(plan.forecast_bytes(plan.shards))),
-        *(len(missing), len(plan.shards), min(num_proc, len(missing))),
+        *(plan.kind.name, num_rows, hours, _size(plan.forecast_bytes(plan.shards))),
+        *(len(missing), len(plan.shards), num_proc),
     )
 
 
@@ -240,7 +320,9 @@ def _finish(directory: Path, plan: CachePlan) -> None:
             shutil.rmtree(abandoned, ignore_errors=True)
         else:
             abandoned.unlink(missing_ok=True)
-    info = dataclasses.asdict(DatasetInfo(features=cache_features(plan.columns)))
+    info = dataclasses.asdict(
+        DatasetInfo(features=cache_features([cached_name(column) for column in plan.columns]))
+    )
     for split in SPLITS:
         shards = [shard for shard in plan.shards if shard.split == split]
         kept = {shard.file_name for shard in shards}

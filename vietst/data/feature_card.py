@@ -31,10 +31,8 @@ def make_card(directory: Path, plan: CachePlan) -> dict[str, object]:
         "split_hash": plan.split_hash,
         "rows_digest": plan.rows_digest,
         "audio_digest": plan.audio_digest,
-        "num_utterances": {split: len(rows) for split, rows in plan.rows.items()},
-        "audio_hours": {
-            split: round(sum(row.duration_s for row in rows) / 3600, 4) for split, rows in plan.rows.items()
-        },
+        "num_utterances": plan.num_rows,
+        "audio_hours": {split: round(duration_s / 3600, 4) for split, duration_s in plan.duration_s.items()},
         "num_shards": len(plan.shards),
         "num_bytes": num_bytes(directory, plan),
         "packages": {package: metadata.version(package) for package in _RECORDED_PACKAGES},
@@ -93,6 +91,6 @@ def what_differs(features_dir: Path, plan: CachePlan) -> str:
         )
     if any(card["rows_digest"] == plan.rows_digest for card in same_features):
         return "one of the same rows with other audio: files under the audio root have changed since"
-    counts = {split: len(rows) for split, rows in plan.rows.items()}
     last = max(same_features, key=lambda card: str(card["finished_at"]))
-    return f"one of other splits ({last['num_utterances']} utterances; now {counts}): the splits have changed"
+    counts = f"{last['num_utterances']} utterances; now {plan.num_rows}"
+    return f"one of other splits ({counts}): the splits have changed"

@@ -3,16 +3,22 @@
 The key is a hash of everything that decides the cached bytes and of nothing else: the input kind's settings,
 the version of the feature code, and of every row in order the texts and carried columns, the content of the
 audio file and how much of it counts. Touching or copying files does not change it.
+
+A plan holds numbers only, some 60 bytes for each utterance; texts are read twice, when the key is computed
+and when a shard is written.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 from vietst.constants import SAMPLE_RATE_HZ, SPLITS
 from vietst.data.audio import AudioFacts
@@ -21,8 +27,8 @@ from vietst.data.audio_paths import normalize_audio_path
 from vietst.data.features import FEATURE_CODE_VERSION, InputKind
 from vietst.data.row_rules import TRUNCATED_COLUMN
 from vietst.data.split_audit import split_hash
-from vietst.data.splits import read_split, split_path
-from vietst.data.tables import file_digest
+from vietst.data.splits import open_split_file, split_path, split_rows
+from vietst.data.tables import Table
 from vietst.errors import AudioError, FeatureCacheError
 
 CACHE_FORMAT_VERSION: Final = 1
@@ -41,24 +47,30 @@ MAX_SHARD_ROWS: Final = 2048
 _ROW_OVERHEAD_BYTES: Final = 96
 _NUM_ERRORS_SHOWN: Final = 3
 
+ROW_NUMBERS: Final = np.dtype(
+    [
+        ("audio_digest", "S32"),
+        ("duration_s", "<f8"),
+        ("num_audio_bytes", "<i8"),
+        ("num_text_bytes", "<i4"),
+        ("is_cut", "?"),
+    ]
+)
+"""What a plan knows of an utterance; see `PlannedRow`. `num_text_bytes`: about what its strings take."""
+
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One utterance of the cache-to-be."""
+    """One utterance of the cache-to-be, with its texts."""
 
     columns: tuple[str, ...]
-    """Values of `CachePlan.columns`."""
+    """Values of the plan's columns."""
     audio_digest: str
     num_audio_bytes: int
     duration_s: float
     """How much of the audio counts, from its start."""
     is_cut: bool
     """The audio goes on after that (the manifest was made with `too_long: truncate`)."""
-
-    @property
-    def num_samples(self) -> int:
-        """At 16 kHz."""
-        return round(self.duration_s * SAMPLE_RATE_HZ)
 
 
 @dataclass(frozen=True)
@@ -86,39 +98,56 @@ class Shard:
 class CachePlan:
     kind: InputKind
     columns: tuple[str, ...]
-    """String columns: `TEXT_COLUMNS`, then what else the splits carry."""
-    rows: dict[str, list[PlannedRow]]
-    """By split, in the order of the split's file."""
+    """String columns as the splits name them: `TEXT_COLUMNS`, then what else they carry."""
+    rows: dict[str, np.ndarray]
+    """By split, in the order of the split's file: `ROW_NUMBERS` [num_rows]."""
     shards: list[Shard]
-    split_hash: str
-    """Of the splits' files, as `audit.json` has it."""
+    splits_dir: Path
+    split_digests: dict[str, str]
+    """Of the splits' files."""
     rows_digest: str
     """Of all texts and carried columns of all splits."""
     audio_digest: str
     """Of the content and used length of all audio files."""
-    key: str
+
+    @property
+    def key(self) -> str:
+        return cache_key(self.kind, self.rows_digest, self.audio_digest)
+
+    @property
+    def split_hash(self) -> str:
+        """Of the splits' files, as `audit.json` has it."""
+        return split_hash(self.split_digests)
 
     @property
     def directory_name(self) -> str:
         return f"{self.kind.name}-{self.key}"
 
-    def num_rows(self) -> int:
-        return sum(map(len, self.rows.values()))
+    @property
+    def num_rows(self) -> dict[str, int]:
+        """By split."""
+        return {split: len(rows) for split, rows in self.rows.items()}
 
-    def duration_s(self) -> float:
-        return sum(row.duration_s for rows in self.rows.values() for row in rows)
+    @property
+    def duration_s(self) -> dict[str, float]:
+        """By split."""
+        return {split: float(rows["duration_s"].sum()) for split, rows in self.rows.items()}
 
-    def rows_of(self, shard: Shard) -> list[PlannedRow]:
+    def numbers_of(self, shard: Shard) -> np.ndarray:
+        """`ROW_NUMBERS` of a shard's rows."""
         return self.rows[shard.split][shard.start : shard.stop]
+
+    def planned_row(self, row: Mapping[str, Any], numbers: tuple[bytes, float, int, int, bool]) -> PlannedRow:
+        """A row of the split's file, and what `ROW_NUMBERS` says of it."""
+        digest, duration_s, num_audio_bytes, _, is_cut = numbers
+        return PlannedRow(_strings(row, self.columns), digest.decode(), num_audio_bytes, duration_s, is_cut)
 
     def forecast_bytes(self, shards: Iterable[Shard]) -> int:
         """Bytes that these shards will take on disk, within a few per cent."""
         return sum(
-            self.kind.num_bytes(row.num_samples)
-            + sum(len(value.encode()) + 5 for value in row.columns)
-            + _ROW_OVERHEAD_BYTES
+            self.kind.num_bytes(num_samples(duration_s)) + num_text_bytes + _ROW_OVERHEAD_BYTES
             for shard in shards
-            for row in self.rows_of(shard)
+            for _, duration_s, _, num_text_bytes, _ in self.numbers_of(shard).tolist()
         )
 
 
@@ -137,33 +166,50 @@ def make_plan(
         ManifestError: a split's file is missing or broken.
         FeatureCacheError: an audio file cannot be used.
     """
-    tables = {split: read_split(splits_dir, split) for split in SPLITS}
-    columns = _string_columns(tables.values())
-    facts = _facts_of_rows(
-        [row["audio_path"] for table in tables.values() for row in table],
-        audio_root=audio_root,
-        facts_file=facts_file,
-        num_threads=num_threads,
-        progress=progress,
+    plan = plan_without_measuring(splits_dir, kind, audio_root=audio_root, facts_file=facts_file)
+    if plan is None:
+        tables = _open_splits(splits_dir)
+        _measure_new_audio(tables, audio_root, facts_file, num_threads=num_threads, progress=progress)
+        plan = _plan(tables, kind, facts_file.remembered)
+        assert plan is not None
+    return plan
+
+
+def plan_without_measuring(
+    splits_dir: Path, kind: InputKind, *, audio_root: Path, facts_file: AudioFactsFile
+) -> CachePlan | None:
+    """As `make_plan`; None if there is audio to measure."""
+    return _plan(
+        _open_splits(splits_dir),
+        kind,
+        lambda audio_path: _known_facts(audio_path, audio_root, facts_file),
     )
-    remaining_facts = iter(facts)
-    rows = {
-        split: [_planned_row(row, columns, next(remaining_facts)) for row in table]
-        for split, table in tables.items()
-    }
-    rows_digest = _digest([columns, *([split, row.columns] for split in SPLITS for row in rows[split])])
-    audio_digest = _digest([row.audio_digest, row.duration_s] for split in SPLITS for row in rows[split])
-    settings = [dataclasses.asdict(kind), FEATURE_CODE_VERSION, CACHE_FORMAT_VERSION]
-    return CachePlan(
-        kind=kind,
-        columns=tuple(cached_name(column) for column in columns),
-        rows=rows,
-        shards=_plan_shards(rows),
-        split_hash=split_hash({split: file_digest(split_path(splits_dir, split)) for split in SPLITS}),
-        rows_digest=rows_digest,
-        audio_digest=audio_digest,
-        key=_digest([settings, rows_digest, audio_digest]),
-    )
+
+
+def planned_rows(plan: CachePlan, shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[PlannedRow]]]:
+    """Yields the shards with their rows; reads the splits once more for it.
+
+    Args:
+        shards: of the plan, in its order.
+
+    Raises:
+        FeatureCacheError: a split has changed since it was planned.
+    """
+    tables = _open_splits(plan.splits_dir)
+    for split, table in tables.items():
+        if table.digest != plan.split_digests[split]:
+            raise FeatureCacheError(
+                where=str(table.path),
+                rule="the splits stay as they are while features are built",
+                found="another content than a moment ago",
+                do="run the same command again",
+            )
+        rows, position = split_rows(table), 0
+        for shard in shards:
+            if shard.split == split:
+                texts = itertools.islice(rows, shard.start - position, shard.stop - position)
+                position = shard.stop
+                yield shard, list(map(plan.planned_row, texts, plan.numbers_of(shard).tolist()))
 
 
 def cached_name(column: str) -> str:
@@ -171,91 +217,151 @@ def cached_name(column: str) -> str:
     return f"manifest_{column}" if column in FEATURE_COLUMNS else column
 
 
-def _string_columns(tables: Iterable[Sequence[dict[str, str]]]) -> tuple[str, ...]:
+def cache_key(kind: InputKind, rows_digest: str, audio_digest: str) -> str:
+    """What tells caches of a kind apart, hexadecimal: a hash of settings, code, texts and audio."""
+    settings = [dataclasses.asdict(kind), FEATURE_CODE_VERSION, CACHE_FORMAT_VERSION]
+    return Digest([settings, rows_digest, audio_digest]).hexdigest()
+
+
+def num_samples(duration_s: float) -> int:
+    """At 16 kHz."""
+    return round(duration_s * SAMPLE_RATE_HZ)
+
+
+class Digest:
+    """BLAKE2b-64 of a list as JSON, item by item."""
+
+    def __init__(self, values: Iterable[object] = ()) -> None:
+        self._hasher = hashlib.blake2b(digest_size=8)
+        for value in values:
+            self.add(value)
+
+    def add(self, value: object) -> None:
+        self._hasher.update(json.dumps(value, ensure_ascii=True).encode() + b"\n")
+
+    def hexdigest(self) -> str:
+        return self._hasher.hexdigest()
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+def _open_splits(splits_dir: Path) -> dict[str, Table]:
+    return {split: open_split_file(split_path(splits_dir, split)) for split in SPLITS}
+
+
+def _string_columns(tables: Iterable[Table]) -> tuple[str, ...]:
     """All columns of all splits but `duration`, which becomes the cache's `duration_s`."""
-    carried = dict.fromkeys(column for table in tables for row in table[:1] for column in row)
+    carried = dict.fromkeys(column for table in tables for column in table.columns)
     return (*TEXT_COLUMNS, *(name for name in carried if name not in TEXT_COLUMNS and name != "duration"))
 
 
-def _planned_row(row: dict[str, str], columns: Sequence[str], facts: AudioFacts) -> PlannedRow:
-    limit_s = float(row.get(TRUNCATED_COLUMN) or "inf")
-    is_cut = limit_s < facts.duration_s
-    return PlannedRow(
-        columns=tuple(row.get(column) or "" for column in columns),
-        audio_digest=facts.digest,
-        num_audio_bytes=facts.num_bytes,
-        duration_s=limit_s if is_cut else facts.duration_s,
-        is_cut=is_cut,
+def _strings(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(row.get(column) or "" for column in columns)
+
+
+def _plan(
+    tables: Mapping[str, Table], kind: InputKind, facts_of: Callable[[str], AudioFacts | None]
+) -> CachePlan | None:
+    """The plan; None if the facts of an audio path are not known."""
+    columns = _string_columns(tables.values())
+    rows_digest, audio_digest = Digest([columns]), Digest()
+    numbers: dict[str, np.ndarray] = {}
+    for split, table in tables.items():
+        of_split = np.empty(table.num_data_lines, ROW_NUMBERS)
+        num_rows = 0
+        for row in split_rows(table):
+            facts = facts_of(row["audio_path"])
+            if facts is None:
+                return None
+            strings = _strings(row, columns)
+            limit_s = float(row.get(TRUNCATED_COLUMN) or "inf")
+            duration_s, is_cut = min(limit_s, facts.duration_s), limit_s < facts.duration_s
+            num_text_bytes = sum(len(string.encode()) + 5 for string in strings)
+            of_split[num_rows] = (facts.digest, duration_s, facts.num_bytes, num_text_bytes, is_cut)
+            num_rows += 1
+            rows_digest.add([split, strings])
+            audio_digest.add([facts.digest, duration_s])
+        numbers[split] = of_split[:num_rows]
+    return CachePlan(
+        kind=kind,
+        columns=columns,
+        rows=numbers,
+        shards=_plan_shards({split: of_split["duration_s"].tolist() for split, of_split in numbers.items()}),
+        splits_dir=next(iter(tables.values())).path.parent,
+        split_digests={split: table.digest for split, table in tables.items()},
+        rows_digest=rows_digest.hexdigest(),
+        audio_digest=audio_digest.hexdigest(),
     )
 
 
-def _plan_shards(rows: dict[str, list[PlannedRow]]) -> list[Shard]:
+def _known_facts(audio_path: str, audio_root: Path, facts_file: AudioFactsFile) -> AudioFacts | None:
+    """A file that is absent (the cache was moved without its audio) is taken as remembered."""
+    file = Path(f"{os.fspath(audio_root)}/{normalize_audio_path(audio_path)}")
+    known = facts_file.get(audio_path, file)
+    if known is None and not file.exists():
+        known = facts_file.remembered(audio_path)
+    return known
+
+
+def _measure_new_audio(
+    tables: Mapping[str, Table],
+    audio_root: Path,
+    facts_file: AudioFactsFile,
+    *,
+    num_threads: int,
+    progress: bool,
+) -> None:
+    """Leaves nothing unknown in `facts_file`.
+
+    Raises:
+        FeatureCacheError: audio that cannot be used.
+    """
+    from tqdm import tqdm
+
+    num_rows, unknown = 0, []
+    for table in tables.values():
+        for row in split_rows(table):
+            num_rows += 1
+            if _known_facts(row["audio_path"], audio_root, facts_file) is None:
+                unknown.append(row["audio_path"])
+    if not unknown:
+        return
+    num_errors, shown = 0, []
+    with tqdm(total=len(unknown), desc="measure audio", unit=" files", disable=not progress) as bar:
+        measured = facts_file.measure_all(audio_root, unknown, num_threads=num_threads, bar=bar)
+        for audio_path, result in zip(unknown, measured, strict=True):
+            if isinstance(result, AudioError):
+                num_errors += 1
+                if num_errors <= _NUM_ERRORS_SHOWN:
+                    shown.append(f"{audio_path}: {result.code} ({result.found})")
+    facts_file.save()
+    if num_errors:
+        raise FeatureCacheError(
+            where=f"{num_errors} of {num_rows} audio files of the splits, below {audio_root}",
+            rule="every row of the splits has audio that can be read",
+            found="; ".join(shown) + (" …" if num_errors > len(shown) else ""),
+            do="put the files back (or set paths.data_root), or run scripts/preprocess_manifest.py and "
+            "scripts/split_data.py again: they leave such rows out and say why",
+        )
+
+
+def _plan_shards(durations_s: dict[str, list[float]]) -> list[Shard]:
     """Cuts the splits (none is empty) by seconds of audio and number of rows."""
-    total_s = sum(row.duration_s for split_rows in rows.values() for row in split_rows)
+    total_s = sum(duration_s for of_split in durations_s.values() for duration_s in of_split)
     limit_s = min(MAX_SHARD_DURATION_S, max(MIN_SHARD_DURATION_S, total_s / MIN_NUM_SHARDS))
     shards: list[Shard] = []
-    for split, split_rows in rows.items():
-        starts, duration_s = [0], 0.0
-        for position, row in enumerate(split_rows):
-            is_full = duration_s + row.duration_s > limit_s or position - starts[-1] >= MAX_SHARD_ROWS
+    for split, of_split in durations_s.items():
+        starts, filled_s = [0], 0.0
+        for position, duration_s in enumerate(of_split):
+            is_full = filled_s + duration_s > limit_s or position - starts[-1] >= MAX_SHARD_ROWS
             if is_full and position > starts[-1]:
                 starts.append(position)
-                duration_s = 0.0
-            duration_s += row.duration_s
-        stops = [*starts[1:], len(split_rows)]
+                filled_s = 0.0
+            filled_s += duration_s
+        stops = [*starts[1:], len(of_split)]
         shards += [
             Shard(split, index, len(starts), start, stop)
             for index, (start, stop) in enumerate(zip(starts, stops, strict=True))
         ]
     return shards
-
-
-def _facts_of_rows(
-    audio_paths: Sequence[str],
-    *,
-    audio_root: Path,
-    facts_file: AudioFactsFile,
-    num_threads: int,
-    progress: bool,
-) -> list[AudioFacts]:
-    """Facts per row. A file that is absent (the cache was moved without its audio) is taken as remembered."""
-    root = os.fspath(audio_root)
-    facts: list[AudioFacts | None] = []
-    for audio_path in audio_paths:
-        file = Path(f"{root}/{normalize_audio_path(audio_path)}")
-        known = facts_file.get(audio_path, file)
-        if known is None and not file.exists():
-            known = facts_file.remembered(audio_path)
-        facts.append(known)
-    unknown = [position for position, known in enumerate(facts) if known is None]
-    errors = []
-    if unknown:
-        measured = facts_file.measure_all(
-            audio_root,
-            [audio_paths[position] for position in unknown],
-            num_threads=num_threads,
-            progress=progress,
-        )
-        for position, result in zip(unknown, measured, strict=True):
-            if isinstance(result, AudioError):
-                errors.append(f"{audio_paths[position]}: {result.code} ({result.found})")
-            else:
-                facts[position] = result
-    if errors:
-        shown = "; ".join(errors[:_NUM_ERRORS_SHOWN]) + (" …" if len(errors) > _NUM_ERRORS_SHOWN else "")
-        raise FeatureCacheError(
-            where=f"{len(errors)} of {len(audio_paths)} audio files of the splits, below {audio_root}",
-            rule="every row of the splits has audio that can be read",
-            found=shown,
-            do="put the files back (or set paths.data_root), or run scripts/preprocess_manifest.py and "
-            "scripts/split_data.py again: they leave such rows out and say why",
-        )
-    return [known for known in facts if known is not None]
-
-
-def _digest(values: Iterable[object]) -> str:
-    """BLAKE2b-64 (hexadecimal) of a list as JSON."""
-    hasher = hashlib.blake2b(digest_size=8)
-    for value in values:
-        hasher.update(json.dumps(value, ensure_ascii=True).encode() + b"\n")
-    return hasher.hexdigest()

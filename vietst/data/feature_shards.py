@@ -6,6 +6,7 @@ killed build leaves whole shards and rubbish that the next build removes. Its by
 
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ import numpy as np
 
 from vietst.data.audio import load_waveform
 from vietst.data.audio_paths import resolve_audio_path
-from vietst.data.feature_plan import CachePlan, PlannedRow, Shard
+from vietst.data.feature_plan import CachePlan, PlannedRow, Shard, cached_name, num_samples, planned_rows
+from vietst.data.feature_reuse import CachedRow, ReusableRows, open_cached_split
 from vietst.data.features import InputKind, extract, load_constants
 from vietst.errors import AudioError, FeatureCacheError
 
@@ -35,18 +37,11 @@ if TYPE_CHECKING:
 TEMPORARY_PREFIX: Final = ".tmp-"
 _ROWS_PER_BATCH: Final = 64
 """Rows computed and written at once; `datasets`' 1000 would hold hundreds of MB in memory."""
+_JOBS_AHEAD: Final = 2
+"""Jobs at hand for each process, the running one included."""
 _PARENT_CHECK_S: Final = 0.5
 _START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"
 """As `datasets`' own `map`: forked processes begin at once, with everything imported."""
-
-
-@dataclass(frozen=True)
-class CachedRow:
-    """Where the features of an audio file already lie: in a row of another cache."""
-
-    cache_directory: Path
-    split: str
-    index: int
 
 
 @dataclass(frozen=True)
@@ -70,42 +65,45 @@ def make_jobs(
     *,
     audio_root: Path,
     shards: Sequence[Shard],
-    reusable: dict[tuple[str, float], CachedRow],
-) -> list[ShardJob]:
-    """One job per shard. `reusable` is keyed by audio digest and used duration."""
-    return [
-        ShardJob(
+    reusable: ReusableRows,
+) -> Iterator[ShardJob]:
+    """One job per shard (of the plan, in its order), made when it is asked for."""
+    for shard, rows in planned_rows(plan, shards):
+        yield ShardJob(
             cache_directory=cache_directory,
             shard=shard,
             kind=plan.kind,
-            columns=plan.columns,
-            rows=(rows := plan.rows_of(shard)),
-            reusable=[reusable.get((row.audio_digest, row.duration_s)) for row in rows],
+            columns=tuple(cached_name(column) for column in plan.columns),
+            rows=rows,
+            reusable=reusable.find(plan.numbers_of(shard)),
             audio_root=audio_root,
             fingerprint=f"{plan.key}{shard.split}{shard.index}",
         )
-        for shard in shards
-    ]
 
 
-def write_shards(jobs: Sequence[ShardJob], *, num_proc: int, description: str, progress: bool = True) -> None:
-    """Writes the shards with up to `num_proc` processes (with one: in this process).
+def write_shards(
+    jobs: Iterator[ShardJob],
+    *,
+    num_rows: int,
+    num_proc: int,
+    kind: InputKind,
+    progress: bool = True,
+) -> None:
+    """Writes the shards with `num_proc` processes (with one: in this process).
 
     Raises:
         FeatureCacheError: an audio file changed since it was measured, or a process died.
     """
     from tqdm import tqdm
 
-    num_rows = sum(len(job.rows) for job in jobs)
-    num_proc = min(num_proc, len(jobs))
-    with tqdm(total=num_rows, desc=description, unit=" utterances", disable=not progress) as bar:
-        written = _write_in_processes(jobs, num_proc) if num_proc > 1 else _write_here(jobs)
-        for job in written:
-            bar.update(len(job.rows))
-    _open_cached_split.cache_clear()
+    with tqdm(total=num_rows, desc=kind.name, unit=" utterances", disable=not progress) as bar:
+        for num_written in _write_in_processes(jobs, num_proc, kind) if num_proc > 1 else _write_here(jobs):
+            bar.update(num_written)
+    open_cached_split.cache_clear()
 
 
-def _write_here(jobs: Sequence[ShardJob]) -> Iterator[ShardJob]:
+def _write_here(jobs: Iterator[ShardJob]) -> Iterator[int]:
+    """Yields the number of rows of each shard that is written."""
     import torch
 
     num_threads = torch.get_num_threads()
@@ -113,25 +111,32 @@ def _write_here(jobs: Sequence[ShardJob]) -> Iterator[ShardJob]:
     try:
         for job in jobs:
             write_shard(job)
-            yield job
+            yield len(job.rows)
     finally:
         torch.set_num_threads(num_threads)
 
 
-def _write_in_processes(jobs: Sequence[ShardJob], num_proc: int) -> Iterator[ShardJob]:
+def _write_in_processes(jobs: Iterator[ShardJob], num_proc: int, kind: InputKind) -> Iterator[int]:
     # Imported here, what a forked process needs is there at once.
     import datasets  # noqa: F401
 
-    load_constants(jobs[0].kind)
+    load_constants(kind)
     context = multiprocessing.get_context(_START_METHOD)
     pool = ProcessPoolExecutor(
-        num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), jobs[0].kind)
+        num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), kind)
     )
     try:
-        futures = {pool.submit(write_shard, job): job for job in jobs}
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
+        running: dict[Future[None], int] = {}
+        while True:
+            # Few are made ahead: a job holds the texts of its rows.
+            for job in itertools.islice(jobs, _JOBS_AHEAD * num_proc - len(running)):
+                running[pool.submit(write_shard, job)] = len(job.rows)
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                yield running.pop(future)
     except BrokenProcessPool as error:
         raise FeatureCacheError(
             where="a process that builds features",
@@ -178,6 +183,15 @@ def write_shard(job: ShardJob) -> None:
         with file.open("rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
+    except FileNotFoundError as error:
+        if folder.is_dir():
+            raise
+        raise FeatureCacheError(
+            where=str(target),
+            rule="one process writes a shard",
+            found="another one took it for abandoned: the same part of the build was started twice",
+            do="run the same command again, once",
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -268,7 +282,7 @@ def _features_of_file(
 ) -> tuple[bytes, int, float]:
     """Half-precision little-endian features, number of frames, padding value."""
     if reusable is not None:
-        cached = _open_cached_split(reusable.cache_directory, reusable.split)[reusable.index]
+        cached = open_cached_split(reusable.cache_directory, reusable.split)[reusable.index]
         return cached["features"], cached["num_frames"], cached["pad_value"]
     try:
         path = resolve_audio_path(job.audio_root, audio_path)
@@ -278,7 +292,7 @@ def _features_of_file(
         raise _changed_audio(audio_path, f"{error.code}: {error.found}") from error
     if not is_as_measured:
         raise _changed_audio(audio_path, "a file of another size")
-    extracted = extract(waveform[: row.num_samples] if row.is_cut else waveform, job.kind)
+    extracted = extract(waveform[: num_samples(row.duration_s)] if row.is_cut else waveform, job.kind)
     values = extracted.values.astype("<f2")
     return values.tobytes(), len(values), float(np.float32(extracted.pad_value))
 
@@ -290,13 +304,6 @@ def _changed_audio(audio_path: str, found: str) -> FeatureCacheError:
         found=found,
         do="run the same command again; if the file is broken, scripts/preprocess_manifest.py first",
     )
-
-
-@functools.lru_cache(maxsize=8)
-def _open_cached_split(cache_directory: Path, split: str) -> "datasets.Dataset":
-    import datasets
-
-    return datasets.load_from_disk(str(cache_directory / split))
 
 
 def shard_num_rows(path: Path) -> int | None:

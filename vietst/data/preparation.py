@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vietst.data.build_members import BuildMember, one_at_a_time, require_shared_disk
 from vietst.data.feature_cache import build_feature_cache
 from vietst.data.features import LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, InputKind, log_mel_kind
 from vietst.data.manifest import AUDIO_FACTS_NAME, clean_manifest_is_current, preprocess_manifest
@@ -32,12 +33,19 @@ def input_kind_of_config(config: "RunConfig") -> InputKind:
 
 
 def prepare_features(
-    config: "RunConfig", kinds: Sequence[InputKind], *, num_proc: int | None = None, progress: bool = True
+    config: "RunConfig",
+    kinds: Sequence[InputKind],
+    *,
+    num_proc: int | None = None,
+    member: BuildMember | None = None,
+    progress: bool = True,
 ) -> list[Path]:
     """Cleans and splits the manifest where that was not done yet, and builds the caches that are missing.
 
     Args:
         num_proc: processes (threads where audio is measured); None: `data.num_proc`, else one for each core.
+        member: the part of the builds that this process writes, see `build_feature_cache`. Whichever comes
+            first cleans and splits.
 
     Returns:
         The folders of the caches, in the order of `kinds`.
@@ -46,16 +54,40 @@ def prepare_features(
         ManifestError: there is no manifest, or it cannot be used.
         FeatureCacheError: unusable audio, or too little disk space.
     """
-    paths, options = config.paths, PreprocessOptions.from_config(config)
+    paths = config.paths
     num_proc = num_proc or config.data.num_proc
-    if not paths.manifest_path.is_file():
+    _require_manifest(paths.manifest_path)
+    require_shared_disk(paths.features_dir)
+    with one_at_a_time(paths.features_dir):
+        _clean_and_split(config, num_proc, progress)
+    return [
+        build_feature_cache(
+            paths.splits_dir,
+            paths.features_dir,
+            kind,
+            audio_root=paths.data_root,
+            num_proc=num_proc,
+            measured=paths.clean_manifest_path.with_name(AUDIO_FACTS_NAME),
+            member=member,
+            progress=progress,
+        )
+        for kind in kinds
+    ]
+
+
+def _require_manifest(path: Path) -> None:
+    if not path.is_file():
         raise ManifestError(
-            where=str(paths.manifest_path),
+            where=str(path),
             rule="the manifest is a TSV file with the columns audio_path, transcript and translation",
             found="no such file",
             do="put yours there (or set paths.manifest_path), or make a spoken sample: "
             "python scripts/make_sample_corpus.py",
         )
+
+
+def _clean_and_split(config: "RunConfig", num_proc: int | None, progress: bool) -> None:
+    paths, options = config.paths, PreprocessOptions.from_config(config)
     if clean_manifest_is_current(
         paths.manifest_path, paths.clean_manifest_path, audio_root=paths.data_root, options=options
     ):
@@ -75,15 +107,3 @@ def prepare_features(
         ratios=config.data.split_ratios,
         seed=config.training.seed,
     )
-    return [
-        build_feature_cache(
-            paths.splits_dir,
-            paths.features_dir,
-            kind,
-            audio_root=paths.data_root,
-            num_proc=num_proc,
-            measured=paths.clean_manifest_path.with_name(AUDIO_FACTS_NAME),
-            progress=progress,
-        )
-        for kind in kinds
-    ]

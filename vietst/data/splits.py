@@ -6,7 +6,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,13 +137,20 @@ def read_split_file(path: Path) -> list[dict[str, Any]]:
         ManifestError: no such file, or a row without id, audio_path, transcript, video_id or duration, or
             an id that stands there twice.
     """
-    table = open_table(path, REQUIRED_COLUMNS, if_missing=_MAKE_SPLITS, if_columns_missing=_MAKE_SPLITS)
+    return list(split_rows(open_split_file(path)))
+
+
+def open_split_file(path: Path) -> Table:
+    """A split file, looked through once. Raises ManifestError if it is missing or no such file."""
+    return open_table(path, REQUIRED_COLUMNS, if_missing=_MAKE_SPLITS, if_columns_missing=_MAKE_SPLITS)
+
+
+def split_rows(table: Table) -> Iterator[dict[str, Any]]:
+    """The rows that `read_split_file` gives, one at a time. Raises ManifestError at a row with a fault."""
     ids: set[str] = set()
-    rows: list[dict[str, Any]] = []
     for line_number, row in table.rows():
         _check_row(table, line_number, row, ids)
-        rows.append({**row, "duration": float(row["duration"])})
-    return rows
+        yield {**row, "duration": float(row["duration"])}
 
 
 # --- reading ----------------------------------------------------------------------------------------------
