@@ -1,12 +1,15 @@
 """Measure what this project claims about its speed, on this machine.
 
     python scripts/benchmark.py features [--manifest data/export/manifest_clean.tsv] [--num_proc 1]
+    python scripts/benchmark.py feature_scaling [--sizes 1000 10000 100000] [--num_proc 2]
     python scripts/benchmark.py training_step
 
 features: the feature cache against the public Hugging Face recipe (30 s padded float32), on the same clips
-with the same number of processes. training_step: a step on both tasks, encoding once, against the doubled
-batch in a plain Seq2SeqTrainer, at Whisper tiny's dimensions. Each prints its figures and ratios, and adds
-them with the machine and the versions to benchmarks/<stage>.json. Run it on an idle machine.
+with the same number of processes. feature_scaling: memory and time from the manifest to the features, by
+number of utterances, also drawn to benchmarks/feature_scaling.png. training_step: a step on both tasks,
+encoding once, against the doubled batch in a plain Seq2SeqTrainer, at Whisper tiny's dimensions. Each prints
+its figures and ratios, and adds them with the machine and the versions to benchmarks/<stage>.json. Run it on
+an idle machine.
 """
 
 import argparse
@@ -28,6 +31,10 @@ def parse_arguments() -> argparse.Namespace:
     features.add_argument("--num_utterances", type=int, default=2000, help="the first of the manifest")
     features.add_argument("--num_proc", type=int, default=1, help="processes, for both")
     features.add_argument("--work_dir", type=Path, help="for temporary files: 1 MB per utterance")
+    scaling = stages.add_parser("feature_scaling", help="memory and time by number of utterances")
+    scaling.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], metavar="N")
+    scaling.add_argument("--num_proc", type=int, default=2, help="processes of the build")
+    scaling.add_argument("--work_dir", type=Path, help="for temporary files: 10 kB per utterance")
     step = stages.add_parser("training_step", help="a training step on both tasks")
     step.add_argument("--num_utterances", type=int, default=2, help="clips in a batch")
     step.add_argument("--num_label_tokens", type=int, default=40, help="tokens of each target")
@@ -45,6 +52,11 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
             options.pop("manifest"), options.pop("data_root"), **options
         )
         return results, feature_build.describe(results)
+    if stage == "feature_scaling":
+        from vietst.benchmarks import feature_scaling
+
+        results = feature_scaling.measure_scaling(options.pop("sizes"), **options)
+        return results, feature_scaling.describe(results)
     from vietst.benchmarks import training_step
 
     results = training_step.compare_training_steps(**options)
@@ -57,6 +69,11 @@ def main() -> None:
     results, description = measure(stage, options)
     from vietst.benchmarks.results import add_result
 
+    if stage == "feature_scaling":
+        from vietst.benchmarks.feature_scaling import draw
+
+        output_dir.mkdir(parents=True, exist_ok=True)
+        draw(results).savefig(output_dir / "feature_scaling.png")
     print(f"{description}\nadded to {add_result(output_dir, stage, results)}")
 
 

@@ -39,11 +39,14 @@ class AudioFactsFile:
         self._entries: dict[str, bytes] = {}
         self._unsaved: list[str] = []
         self._changed = False
-        self._entries.update(_read_entries(path))
+        last_key = ""
+        for key, entry in _read_entries(path):
+            self._changed |= key <= last_key  # as a killed process left it
+            self._entries[key], last_key = entry, key
 
     @property
     def is_saved(self) -> bool:
-        """Whether the file holds all that is known."""
+        """Whether the file holds all that is known, sorted."""
         return not self._changed and self.path.is_file()
 
     def __len__(self) -> int:

@@ -45,7 +45,8 @@ _LOG_SCALE_FROM: Final = 10
 
 
 @contextmanager
-def _chart_style() -> Iterator[None]:
+def chart_style() -> Iterator[None]:
+    """What all charts of this project look like."""
     import matplotlib.style
 
     style: dict[str, Any] = {
@@ -65,7 +66,8 @@ def _chart_style() -> Iterator[None]:
         yield
 
 
-def _new_figure(height_inches: float) -> "Figure":
+def new_figure(height_inches: float) -> "Figure":
+    """A figure of the width that all charts have."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(_WIDTH_INCHES, height_inches), dpi=_DOTS_PER_INCH, layout="constrained")
@@ -88,7 +90,7 @@ def _wrapped(name: str) -> str:
     return "\n".join(lines)
 
 
-def _look_of(index: int) -> dict[str, Any]:
+def look_of(index: int) -> dict[str, Any]:
     """Colour and marker of the run number `index`."""
     rounds, number = divmod(index, len(_COLOURS))
     return {"color": _COLOURS[number], "marker": _MARKERS[(number + rounds) % len(_MARKERS)]}
@@ -127,10 +129,10 @@ def draw_training_loss(histories: Sequence[History]) -> "Figure":
     """Training loss (solid) and dev loss (dashed, with markers) over optimizer steps, one colour a run."""
     from matplotlib.lines import Line2D
 
-    with _chart_style():
-        figure = _new_figure(4.6)
+    with chart_style():
+        figure = new_figure(4.6)
         axes = figure.subplots()
-        looks = [_look_of(index) for index in range(len(histories))]
+        looks = [look_of(index) for index in range(len(histories))]
         for history, look in zip(histories, looks, strict=True):
             _plot_losses(axes, history, look)
         axes.set_title("Loss during training")
@@ -156,8 +158,8 @@ def _plot_losses(axes: "Axes", history: History, look: Mapping[str, Any]) -> Non
 
 def draw_learning_curve(histories: Sequence[History]) -> "Figure":
     """WER and BLEU on the dev split over optimizer steps, a panel for each, with the guide's targets."""
-    with _chart_style():
-        figure = _new_figure(4.6)
+    with chart_style():
+        figure = new_figure(4.6)
         figure.suptitle("Dev scores during training", fontsize=13)
         left, right = figure.subplots(1, 2)
         handles = _draw_dev_scores(left, histories, "wer", "WER (%), lower is better")
@@ -173,9 +175,7 @@ def _draw_dev_scores(axes: "Axes", histories: Sequence[History], metric: str, la
     handles = []
     for index, history in enumerate(histories):
         steps, values = history.series(f"eval_{metric}")
-        handles += axes.plot(
-            steps, values, markersize=5, linewidth=1.5, **_look_of(index), label=history.name
-        )
+        handles += axes.plot(steps, values, markersize=5, linewidth=1.5, **look_of(index), label=history.name)
     target = axes.axhline(GUIDE_TARGETS[metric].limit, color="#555555", linestyle=":", label="target")
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)
@@ -188,7 +188,7 @@ def _draw_dev_scores(axes: "Axes", histories: Sequence[History], metric: str, la
 
 def draw_wer_comparison(runs: Sequence[Mapping[str, Any]]) -> "Figure":
     """WER and CER bars of each run, with the guide's targets."""
-    with _chart_style():
+    with chart_style():
         figure, axes = _draw_bars(runs, ("wer", "cer"))
         axes.set_title("Speech recognition: error rates on the test set")
         axes.set_xlabel("errors on normalized text (%), lower is better")
@@ -199,7 +199,7 @@ def draw_wer_comparison(runs: Sequence[Mapping[str, Any]]) -> "Figure":
 
 def draw_bleu_comparison(runs: Sequence[Mapping[str, Any]]) -> "Figure":
     """BLEU and chrF bars of each run, with the guide's targets and the copy baseline."""
-    with _chart_style():
+    with chart_style():
         figure, axes = _draw_bars(runs, ("bleu", "chrf"))
         axes.set_title("Speech translation: BLEU and chrF on the test set")
         axes.set_xlabel("score on raw text (0–100), higher is better")
@@ -210,7 +210,7 @@ def draw_bleu_comparison(runs: Sequence[Mapping[str, Any]]) -> "Figure":
 
 def _draw_bars(runs: Sequence[Mapping[str, Any]], metrics: tuple[str, str]) -> tuple["Figure", "Axes"]:
     """Two bars for each run with their values, and where the copy baseline lies on the run's test set."""
-    figure = _new_figure(1.6 + 0.72 * len(runs))
+    figure = new_figure(1.6 + 0.72 * len(runs))
     axes = figure.subplots()
     handles: list[Any] = []
     for offset, metric in zip((-0.19, 0.19), metrics, strict=True):
@@ -316,7 +316,7 @@ def save_chart(figure: "Figure", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with _chart_style():
+        with chart_style():
             figure.savefig(temporary, format="png", metadata={"Software": None})
         temporary.replace(path)
     finally:
