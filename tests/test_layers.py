@@ -11,7 +11,7 @@ import pytest
 
 LAYERS = (
     ("", "constants", "errors"),  # "" is vietst/__init__.py
-    ("text", "config", "config_schema", "config_rules", "config_layers", "runtime"),
+    ("text", "config", "config_schema", "config_rules", "config_layers", "rank_faults", "runtime"),
     ("data",),
     ("models",),
     ("evaluation",),

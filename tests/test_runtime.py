@@ -62,29 +62,6 @@ def test_a_script_that_works_ends_with_0() -> None:
     assert run_main("print('fine')").returncode == 0
 
 
-def test_an_error_of_all_ranks_is_reported_by_rank_0_before_the_others() -> None:
-    """The launcher ends the others within the time that they wait."""
-    program = (
-        "import os, time\nfrom vietst import runtime\n"
-        "runtime.time.sleep = lambda s: print('waits', s)\n"
-        f"def main():\n    {USER_ERROR}\nruntime.run_script(main)"
-    )
-    answers = {
-        rank: subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "RANK": rank, "WORLD_SIZE": "2"},
-        )
-        for rank in ("0", "1")
-    }
-    assert answers["0"].stdout == ""
-    assert answers["0"].stderr.startswith("error: here")
-    assert answers["1"].stdout.startswith("waits")
-    assert answers["1"].stderr.startswith("error: rank 1 of 2: here")
-    assert {answer.returncode for answer in answers.values()} == {2}
-
-
 @pytest.mark.slow
 def test_under_a_launcher_with_two_processes_the_message_stands_once(tmp_path: Path, repo_root: Path) -> None:
     script = tmp_path / "script.py"

@@ -4,6 +4,8 @@ Scripts turn a `VietstError` into a message and exit code 2 (`vietst.runtime.run
 exception that reaches the user is a bug of ours.
 """
 
+import re
+
 
 class VietstError(Exception):
     """A user's mistake or a fault of the user's data.
@@ -32,6 +34,21 @@ def _rebuild(cls: type[VietstError], state: dict[str, str]) -> VietstError:
     Exception.__init__(error, *state.values())
     error.__dict__.update(state)
     return error
+
+
+_LAST_ERROR = re.compile(
+    r".*^vietst\.errors\.\w+: (.+)\n  rule:  (.+)\n  found: (.+)\n  do:    (.+?)\s*\Z",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def error_in_text(traceback: str) -> VietstError | None:
+    """The error at the end of a traceback: all that a DataLoader's worker process hands on. None: another."""
+    found = _LAST_ERROR.match(traceback)
+    if found is None:
+        return None
+    where, rule, what, do = found.groups()
+    return VietstError(where=where, rule=rule, found=what, do=do)
 
 
 class ConfigError(VietstError):

@@ -4,20 +4,25 @@ Nothing heavy is imported at module level, so a script's `--help` and its argume
 """
 
 import contextlib
+import faulthandler
 import logging
+import multiprocessing
 import os
 import platform
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
-from vietst.errors import VietstError
+from vietst import rank_faults
+from vietst.errors import VietstError, error_in_text
 
 EXIT_USER_ERROR: Final = 2
 """Exit code of a script whose user can mend what went wrong."""
@@ -31,9 +36,18 @@ EXIT_PREEMPTED: Final = 75
 STOP_SIGNALS: Final = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 """Signals that ask a training to save and stop. Windows has no SIGUSR1."""
 
-_OTHER_RANKS_WAIT_S: Final = 3.0
-"""How long a rank other than 0 waits before it reports an error of its own. When all ranks meet the same
-error, rank 0 reports it, and the launcher ends the others within this time, so it is said once."""
+EXIT_FAULT: Final = 1
+"""Exit code after a fault of the program, as Python has it."""
+
+_LOST_CONNECTION: Final = re.compile(
+    r"connection (closed|reset) by peer|broken pipe|remote process exited|connection was aborted",
+    re.IGNORECASE,
+)
+"""What gloo, NCCL and the store say when a process at the other end has gone."""
+
+_OTHERS_SPEAK_FIRST_S: Final = 5.0
+"""How long a process that lost a connection waits for the one that broke it to say why, or for the launcher,
+which ends it."""
 
 _RECORDED_PACKAGES: Final = (
     "vietst",
@@ -81,48 +95,70 @@ def run_script(main: Callable[[], None]) -> None:
 
     A `VietstError` becomes `error: …` on stderr and exit code 2, an interruption a quiet exit code 130, and
     `Preempted` its message and exit code 75.
-    Any other exception is a fault of the program and keeps its traceback. With several processes, an error
-    that all of them meet is printed once.
+    Any other exception is a fault of the program and keeps its traceback. With several processes, the first
+    error of any of them ends them all, and is printed once (`vietst.rank_faults`).
     """
+    faulthandler.enable()  # a damaged file that is mapped into memory ends a process by a signal
     try:
         main()
         leave_process_group()
-    except VietstError as error:
-        if rank() > 0:
-            time.sleep(_OTHER_RANKS_WAIT_S)
-        _end_process(EXIT_USER_ERROR, message=f"error: {_rank_prefix()}{error}")
     except Preempted as stop:
         leave_process_group()  # all ranks come here together
         if rank() == 0:
             print(stop, file=sys.stderr, flush=True)
         sys.exit(EXIT_PREEMPTED)
     except KeyboardInterrupt:
-        _end_process(EXIT_INTERRUPTED, message=None)
+        _end_process(EXIT_INTERRUPTED, message="")
+    except VietstError as error:
+        _end_process(EXIT_USER_ERROR, message=f"error: {_rank_prefix()}{error}")
+    except Exception as error:
+        users_error = error_in_text(str(error))  # of a DataLoader's worker process
+        if users_error is not None:
+            _end_process(EXIT_USER_ERROR, message=f"error: {_rank_prefix()}{users_error}")
+        if world_size() == 1:
+            raise
+        message = f"{_rank_prefix()}{traceback.format_exc().rstrip()}"
+        if _LOST_CONNECTION.search(str(error)):
+            time.sleep(_OTHERS_SPEAK_FIRST_S)
+            message += "\nAnother process has ended without a word. If it was killed, its launcher says so."
+        _end_process(EXIT_FAULT, message)
 
 
 def leave_process_group() -> None:
-    """End the communication between processes, if there was any.
+    """End the communication between processes, if there was any; their faults no longer matter to this one.
 
     A process that exits without it may be killed by its own communication threads ("terminate called without
     an active exception"), and the launcher then calls a finished training failed.
     """
+    rank_faults.stop_watching()
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
-def _end_process(exit_code: int, message: str | None) -> None:
-    """Print `message` as the last thing this process says, and exit."""
+def _end_process(exit_code: int, message: str) -> NoReturn:
+    """Print `message` as the last thing this process says, unless another one fails already, and exit."""
     logging.shutdown()
     with contextlib.suppress(OSError, ValueError):  # a closed stdout must not hide the message
         sys.stdout.flush()
-    if message is not None:
+    if world_size() == 1:
+        leave_process_group()
+        _print_error(message)
+        sys.exit(exit_code)
+    fault = rank_faults.report(exit_code, message)
+    if fault.rank != rank():
+        rank_faults.end_after(fault)
+    _print_error(message)
+    for worker in multiprocessing.active_children():
+        worker.kill()  # it may be deaf to SIGTERM
+    time.sleep(rank_faults.FAULT_STAYS_S)
+    # A normal exit would wait for the other ranks, or have the process group complain below our message.
+    os._exit(exit_code)
+
+
+def _print_error(message: str) -> None:
+    if message:
         print(message, file=sys.stderr, flush=True)
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        # A normal exit would wait for the other ranks, or have the process group complain below our message.
-        os._exit(exit_code)
-    sys.exit(exit_code)
 
 
 def _rank_prefix() -> str:

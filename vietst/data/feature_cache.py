@@ -15,6 +15,7 @@ bytes, length-true: see `features_of`), `num_frames` (int32: frames; samples for
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -127,11 +128,13 @@ def open_feature_cache(
         build_command: the command that a missing cache's error names; None: `scripts/build_features.py`.
 
     Raises:
-        FeatureCacheError: there is no such cache; says what differs, and the command that builds it.
+        FeatureCacheError: there is no such cache; says what differs, and the command that builds it. Or there
+            is one that cannot be read.
         ManifestError: missing or broken splits.
     """
     import datasets
 
+    default_command = f"python scripts/build_features.py --kinds {kind.name}"
     facts_file = AudioFactsFile(features_dir / FACTS_FILE_NAME)
     plan = make_plan(splits_dir, kind, audio_root=audio_root, facts_file=facts_file, progress=False)
     directory = features_dir / plan.directory_name
@@ -140,15 +143,35 @@ def open_feature_cache(
             where=str(features_dir),
             rule=f"it holds the features of kind {kind.name} for the splits in {splits_dir}",
             found=what_differs(features_dir, plan),
-            do=build_command or f"python scripts/build_features.py --kinds {kind.name}",
+            do=build_command or default_command,
         )
-    return datasets.load_from_disk(str(directory))
+    try:
+        return datasets.load_from_disk(str(directory))
+    except (OSError, ValueError) as error:
+        raise FeatureCacheError(
+            where=str(directory),
+            rule="its shards are whole Arrow files",
+            found=str(error),
+            do=f"delete this folder, and build it again: {build_command or default_command}",
+        ) from error
 
 
 def features_of(row: dict[str, Any], kind: InputKind) -> np.ndarray:
-    """The features of a cached row, without copying: float16 [num_frames, num_mel_bins] or [num_samples]."""
-    values = np.frombuffer(row["features"], dtype="<f2")
-    return values.reshape(-1, kind.num_mel_bins) if kind.kind == "log_mel" else values
+    """The features of a cached row, without copying: float16 [num_frames, num_mel_bins] or [num_samples].
+
+    Raises:
+        FeatureCacheError: they are not as long as the row says.
+    """
+    shape = (row["num_frames"], kind.num_mel_bins) if kind.kind == "log_mel" else (row["num_frames"],)
+    expected, found = 2 * math.prod(shape), len(row["features"])
+    if found != expected:
+        raise FeatureCacheError(
+            where=f"features of utterance {row['id']}",
+            rule=f"{expected} bytes, for {row['num_frames']} frames",
+            found=f"{found} bytes: the cache is damaged",
+            do="delete the feature cache's folder, and build it again",
+        )
+    return np.frombuffer(row["features"], dtype="<f2").reshape(shape)
 
 
 def num_usable_cores() -> int:

@@ -6,13 +6,19 @@ transformers renames options every year; nothing else in this package knows its 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vietst.config_schema import RunConfig
 from vietst.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import Seq2SeqTrainingArguments
+
+
+COLLECTIVE_TIMEOUT_S: Final = 2 * 3600
+"""How long processes wait for each other before they give up: longer than what one may do alone, such as to
+fetch and assemble a base model, or to write a checkpoint to a slow disk. For one that fails nobody waits
+(`vietst.rank_faults`)."""
 
 
 def mixed_precision(config: RunConfig) -> tuple[bool, bool]:
@@ -157,6 +163,7 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
         activation_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
         # every parameter that trains takes part in every step: no graph walk is needed
         ddp_find_unused_parameters=False,
+        ddp_timeout=COLLECTIVE_TIMEOUT_S,
         # `use_cpu` would leave DeepSpeed out, which has its own word for the device.
         use_cpu=not has_gpu and not deepspeed_is_launched(),
         ddp_backend="gloo" if deepspeed_is_on_cpu() else None,

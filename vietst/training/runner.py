@@ -8,7 +8,7 @@ import torch
 import yaml
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments
 
-from vietst import __version__
+from vietst import __version__, rank_faults
 from vietst.config import LoadedConfig
 from vietst.config_rules import accumulation_steps, encoder_stays_frozen
 from vietst.config_schema import RunConfig
@@ -51,6 +51,7 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
         VietstError: whatever the user can mend, before training starts; and a full disk.
         Preempted: a signal asked to stop, and a checkpoint was saved.
     """
+    rank_faults.watch()
     config = loaded.config
     run_dir = run_folder(config)
     checkpoint = checkpoint_to_start_from(run_dir, resume)

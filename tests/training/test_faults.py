@@ -1,0 +1,109 @@
+"""A fault of one rank ends a run of the real script on all of them, in time, and is said once."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import tiny_run_overrides
+from tests.training.damage import BY_SECONDS, damaged_copy, ids_of_batches
+
+MAX_S_AFTER_FAULT = 60.0
+
+
+class Launch:
+    """`accelerate launch` of the real script, with the moment at which `fault` was said."""
+
+    def __init__(self, repo_root: Path, fault: str, *arguments: str, launcher: tuple[str, ...] = ()) -> None:
+        self.fault, self.fault_at, self.stderr = fault, None, ""
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "accelerate.commands.launch"),
+                *("--config_file", str(repo_root / "accelerate_configs" / "cpu_x2.yaml"), *launcher),
+                *(str(repo_root / "scripts" / "train_whisper.py"), "--config", "nano_whisper", *arguments),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(repo_root)},
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            self.stderr += line
+            if self.fault_at is None and self.fault in line:
+                self.fault_at = time.monotonic()
+
+    def end(self) -> float:
+        """Seconds from the fault to the end of the launcher."""
+        assert self.process.wait(timeout=300) != 0
+        ended_at = time.monotonic()
+        self._reader.join()
+        self.process.stderr.close()
+        assert self.fault_at is not None, self.stderr
+        return ended_at - self.fault_at
+
+    @property
+    def ours(self) -> str:
+        """What the ranks have said, without the launcher's own report."""
+        return re.split(r"(?m)^[EW]\d{4} .*torch/distributed/elastic", self.stderr)[0]
+
+
+@pytest.mark.slow
+def test_a_row_that_only_rank_1_meets_and_cannot_read(repo_root, tiny_corpus, tmp_path):
+    """Its worker process finds it, while rank 0 waits in a collective."""
+    broken = ids_of_batches(tiny_corpus, num_processes=2)[3][0]
+    features = damaged_copy(
+        tiny_corpus,
+        tmp_path / "features",
+        lambda row: {**row, "features": row["features"][:-6]},
+        {broken},
+    )
+    launch = Launch(
+        repo_root,
+        broken,
+        *tiny_run_overrides(tiny_corpus, tmp_path),
+        *BY_SECONDS,
+        f"paths.features_dir={features.as_posix()}",
+        "dataloader.num_workers=1",
+    )
+    assert launch.end() < MAX_S_AFTER_FAULT
+    assert launch.ours.count(f"error: rank 1 of 2: features of utterance {broken}\n  rule:") == 1
+    assert "Traceback" not in launch.ours
+
+
+@pytest.mark.slow
+def test_a_shard_that_only_the_second_machine_cannot_read(repo_root, tiny_corpus, tmp_path):
+    """Each machine has a launcher of its own, which learns nothing of the other's processes."""
+    features = damaged_copy(tiny_corpus, tmp_path / "features", lambda row: row, set())
+    shard = next(features.glob("*/train/*.arrow"))
+    os.truncate(shard, shard.stat().st_size // 2)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    machines = [
+        Launch(
+            repo_root,
+            "error: ",
+            *tiny_run_overrides(tiny_corpus, tmp_path),
+            f"paths.features_dir={folder.as_posix()}",
+            launcher=(
+                *("--num_machines", "2", "--machine_rank", str(number)),
+                *("--main_process_ip", "127.0.0.1", "--main_process_port", str(port)),
+            ),
+        )
+        for number, folder in enumerate((tiny_corpus / "data" / "features", features))
+    ]
+    assert max(machine.end() for machine in machines) < MAX_S_AFTER_FAULT
+    message = f"error: rank 1 of 2: {shard.parents[1]}\n"
+    assert [machine.ours.count(message) for machine in machines] == [1, 1]
+    assert machines[0].ours.count("stopped by rank 1, on another machine:\n" + message) == 1
+    assert not any("Traceback" in machine.ours for machine in machines)
