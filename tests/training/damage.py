@@ -21,7 +21,7 @@ def damaged_copy(
 ) -> Path:
     """A features folder whose training rows `ids` are as `change` makes them."""
     shutil.copytree(corpus / "data" / "features", folder)
-    for train in folder.glob("*/train"):
+    for train in folder.glob("log_mel*/train"):
         rows = datasets.load_from_disk(str(train), keep_in_memory=True)
         assert ids <= set(rows["id"])
         num_shards = len(list(train.glob("*.arrow")))
@@ -35,7 +35,7 @@ def ids_of_batches(corpus: Path, *, num_processes: int, batches_per_step: int = 
 
     Holds for runs with `BY_SECONDS`.
     """
-    (cache,) = [path for path in (corpus / "data" / "features").iterdir() if path.is_dir()]
+    (cache,) = (corpus / "data" / "features").glob("log_mel*")
     rows = datasets.load_from_disk(str(cache))["train"]
     sampler = DurationBatchSampler(
         rows["duration_s"][:],
