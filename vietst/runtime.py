@@ -6,7 +6,6 @@ Nothing heavy is imported at module level, so a script's `--help` and its argume
 import contextlib
 import faulthandler
 import logging
-import multiprocessing
 import os
 import platform
 import random
@@ -149,10 +148,9 @@ def _end_process(exit_code: int, message: str) -> NoReturn:
     if fault.rank != rank():
         rank_faults.end_after(fault)
     _print_error(message)
-    for worker in multiprocessing.active_children():
-        worker.kill()  # it may be deaf to SIGTERM
     time.sleep(rank_faults.FAULT_STAYS_S)
-    # A normal exit would wait for the other ranks, or have the process group complain below our message.
+    # A normal exit would wait for the other ranks, or have the process group complain below our message. Data
+    # loaders' workers see within seconds that their process has gone.
     os._exit(exit_code)
 
 
