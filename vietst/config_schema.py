@@ -306,6 +306,11 @@ class TrainingSection(Section):
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are clipped to this norm; 0: not at all."""
 
+    on_nonfinite: Literal["skip", "stop"] = "skip"
+    """What happens with an optimizer step in which a loss or the gradients are NaN or infinite. skip: it is
+    left out in all processes, and counted in the log (`skipped_steps`); 20 in a row stop the run. stop: the
+    run stops, and names the utterances."""
+
     optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit"] = (
         "adamw_torch"
     )

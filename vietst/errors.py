@@ -77,3 +77,7 @@ class ModelError(VietstError):
 
 class CheckpointError(VietstError):
     """A checkpoint to resume from that is missing or incomplete."""
+
+
+class TrainingError(VietstError):
+    """A training that cannot go on as it is configured."""

@@ -178,6 +178,7 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
         metric_for_best_model=training.metric_for_best_model if evaluates else None,
         greater_is_better=training.greater_is_better,
         logging_steps=training.logging_steps,
+        logging_nan_inf_filter=False,  # it would log a guess; `vietst.training.nonfinite` knows better
         # Where nobody watches, a log line now and then says it better.
         disable_tqdm=not sys.stderr.isatty(),
         report_to=training.report_to,

@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from vietst.runtime import get_logger
@@ -109,34 +108,4 @@ class ConvergenceMonitorCallback(TrainerCallback):
                 state.global_step - self.best_step,
                 self.best_loss,
                 self.best_step,
-            )
-
-
-class NonFiniteGradientCallback(TrainerCallback):
-    """Skips an optimizer step whose gradients hold NaN or infinity, and counts such steps.
-
-    A finite loss can have non-finite gradients in half precision. transformers would apply them, and one
-    such step destroys the weights. Without gradients, AdamW leaves weights and moments as they are.
-    """
-
-    def __init__(self) -> None:
-        self.num_skipped_steps = 0
-
-    def on_pre_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: torch.nn.Module | None = None,
-        **kwargs: Any,
-    ) -> None:
-        assert model is not None
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            model.zero_grad(set_to_none=True)
-            self.num_skipped_steps += 1
-            logger.warning(
-                "step %d skipped: its gradients were not finite (%d skipped so far)",
-                state.global_step + 1,
-                self.num_skipped_steps,
             )

@@ -22,7 +22,6 @@ from vietst.training.callbacks import (
     ConvergenceMonitorCallback,
     LoggingCallback,
     MetricsSaveCallback,
-    NonFiniteGradientCallback,
 )
 from vietst.training.checkpoint_writing import flush_to_disk, full_disk_is_an_error, remove_leftovers
 from vietst.training.checkpoints import checkpoint_to_start_from, require_same_tokenizer
@@ -97,7 +96,7 @@ def _train_and_save(trainer: SpeechTrainer, preparation: Preparation, checkpoint
             remove_note(run_dir)
         # Last, since it says that the run is finished.
         trainer.save_metrics("train", result.metrics)
-    logger.info("done: %d steps, training loss %.4f", result.global_step, result.training_loss)
+    logger.info("done: %d steps, training loss %.4f", result.global_step, result.metrics["train_loss"])
 
 
 # --- model and trainer -------------------------------------------------------------------------------
@@ -146,6 +145,7 @@ def build_trainer(
         tokens_base=config.evaluation.max_new_tokens_base,
         num_beams=config.evaluation.num_beams,
         train_batches=preparation.train_batches,
+        on_nonfinite=config.training.on_nonfinite,
         scope=training_scope(config),
         learning_rates=_learning_rates(config),
     )
@@ -186,7 +186,6 @@ def _callbacks(config: RunConfig) -> list[Any]:
         LoggingCallback(),
         MetricsSaveCallback(run_folder(config), config.output.experiment_name),
         ConvergenceMonitorCallback(),
-        NonFiniteGradientCallback(),
     ]
     if config.training.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))

@@ -29,6 +29,7 @@ from vietst.training.checkpoint_writing import (
     require_space,
 )
 from vietst.training.checkpoints import RECORD_FILE, files_of
+from vietst.training.nonfinite import NonFiniteSteps, Policy, spread
 from vietst.training.parameter_groups import LearningRates, parameter_groups
 from vietst.training.preemption import let_workers_ignore_stop_signals
 from vietst.training.unfreezing import rebuild_reducer, restart_adam, set_encoder_decay
@@ -54,6 +55,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         train_batches: batches by seconds; None: `args`' number of utterances.
         scope: which parameters train, now or when the encoder is unfrozen.
         learning_rates: of the parts of the model; None: `args`' for all.
+        on_nonfinite: what happens with losses and gradients that are not finite.
 
     Attributes:
         run_record: what every checkpoint says about its run, see `vietst.training.continuation`.
@@ -70,6 +72,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         train_batches: DurationBatchSampler | None = None,
         scope: TrainingScope,
         learning_rates: LearningRates | None = None,
+        on_nonfinite: Policy = "skip",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -84,6 +87,9 @@ class SpeechTrainer(Seq2SeqTrainer):
         self.scope = scope
         rate = self.args.learning_rate
         self.learning_rates = learning_rates or LearningRates(encoder=rate, adaptor=rate, decoder=rate)
+        self._nonfinite = NonFiniteSteps(
+            on_nonfinite, self._utterance_ids, has_gradient_scaler=self.args.fp16
+        )
         self._keeps_adapters = True
         self.run_record: dict[str, Any] = {}
         self._is_saving_checkpoint = False
@@ -122,7 +128,31 @@ class SpeechTrainer(Seq2SeqTrainer):
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         model_inputs = {key: value for key, value in inputs.items() if key not in _BOOKKEEPING_KEYS}
-        return super().compute_loss(model, model_inputs, *args, **kwargs)
+        return spread(super().compute_loss(model, model_inputs, *args, **kwargs))
+
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
+        loss = super().training_step(model, inputs, *args)
+        return self._nonfinite.note_micro_batch(loss, inputs["row_index"])
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        # What transformers calls last before the optimizer's step (DeepSpeed: first after its own).
+        norm = super()._get_grad_norm(model, grad_norm)
+        if not self._nonfinite.accepts(norm, step=self.state.global_step + 1):
+            self._tr_loss -= self._nonfinite.skipped_loss
+            if not self.is_deepspeed_enabled:
+                model.zero_grad(set_to_none=True)
+        return norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs = self._nonfinite.corrected_log(logs)
+        elif "train_loss" in logs:
+            logs["train_loss"] = self._nonfinite.corrected_train_loss(logs["train_loss"])
+            logs["skipped_steps"] = sum(entry.get("skipped_steps", 0) for entry in self.state.log_history)
+        super().log(logs, start_time)
+
+    def _utterance_ids(self, row_numbers: Sequence[int]) -> list[str]:
+        return self.train_dataset.rows.select_columns("id")[list(row_numbers)]["id"]
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:

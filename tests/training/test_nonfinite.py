@@ -1,0 +1,177 @@
+"""Steps with losses or gradients that are no numbers: left out in every process, or the end of the run."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.damage import BY_SECONDS, damaged_copy, ids_of_batches
+from vietst.errors import TrainingError
+from vietst.training.nonfinite import MAX_CONSECUTIVE_SKIPS, NonFiniteSteps, spread
+from vietst.training.runner import run_training
+
+EVERY_STEP_KEPT = (
+    "training.eval_strategy=no",
+    "training.load_best_model_at_end=false",
+    "training.save_steps=1",
+    "training.save_total_limit=null",
+    "training.learning_rate=1e-2",
+    "training.warmup_ratio=0",
+)
+
+
+def not_a_number(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with a NaN among its features, as a damaged disk may leave it."""
+    features = np.frombuffer(row["features"], dtype="<f2").copy()
+    features[100] = np.nan
+    return {**row, "features": features.tobytes()}
+
+
+@pytest.fixture
+def with_nan(tiny_corpus, tmp_path) -> Callable[[str], str]:
+    """`with_nan(id)`: the override for features in which this training utterance has a NaN."""
+
+    def override(utterance_id: str) -> str:
+        folder = damaged_copy(tiny_corpus, tmp_path / "features", not_a_number, {utterance_id})
+        return f"paths.features_dir={folder.as_posix()}"
+
+    return override
+
+
+def history(run_dir: Path) -> list[dict[str, float]]:
+    text = next((run_dir / "metrics").glob("*_metrics.json")).read_text(encoding="utf-8")
+    assert "NaN" not in text
+    return json.loads(text)["history"]
+
+
+def state_after(run_dir: Path, step: int) -> dict[str, torch.Tensor]:
+    """Weights and optimizer moments."""
+    folder = run_dir / f"checkpoint-{step}"
+    moments = torch.load(folder / "optimizer.pt", weights_only=True)["state"]
+    return load_file(folder / "model.safetensors") | {
+        f"{number} {name}": value for number, state in moments.items() for name, value in state.items()
+    }
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_row_with_nan_costs_its_step_and_nothing_else(nano_config, tiny_corpus, with_nan):
+    """Batches 2 and 3 are accumulated to step 2; the fourth utterance of batch 3 has a NaN."""
+    batches = ids_of_batches(tiny_corpus, num_processes=1, batches_per_step=2)
+    options = (
+        *EVERY_STEP_KEPT,
+        *BY_SECONDS,
+        "training.gradient_accumulation_steps=2",
+        "training.max_steps=3",
+    )
+    sound = run_training(nano_config(*options))
+    run_dir = run_training(
+        nano_config(*options, f"output.dir={sound.with_name('nan').as_posix()}", with_nan(batches[3][-1]))
+    )
+    states = [state_after(run_dir, step) for step in (1, 2, 3)]
+    assert same(states[0], state_after(sound, 1))
+    assert same(states[0], states[1])
+    assert not any(torch.equal(states[1][name], states[2][name]) for name in states[1] if "exp_avg" in name)
+    first, second, third, end = history(run_dir)
+    assert [entry["skipped_steps"] for entry in (first, second, third, end)] == [0, 1, 0, 1]
+    assert "loss" not in second
+    assert "grad_norm" not in second
+    assert first["loss"] == history(sound)[0]["loss"]
+    assert end["train_loss"] == pytest.approx((first["loss"] + third["loss"]) / 2)
+    results = json.loads((run_dir / "train_results.json").read_text(encoding="utf-8"))
+    assert results["skipped_steps"] == 1
+    assert results["train_loss"] == pytest.approx(end["train_loss"])
+
+
+def test_stop_names_step_rank_and_the_utterances_of_the_micro_batch(nano_config, tiny_corpus, with_nan):
+    batches = ids_of_batches(tiny_corpus, num_processes=1)
+    config = nano_config(*EVERY_STEP_KEPT, *BY_SECONDS, "training.on_nonfinite=stop", with_nan(batches[1][0]))
+    with pytest.raises(TrainingError) as stopped:
+        run_training(config)
+    assert stopped.value.where == "step 2"
+    assert stopped.value.found.endswith(f"rank 0: {', '.join(batches[1])}")
+    assert config.config.output.dir is not None
+    assert not (config.config.output.dir / "checkpoint-2").exists()
+
+
+def test_a_logged_loss_is_the_mean_of_the_steps_that_were_taken(nano_config, tiny_corpus, with_nan):
+    batches = ids_of_batches(tiny_corpus, num_processes=1)
+    options = (*EVERY_STEP_KEPT, *BY_SECONDS, "training.max_steps=2")
+    by_step = run_training(nano_config(*options))
+    together = run_training(
+        nano_config(
+            *options,
+            "training.logging_steps=2",
+            f"output.dir={by_step.with_name('nan').as_posix()}",
+            with_nan(batches[1][0]),
+        )
+    )
+    assert history(together)[0]["loss"] == pytest.approx(history(by_step)[0]["loss"])
+
+
+# --- the decision ------------------------------------------------------------------------------------
+
+
+def steps(policy: str = "skip", *, has_gradient_scaler: bool = False) -> NonFiniteSteps:
+    return NonFiniteSteps(
+        policy, lambda rows: [f"utterance {row}" for row in rows], has_gradient_scaler=has_gradient_scaler
+    )
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_spreads_to_all_gradients(poison):
+    """An infinite loss alone would not: the gradient of a sum is 1 whatever its terms."""
+    weights = torch.ones(3, requires_grad=True)
+    spread(weights.sum() + poison).backward()
+    assert weights.grad.isnan().all()
+    weights.grad = None
+    spread(weights.sum()).backward()
+    assert weights.grad.tolist() == [1, 1, 1]
+
+
+def test_too_many_steps_in_a_row_end_the_run_and_single_ones_do_not():
+    watched = steps()
+    loss, row = torch.tensor(1.0), torch.tensor([7])
+    for step in range(1, 60):
+        watched.note_micro_batch(loss, row)
+        assert watched.accepts(math.inf if step % 2 else 1.0, step) is (step % 2 == 0)
+    for step in range(60, 60 + MAX_CONSECUTIVE_SKIPS - 2):
+        watched.note_micro_batch(loss, row)
+        assert not watched.accepts(math.nan, step)
+    watched.note_micro_batch(loss, row)
+    with pytest.raises(TrainingError, match="in a row"):
+        watched.accepts(math.nan, 100)
+
+
+def test_a_gradient_scaler_may_search_its_scale_under_stop_but_a_loss_must_be_finite():
+    watched = steps("stop", has_gradient_scaler=True)
+    watched.note_micro_batch(torch.tensor(1.0), torch.tensor([7]))
+    assert not watched.accepts(math.inf, 1)
+    watched.note_micro_batch(torch.tensor(math.inf), torch.tensor([7]))
+    with pytest.raises(TrainingError, match="rank 0: utterance 7"):
+        watched.accepts(math.inf, 2)
+    watched = steps("stop")
+    watched.note_micro_batch(torch.tensor(1.0), torch.tensor([7]))
+    with pytest.raises(TrainingError, match="from finite losses"):
+        watched.accepts(math.inf, 1)
+
+
+def test_a_gradient_scaler_skips_and_lowers_its_scale_though_the_gradients_are_dropped():
+    weights = torch.ones(2, requires_grad=True)
+    optimizer, scaler = torch.optim.AdamW([weights]), torch.amp.GradScaler("cpu")
+    scaler.scale(spread(weights.sum() + math.inf)).backward()
+    scaler.unscale_(optimizer)
+    optimizer.zero_grad(set_to_none=True)
+    scaler.step(optimizer)
+    before = scaler.get_scale()
+    scaler.update()
+    assert weights.tolist() == [1, 1]
+    assert scaler.get_scale() == before / 2
