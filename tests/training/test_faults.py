@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import tiny_run_overrides
+from tests.tiny_runs import tiny_run_overrides
 from tests.training.damage import BY_SECONDS, damaged_copy, ids_of_batches
 
 MAX_S_AFTER_FAULT = 60.0

@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.conftest import REPO_ROOT
+from tests.tiny_runs import tiny_run_overrides
 from tests.training.damage import BY_SECONDS, damaged_copy, ids_of_batches
 from vietst.errors import TrainingError
 from vietst.training.nonfinite import MAX_CONSECUTIVE_SKIPS, NonFiniteSteps, spread
@@ -115,6 +121,98 @@ def test_a_logged_loss_is_the_mean_of_the_steps_that_were_taken(nano_config, tin
         )
     )
     assert history(together)[0]["loss"] == pytest.approx(history(by_step)[0]["loss"])
+
+
+# --- several processes -------------------------------------------------------------------------------
+
+TWO_PROCESSES = (
+    *EVERY_STEP_KEPT,
+    *BY_SECONDS,
+    "training.gradient_accumulation_steps=2",
+    "training.max_steps=3",
+    "training.lr_scheduler_type=constant",
+)
+
+
+def launch(config: Path, program: Path, *arguments: str, **environment: str) -> str:
+    """What the processes have said."""
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)),
+            *(str(program), *arguments),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=REPO_ROOT,
+        env={**os.environ, "PYTHONPATH": str(REPO_ROOT), **environment},
+    )
+    return f"{ended.stderr}\nended with {ended.returncode}"
+
+
+def zero_2(folder: Path) -> Path:
+    """The shipped ZeRO-2 for two CPU processes, with buffers that do not take longer than the training."""
+    settings = json.loads((REPO_ROOT / "ds_configs" / "zero2.json").read_text(encoding="utf-8"))
+    settings["zero_optimization"] |= {"reduce_bucket_size": 10**5, "allgather_bucket_size": 10**5}
+    (folder / "zero2.json").write_text(json.dumps(settings), encoding="utf-8")
+    config = folder / "zero2.yaml"
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_machines: 1\nnum_processes: 2\n"
+        "machine_rank: 0\nmain_process_port: 0\nuse_cpu: false\ndeepspeed_config:\n"
+        f"  deepspeed_config_file: {folder / 'zero2.json'}\n",
+        encoding="utf-8",
+    )
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["ddp", "zero2"])
+def test_a_nan_of_one_rank_costs_all_ranks_the_step_and_nothing_else(mode, tiny_corpus, tmp_path, with_nan):
+    """Rank 1 has it in the first of two micro batches."""
+    if mode == "zero2" and find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is not installed")
+    culprits = ids_of_batches(tiny_corpus, num_processes=2, batches_per_step=4)[5]
+    said = launch(
+        zero_2(tmp_path) if mode == "zero2" else REPO_ROOT / "accelerate_configs" / "cpu_x2.yaml",
+        REPO_ROOT / "tests" / "training" / "ranks_run.py",
+        str(tmp_path),
+        *tiny_run_overrides(tiny_corpus, tmp_path),
+        *TWO_PROCESSES,
+        with_nan(culprits[0]),
+        **({"DS_ACCELERATOR": "cpu"} if mode == "zero2" else {}),
+    )
+    assert said.endswith("ended with 0"), said
+    found = f"the loss is NaN or infinite for these utterances: rank 1: {', '.join(culprits)}"
+    assert said.count(f"step 2 left out (1 so far): {found}") == 1
+    run_dir = tmp_path / "run"
+    weights = [load_file(run_dir / f"checkpoint-{step}" / "model.safetensors") for step in (1, 2, 3)]
+    assert same(weights[0], weights[1])
+    assert not same(weights[1], weights[2])
+    assert all(tensor.isfinite().all() for tensor in weights[2].values())
+    assert same(*(load_file(tmp_path / f"rank-{rank}.safetensors") for rank in (0, 1)))
+    if mode == "ddp":
+        assert same(state_after(run_dir, 1), state_after(run_dir, 2))
+    entries = history(run_dir)
+    assert [entry["skipped_steps"] for entry in entries] == [0, 1, 0, 1]
+    assert ["loss" in entry for entry in entries] == [True, False, True, False]
+
+
+@pytest.mark.slow
+def test_stop_ends_all_ranks_with_one_message_about_the_rank_that_met_it(tiny_corpus, tmp_path, with_nan):
+    culprits = ids_of_batches(tiny_corpus, num_processes=2)[3]
+    said = launch(
+        REPO_ROOT / "accelerate_configs" / "cpu_x2.yaml",
+        REPO_ROOT / "scripts" / "train_whisper.py",
+        *("--config", "nano_whisper"),
+        *tiny_run_overrides(tiny_corpus, tmp_path),
+        *EVERY_STEP_KEPT,
+        *BY_SECONDS,
+        "training.on_nonfinite=stop",
+        with_nan(culprits[0]),
+    )
+    assert said.count("error: step 2\n  rule:") == 1, said
+    assert said.count(f"for these utterances: rank 1: {', '.join(culprits)}\n") == 1
+    assert "rank 1 of 2" not in said
 
 
 # --- the decision ------------------------------------------------------------------------------------

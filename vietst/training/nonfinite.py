@@ -158,7 +158,8 @@ class NonFiniteSteps:
                 do="start again with a lower training.learning_rate or more training.warmup_steps; with "
                 "training.bf16=true instead of fp16 where the GPU has it",
             )
-        logger.warning("step %d left out (%d so far): %s", step, self.num_skipped, found)
+        if rank() == 0:
+            logger.warning("step %d left out (%d so far): %s", step, self.num_skipped, found)
 
 
 def _shortened(ids: Sequence[str]) -> str:
