@@ -88,14 +88,15 @@ def target_negative_log_likelihood(
     Returns:
         [num_targets] float32.
     """
+    # Flat, not [num_targets, vocabulary, length]: that would be copied once more, and logits are large.
     per_token = functional.cross_entropy(
-        logits.float().transpose(1, 2),
-        labels,
+        logits.float().flatten(0, 1),
+        labels.flatten(),
         ignore_index=IGNORE_INDEX,
         reduction="none",
         label_smoothing=label_smoothing,
     )
-    return per_token.sum(dim=1)
+    return per_token.view(labels.shape).sum(dim=1)
 
 
 def ctc_negative_log_likelihood(
