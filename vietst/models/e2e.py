@@ -421,7 +421,7 @@ def build_for_training(
     """The model that a run trains: base weights, what is frozen, masking, losses, generation defaults."""
     attention = None if config.model.attention == "auto" else config.model.attention
     model_config = load_model_config(config.model.name)
-    _set_dropout(model_config, config.model.dropout)
+    set_dropout(model_config, config.model.dropout)
     _set_masking(model_config.encoder, config.augmentation)
     model: MultitaskE2E = load_model(config.model.name, attention=attention, config=model_config)
     model.loss_weights = loss_weights
@@ -433,7 +433,8 @@ def build_for_training(
     return model
 
 
-def _set_dropout(config: SpeechEncoderDecoderConfig, dropout: float | None) -> None:
+def set_dropout(config: SpeechEncoderDecoderConfig, dropout: float | None) -> None:
+    """The rates that training uses; None: as they are. No layer is left out."""
     # Layers that are left out at random have no gradient, which distributed training would wait for.
     config.encoder.layerdrop = config.decoder.decoder_layerdrop = 0.0
     if dropout is not None:

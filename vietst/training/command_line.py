@@ -14,6 +14,13 @@ def train_from_command_line(description: str, *, default_config: str, model_type
         VietstError: whatever the user can mend.
     """
     arguments = parse_training_arguments(description, default_config)
+    if arguments.memory_gb is not None and not arguments.dry_run:
+        raise ConfigError(
+            where="--memory_gb",
+            rule="it says for which GPU --dry_run plans; a training takes the device that it finds",
+            found="no --dry_run",
+            do="add --dry_run, or leave --memory_gb out",
+        )
     from vietst.config import load_config
 
     loaded = load_config(arguments.config, arguments.overrides)
@@ -31,12 +38,13 @@ def train_from_command_line(description: str, *, default_config: str, model_type
 
     if not arguments.dry_run:
         run_training(loaded, resume=arguments.resume)
-    elif not dry_run(loaded):
+    elif not dry_run(loaded, memory_gb=arguments.memory_gb):
         raise SystemExit(EXIT_USER_ERROR)
 
 
 def parse_training_arguments(description: str, default_config: str) -> argparse.Namespace:
-    """`config`, `resume` (None, `LATEST`, `AUTO`, a path), `dry_run`, `overrides` (list of `key=value`)."""
+    """`config`, `resume` (None, `LATEST`, `AUTO`, a path), `dry_run`, `memory_gb` (None or above 0),
+    `overrides` (list of `key=value`)."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -55,7 +63,15 @@ def parse_training_arguments(description: str, default_config: str) -> argparse.
         "start anew where there is none",
     )
     parser.add_argument(
-        "--dry_run", action="store_true", help="print the resolved configuration and the plan; do not train"
+        "--dry_run",
+        action="store_true",
+        help="print the resolved configuration, the memory it takes and the plan; do not train",
+    )
+    parser.add_argument(
+        "--memory_gb",
+        type=positive_number,
+        metavar="GB",
+        help="with --dry_run: plan for a GPU of this memory, instead of what is here",
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="configuration keys to set")
     arguments = parser.parse_intermixed_args()
@@ -64,3 +80,10 @@ def parse_training_arguments(description: str, default_config: str) -> argparse.
         arguments.overrides.insert(0, arguments.resume)
         arguments.resume = LATEST
     return arguments
+
+
+def positive_number(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value

@@ -14,10 +14,9 @@ from torch import nn
 
 from vietst.config_schema import LoraSection
 from vietst.constants import SAMPLE_RATE_HZ, TASKS
+from vietst.models.multitask import LossWeights
 from vietst.models.trainable import NEW_PARTS, TrainingScope, part_of
 from vietst.training.memory_trace import Build
-
-DEFAULT_LORA: Final = LoraSection()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,50 +31,87 @@ class Workload:
     duration_s: float = 15.0
     num_label_tokens: int = 64
     num_tasks: int = len(TASKS)
+    num_ctc_labels: int = 0
+    """Of the longest transcript, in the CTC head's symbols."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+    """What else a run's configuration decides.
+
+    `num_ctc_symbols` of 0: no CTC head. `cached_states`: batches carry the frozen encoder's states.
+    """
+
+    lora: LoraSection = dataclasses.field(default_factory=LoraSection)
+    losses: LossWeights = dataclasses.field(default_factory=LossWeights)
+    num_ctc_symbols: int = 0
+    cached_states: bool = False
+
+
+DEFAULT_OPTIONS: Final = StepOptions()
 
 
 def whisper_step(
-    config: Any, scope: TrainingScope, workload: Workload, *, lora: LoraSection = DEFAULT_LORA
+    config: Any, scope: TrainingScope, workload: Workload, options: StepOptions = DEFAULT_OPTIONS
 ) -> Build:
     """A step of Whisper.
 
     Args:
         config: a `WhisperConfig`.
-        lora: the adapters, where `scope.finetune` is lora.
     """
 
     def build() -> tuple[nn.Module, Mapping[str, torch.Tensor]]:
         from vietst.models.whisper import MultitaskWhisper
 
-        features = torch.randn(workload.num_utterances, config.num_mel_bins, 2 * config.max_source_positions)
+        num_utterances, num_positions = workload.num_utterances, config.max_source_positions
+        if options.cached_states:
+            states = torch.randn(num_utterances, num_positions, config.d_model).half()
+            batch = {"encoder_states": states}
+        else:
+            batch = {"input_features": torch.randn(num_utterances, config.num_mel_bins, 2 * num_positions)}
+        if options.num_ctc_symbols:
+            batch["num_positions"] = torch.full((num_utterances,), num_positions)
         model = MultitaskWhisper(_without_chance(config))
-        return _as_trained(model, scope, lora), {"input_features": features, **_targets(workload)}
+        return _as_trained(model, scope, options), batch | _targets(workload, options)
 
     return build
 
 
 def e2e_step(
-    config: Any, scope: TrainingScope, workload: Workload, *, lora: LoraSection = DEFAULT_LORA
+    config: Any, scope: TrainingScope, workload: Workload, options: StepOptions = DEFAULT_OPTIONS
 ) -> Build:
     """A step of wav2vec2 + mBART.
 
     Args:
         config: a `SpeechEncoderDecoderConfig`.
-        lora: the adapters, where `scope.finetune` is lora.
     """
 
     def build() -> tuple[nn.Module, Mapping[str, torch.Tensor]]:
         from vietst.models.e2e import MultitaskE2E
 
         shape = workload.num_utterances, round(workload.duration_s * SAMPLE_RATE_HZ)
-        batch = {
-            "input_values": torch.randn(shape),
-            "attention_mask": torch.ones(shape, dtype=torch.int64),
-            **_targets(workload),
-        }
-        return _as_trained(MultitaskE2E(_without_chance(config)), scope, lora), batch
+        if options.cached_states:
+            shape = shape[0], _num_frames(config.encoder, shape[1])
+            batch = {
+                "encoder_states": torch.randn(*shape, config.encoder.hidden_size).half(),
+                "encoder_states_mask": torch.ones(shape, dtype=torch.int64),
+            }
+        else:
+            batch = {
+                "input_values": torch.randn(shape),
+                "attention_mask": torch.ones(shape, dtype=torch.int64),
+            }
+        model = MultitaskE2E(_without_chance(config))
+        return _as_trained(model, scope, options), batch | _targets(workload, options)
 
     return build
+
+
+def _num_frames(encoder_config: Any, num_samples: int) -> int:
+    """Frames of wav2vec2's feature encoder."""
+    for kernel, stride in zip(encoder_config.conv_kernel, encoder_config.conv_stride, strict=True):
+        num_samples = (num_samples - kernel) // stride + 1
+    return num_samples
 
 
 def _without_chance(config: Any) -> Any:
@@ -93,21 +129,29 @@ def _without_chance(config: Any) -> Any:
     return changed
 
 
-def _targets(workload: Workload) -> dict[str, torch.Tensor]:
+def _targets(workload: Workload, options: StepOptions) -> dict[str, torch.Tensor]:
     num_targets = workload.num_utterances * workload.num_tasks
     ids = torch.ones(num_targets, workload.num_label_tokens, dtype=torch.int64)
     rows = torch.zeros(num_targets, dtype=torch.int64)
-    return {
+    targets = {
         "decoder_input_ids": ids,
         "labels": ids.clone(),
         "utterance_index": rows,
         "task_index": rows.clone(),
     }
+    if options.num_ctc_symbols:
+        targets["ctc_labels"] = torch.ones(
+            workload.num_utterances, workload.num_ctc_labels, dtype=torch.int64
+        )
+    return targets
 
 
-def _as_trained(model: nn.Module, scope: TrainingScope, lora: LoraSection) -> nn.Module:
+def _as_trained(model: Any, scope: TrainingScope, options: StepOptions) -> nn.Module:
+    model.loss_weights = options.losses
+    if options.num_ctc_symbols:
+        model.add_ctc_head(options.num_ctc_symbols)
     if scope.finetune == "lora":
-        _add_adapters(model, scope, lora)
+        _add_adapters(model, scope, options.lora)
     model.train()
     scope.apply(model)
     return model

@@ -7,7 +7,7 @@ from typing import Final
 from vietst.models.published_sizes import WAV2VEC2, WHISPER, e2e_config, whisper_config
 from vietst.models.trainable import ENCODER_PARTS, Part, TrainingScope
 from vietst.training.memory_plan import GIBIBYTE, MemoryPlan, StepSettings, plan_memory
-from vietst.training.memory_steps import DEFAULT_LORA, Workload, e2e_step, whisper_step
+from vietst.training.memory_steps import DEFAULT_OPTIONS, Workload, e2e_step, whisper_step
 from vietst.training.memory_trace import Build
 
 FEATURE_ENCODER: Final[frozenset[Part]] = frozenset({"feature_encoder"})
@@ -17,7 +17,7 @@ FINETUNING: Final[dict[str, TrainingScope]] = {
     "frozen encoder": TrainingScope("full", ENCODER_PARTS),
     "LNA": TrainingScope("lna"),
     "LNA, frozen encoder": TrainingScope("lna", ENCODER_PARTS),
-    f"LoRA, rank {DEFAULT_LORA.rank}": TrainingScope("lora"),
+    f"LoRA, rank {DEFAULT_OPTIONS.lora.rank}": TrainingScope("lora"),
 }
 """Ways of fine-tuning by the name that the table gives them."""
 

@@ -77,9 +77,8 @@ def trace_training_step(
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    kernels = _CudaKernels() if device == "cuda" else contextlib.nullcontext()
     # The tensors are those of a CPU whatever the device: a PyTorch without CUDA cannot even pretend.
-    with FakeTensorMode(), kernels:
+    with FakeTensorMode(), _KernelStandIns(device):
         model, batch = build()
         if gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
@@ -181,11 +180,9 @@ class _StorageTracker(TorchDispatchMode):
     def _hidden_copy_bytes(self, operation: Any, args: tuple[Any, ...]) -> int:
         """What a kernel allocates and frees by itself: copies of inputs in the order that it wants.
 
-        Softmax makes its input contiguous. oneDNN, which convolves on CPUs, packs inputs of more than one
-        channel by blocks of channels (measured: the size of the input).
+        oneDNN, which convolves on CPUs, packs inputs of more than one channel by blocks of channels
+        (measured: the size of the input).
         """
-        if operation is _ATEN._log_softmax.default and not args[0].is_contiguous():
-            return _num_bytes(args[0])
         if self.copies_for_convolution:
             if operation is _ATEN.convolution.default and args[0].shape[1] > 1:
                 return _num_bytes(args[0])
@@ -236,20 +233,27 @@ def _category_of_module(name: str, module: nn.Module, model: nn.Module) -> str |
     return DECODER_ACTIVATIONS if first == "decoder" else ENCODER_ACTIVATIONS if first == "encoder" else None
 
 
-class _CudaKernels(TorchFunctionMode):
-    """Where PyTorch's CUDA kernels keep less for the backward pass than its CPU kernels, think of those.
+class _KernelStandIns(TorchFunctionMode):
+    """What is computed in another way than it would be, for the bytes to be right.
 
-    Dropout keeps a mask of one byte for each value there, and attention can drop out without keeping all
-    of its weights.
+    CTC reads lengths as numbers, which fake tensors do not have. And where PyTorch's CUDA kernels keep less
+    for the backward pass than its CPU kernels, those are meant: dropout keeps a mask of one byte for each
+    value there, and attention can drop out without keeping all of its weights.
     """
+
+    def __init__(self, device: Device) -> None:
+        super().__init__()
+        self.is_gpu = device == "cuda"
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if function is nn.functional.scaled_dot_product_attention:
+        if function is nn.functional.ctc_loss:
+            return _CtcStandIn.apply(*args[:2])
+        if self.is_gpu and function is nn.functional.scaled_dot_product_attention:
             return function(*args, **(kwargs | {"dropout_p": 0.0}))
-        if function is nn.functional.dropout:
+        if self.is_gpu and function is nn.functional.dropout:
             return _cuda_dropout(*args, **kwargs)
         return function(*args, **kwargs)
 
@@ -258,3 +262,21 @@ def _cuda_dropout(
     input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> torch.Tensor:
     return torch.native_dropout(input, p, training)[0] if training and p > 0 else input
+
+
+class _CtcStandIn(torch.autograd.Function):
+    """What PyTorch's CTC loss allocates: a log-probability for each position and label or blank (alpha, and
+    beta in the backward pass), and a gradient for each position and symbol."""
+
+    @staticmethod
+    def forward(ctx: Any, log_probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        num_positions, num_utterances, _ = log_probabilities.shape
+        alpha = log_probabilities.new_empty(num_utterances, num_positions, 2 * labels.shape[1] + 1)
+        ctx.save_for_backward(log_probabilities, alpha)
+        return log_probabilities.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        log_probabilities, alpha = ctx.saved_tensors
+        beta = torch.empty_like(alpha)  # noqa: F841, it is held until the gradient is there
+        return torch.empty_like(log_probabilities), None

@@ -4,6 +4,7 @@ import dataclasses
 import random
 import shlex
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +176,7 @@ def usable_rows(
         Positions of the usable rows, in order; and for each other row `id`, `reason`, `detail`.
     """
     texts = rows.select_columns(["id", "transcript", "translation", "duration_s"]).to_list()
-    targets = targets_of(texts, tasks)
-    lengths = architecture.label_lengths(tokenizer, [target.text for target in targets])
-    longest = [0] * len(texts)
-    for target, length in zip(targets, lengths, strict=True):
-        longest[target.utterance_index] = max(longest[target.utterance_index], length)
+    longest = longest_label_lengths(texts, tasks, architecture, tokenizer)
     usable: list[int] = []
     rejected: list[dict[str, Any]] = []
     for position, (row, length) in enumerate(zip(texts, longest, strict=True)):
@@ -197,6 +194,18 @@ def usable_rows(
             continue
         rejected.append({"id": row["id"], "reason": reason, "detail": detail})
     return usable, rejected
+
+
+def longest_label_lengths(
+    rows: Sequence[dict[str, Any]], tasks: tuple[str, ...], architecture: types.ModuleType, tokenizer: Any
+) -> list[int]:
+    """Decoder positions of each row's longest target; 0 for a row without any."""
+    targets = targets_of(rows, tasks)
+    lengths = architecture.label_lengths(tokenizer, [target.text for target in targets])
+    longest = [0] * len(rows)
+    for target, length in zip(targets, lengths, strict=True):
+        longest[target.utterance_index] = max(longest[target.utterance_index], length)
+    return longest
 
 
 def evaluation_sample(rows: Any, positions: list[int], limit: int | None, seed: int) -> list[int]:

@@ -12,6 +12,7 @@ from vietst.runtime import world_size
 from vietst.training.arguments import mixed_precision, require_optimizer
 from vietst.training.cached_states import describe_cached_states
 from vietst.training.preparation import Preparation, prepare, run_folder
+from vietst.training.run_memory import describe_memory
 
 
 def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int) -> str:
@@ -50,8 +51,11 @@ def _describe_vocabulary(preparation: Preparation) -> str:
     return f"\nvocabulary: {kept:,} of {of_them:,} pieces kept"
 
 
-def dry_run(loaded: LoadedConfig) -> bool:
-    """Print the resolved configuration and what training would do; load everything except to train.
+def dry_run(loaded: LoadedConfig, *, memory_gb: float | None = None) -> bool:
+    """Print the resolved configuration, the memory plan and what training would do; all but train.
+
+    Args:
+        memory_gb: of the GPU that the plan is for; None: the one that is here, if there is one.
 
     Returns:
         Whether training could start.
@@ -63,6 +67,7 @@ def dry_run(loaded: LoadedConfig) -> bool:
         mixed_precision(config)
         require_optimizer(config)
         preparation = prepare(config)
+        print(f"\n{describe_memory(config, preparation, accumulation, memory_gb)}")
         weights = LossWeights(per_task=(config.loss.transcribe_weight, config.loss.translate_weight))
         model = preparation.architecture.build_for_training(config, weights, None)
         states = (
