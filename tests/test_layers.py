@@ -11,7 +11,10 @@ import pytest
 
 LAYERS = (
     ("", "constants", "errors"),  # "" is vietst/__init__.py
-    ("text", "config", "config_schema", "config_rules", "config_layers", "rank_faults", "runtime"),
+    (
+        *("text", "config", "config_schema", "config_rules", "config_layers"),
+        *("rank_faults", "runtime", "hub_access"),
+    ),
     ("data",),
     ("models",),
     ("evaluation",),

@@ -112,6 +112,13 @@ def _fitting_batch_sizes(effective_batch: int, num_processes: int) -> list[int]:
 # --- the rules ---------------------------------------------------------------------------------------
 
 
+def _features_address(config: RunConfig) -> Iterator[str]:
+    # What has not the form of an address is read as a path, where `//` is `/`.
+    place = config.paths.features_dir
+    if not isinstance(place, str) and place.as_posix().startswith("hf:"):
+        yield place.as_posix()
+
+
 def _split_ratios(config: RunConfig) -> Iterator[str]:
     ratios = config.data.split_ratios
     if min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-6:
@@ -270,6 +277,11 @@ def _nano_window(config: RunConfig) -> Iterator[str]:
 
 
 _RULES: tuple[_Rule, ...] = (
+    _Rule(
+        ("paths.features_dir",),
+        "a folder, or hf://datasets/OWNER/NAME with @REVISION if wanted",
+        _features_address,
+    ),
     _Rule(("data.split_ratios",), "three shares above 0 that sum to 1", _split_ratios),
     _Rule(("data.video_id_pattern",), "a regular expression", _video_id_pattern),
     _Rule(

@@ -5,12 +5,14 @@ keys stands in `vietst.config_rules`. `configs/base.yaml` has the same defaults 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 # YAML gives text and lists, where strict models ask for exactly these types.
 FilePath = Annotated[Path, Strict(False)]
+HUB_DATASET_PATTERN: Final = r"^hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?$"
+HubDatasetAddress = Annotated[str, Field(pattern=HUB_DATASET_PATTERN)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 AutoOrBool = Literal[True, False, "auto"]
 
@@ -41,11 +43,20 @@ class PathsSection(Section):
     splits_dir: FilePath = Path("data/splits")
     """`train.csv`, `dev.csv`, `test.csv` and `audit.json`."""
 
-    features_dir: FilePath = Path("data/features")
-    """Feature caches, one folder for each input kind and content."""
+    features_dir: HubDatasetAddress | FilePath = Path("data/features")
+    """Feature caches, one folder for each input kind and content. To train on features that were pushed to
+    the Hub: hf://datasets/OWNER/NAME, with @REVISION if wanted; splits, manifest and audio are not needed
+    then."""
 
     output_dir: FilePath = Path("outputs")
     """Run folders, `results/` and `charts/`."""
+
+    @property
+    def local_features_dir(self) -> Path:
+        """Where what is computed from features is kept: beside them, if they do not come from the Hub."""
+        if isinstance(self.features_dir, Path):
+            return self.features_dir
+        return Path("data/features")
 
 
 class AudioSection(Section):

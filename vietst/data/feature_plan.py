@@ -217,6 +217,12 @@ def cached_name(column: str) -> str:
     return f"manifest_{column}" if column in FEATURE_COLUMNS else column
 
 
+def original_name(cached: str) -> str:
+    """What the splits call a string column of the cache."""
+    name = cached.removeprefix("manifest_")
+    return name if name in FEATURE_COLUMNS else cached
+
+
 def cache_key(kind: InputKind, rows_digest: str, audio_digest: str) -> str:
     """What tells caches of a kind apart, hexadecimal: a hash of settings, code, texts and audio."""
     settings = [dataclasses.asdict(kind), FEATURE_CODE_VERSION, CACHE_FORMAT_VERSION]

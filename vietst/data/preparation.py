@@ -10,7 +10,7 @@ from vietst.data.features import LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, InputKin
 from vietst.data.manifest import AUDIO_FACTS_NAME, clean_manifest_is_current, preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.splits import split_manifest
-from vietst.errors import ManifestError
+from vietst.errors import ConfigError, ManifestError
 from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
@@ -30,6 +30,19 @@ def input_kind_of_config(config: "RunConfig") -> InputKind:
     if config.nano is not None:
         return log_mel_kind(config.nano.num_mel_bins, config.nano.hop_length_samples, config.nano.window_s)
     return LOG_MEL_128 if "large-v3" in config.model.name else LOG_MEL_80
+
+
+def local_features_dir(config: "RunConfig") -> Path:
+    """The folder that features are built into. Raises ConfigError if they are to be read from the Hub."""
+    features_dir = config.paths.features_dir
+    if isinstance(features_dir, str):
+        raise ConfigError(
+            where="paths.features_dir",
+            rule="features are built into a folder",
+            found=features_dir,
+            do="name a folder; to publish them, add --push_to_hub OWNER/NAME",
+        )
+    return features_dir
 
 
 def prepare_features(
@@ -55,15 +68,16 @@ def prepare_features(
         FeatureCacheError: unusable audio, or too little disk space.
     """
     paths = config.paths
+    features_dir = local_features_dir(config)
     num_proc = num_proc or config.data.num_proc
     _require_manifest(paths.manifest_path)
-    require_shared_disk(paths.features_dir)
-    with one_at_a_time(paths.features_dir):
+    require_shared_disk(features_dir)
+    with one_at_a_time(features_dir):
         _clean_and_split(config, num_proc, progress)
     return [
         build_feature_cache(
             paths.splits_dir,
-            paths.features_dir,
+            features_dir,
             kind,
             audio_root=paths.data_root,
             num_proc=num_proc,
@@ -73,6 +87,32 @@ def prepare_features(
         )
         for kind in kinds
     ]
+
+
+def publish_features(
+    config: "RunConfig",
+    kinds: Sequence[InputKind],
+    repo_id: str,
+    *,
+    public: bool,
+    num_proc: int | None = None,
+) -> str:
+    """`prepare_features`, and their upload to a dataset repository of the Hub.
+
+    Returns:
+        The repository's address, for `paths.features_dir`.
+
+    Raises:
+        FeatureCacheError: a Hub or repository that refuses, told before anything is built.
+    """
+    from vietst.data.feature_upload import push_features, require_repository
+
+    features_dir = local_features_dir(config)
+    repo_id = require_repository(repo_id, public=public)
+    directories = prepare_features(config, kinds, num_proc=num_proc)
+    address = push_features(repo_id, features_dir, list(zip(kinds, directories, strict=True)), public=public)
+    logger.info("published; train on it with paths.features_dir=%s", address)
+    return address
 
 
 def _require_manifest(path: Path) -> None:

@@ -8,24 +8,16 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import huggingface_hub
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
-from huggingface_hub.utils import httpx
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers.utils import cached_file
 
 from vietst.errors import ModelError
+from vietst.hub_access import CHECK_NAME, causes, connection_problem, refusal
 
 # Unasked, transformers sends the name of every repository of .bin files to a public conversion service.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -34,9 +26,7 @@ LOAD_ERRORS: Final = (OSError, ValueError, TypeError, RuntimeError, SafetensorEr
 """What `from_pretrained` raises for repositories and folders that it cannot use."""
 
 _CONFIG_NAME: Final = "config.json"
-_ANSWER_TIMEOUT_S: Final = 10.0
 _TERMINAL_STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
-_CHECK_NAME: Final = "check the spelling; a local folder is named by its path"
 
 
 def require_model_type(name_or_path: str, model_type: str) -> None:
@@ -71,19 +61,15 @@ def _require_answer(name_or_path: str) -> None:
         or not _is_repository_id(name_or_path)
     ):
         return
-    try:
-        url = huggingface_hub.hf_hub_url(name_or_path, _CONFIG_NAME)
-        huggingface_hub.get_hf_file_metadata(url, timeout=_ANSWER_TIMEOUT_S)
-    except HfHubHTTPError:
-        return  # an answer, even if a refusal
-    except httpx.HTTPError as error:
+    problem = connection_problem(huggingface_hub.hf_hub_url(name_or_path, _CONFIG_NAME))
+    if problem is not None:
         raise ModelError(
             where=f"model {name_or_path}",
             rule="a folder, a model in the local cache, or a Hub that answers",
-            found=f"{huggingface_hub.constants.ENDPOINT} does not answer ({error})",
+            found=problem,
             do=f"check the network and HF_ENDPOINT, or download the model where there is a network and take "
-            f"the cache along (HF_HOME); {_CHECK_NAME}",
-        ) from error
+            f"the cache along (HF_HOME); {CHECK_NAME}",
+        )
 
 
 def _is_repository_id(name: str) -> bool:
@@ -126,26 +112,10 @@ def load_error(name_or_path: str, what: str, error: BaseException) -> ModelError
 
 def _reason(error: BaseException) -> tuple[str, str]:
     """What was found, and what to do about it."""
-    hub = huggingface_hub.constants.ENDPOINT
-    for cause in _causes(error):
-        if isinstance(cause, GatedRepoError):
-            return (
-                f"a gated repository: {hub} gives its files only to those whom its authors admitted",
-                "ask for access on the model's page, and set HF_TOKEN to a token of the admitted account",
-            )
-        if isinstance(cause, HFValidationError):
-            return "no such folder, and no name of the form owner/name, as the Hub has them", _CHECK_NAME
-        if isinstance(cause, RepositoryNotFoundError):
-            return (
-                f"{hub} knows no such repository, or it is a private one",
-                f"{_CHECK_NAME}; for a private repository set HF_TOKEN",
-            )
-        if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403):
-            return f"{hub} refuses the token", "set HF_TOKEN to a valid token, or unset it for public models"
-        if isinstance(cause, HfHubHTTPError) and cause.response.status_code >= 429:
-            return f"{hub} answers with HTTP {cause.response.status_code}", "try again later"
-        if isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
-            return _not_cached(hub)
+    refused = refusal(error)
+    if refused is not None:
+        return refused
+    for cause in causes(error):
         if isinstance(cause, pickle.UnpicklingError):
             return (
                 "a .bin file that is damaged or holds more than tensors; nothing in it was executed",
@@ -164,21 +134,4 @@ def _reason(error: BaseException) -> tuple[str, str]:
                 "use weights and config of the same checkpoint",
             )
     lines = _TERMINAL_STYLE.sub("", str(error)).strip().splitlines()
-    return lines[0] if lines else type(error).__name__, _CHECK_NAME
-
-
-def _not_cached(hub: str) -> tuple[str, str]:
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return (
-            "not in the local cache, and HF_HUB_OFFLINE is set",
-            "download it where there is a network (the same command without HF_HUB_OFFLINE) and take the "
-            f"cache along (HF_HOME); {_CHECK_NAME}",
-        )
-    return f"not in the local cache, and {hub} does not answer", "check the network and HF_ENDPOINT"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those behind it, the outermost first."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    return lines[0] if lines else type(error).__name__, CHECK_NAME

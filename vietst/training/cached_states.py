@@ -42,7 +42,7 @@ def with_cached_states(
     if encoder is None:
         return preparation, []
     splits = _splits(preparation)
-    plan = plan_states(splits, config.paths.features_dir, encoder)
+    plan = plan_states(splits, config.paths.local_features_dir, encoder)
     logger.info(describe_states_plan(plan))
     model_device = model.device
     model.to(device)
@@ -78,7 +78,7 @@ def describe_cached_states(config: RunConfig, preparation: Preparation, model: A
     encoder = _cacheable_encoder(model, preparation)
     if encoder is None:
         return None
-    return describe_states_plan(plan_states(_splits(preparation), config.paths.features_dir, encoder))
+    return describe_states_plan(plan_states(_splits(preparation), config.paths.local_features_dir, encoder))
 
 
 def _splits(preparation: Preparation) -> dict[str, "datasets.Dataset"]:

@@ -1,12 +1,14 @@
 """What a run needs before its weights: the processor, and the rows that the model can learn from."""
 
+import contextlib
 import dataclasses
+import functools
 import random
 import shlex
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,12 +19,17 @@ from vietst.data.batching import CharacterTable, UtteranceDataset, targets_of
 from vietst.data.duration_batches import DurationBatchSampler, fixed_length_s
 from vietst.data.feature_cache import open_feature_cache
 from vietst.data.features import InputKind, input_kind_of
+from vietst.data.hub_features import open_hub_features
+from vietst.data.preparation import input_kind_of_config
 from vietst.data.splits import read_audit, read_split
 from vietst.errors import ConfigError
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.base_models import make_base_model
 from vietst.models.e2e_base_card import trimming_of
 from vietst.runtime import get_logger, rank, world_size
+
+if TYPE_CHECKING:
+    import datasets
 
 logger = get_logger(__name__)
 
@@ -50,13 +57,7 @@ def prepare(config: RunConfig) -> Preparation:
     processor = architecture.load_processor(config.model.name)
     model_config = architecture.load_model_config(config.model.name)
     input_kind = input_kind_of(processor.feature_extractor)
-    cache = open_feature_cache(
-        config.paths.splits_dir,
-        config.paths.features_dir,
-        input_kind,
-        audio_root=config.paths.data_root,
-        build_command=build_command(config, input_kind),
-    )
+    cache, source = _open_features(config, input_kind)
     tasks = TASKS if config.model.task == "both" else (config.model.task,)
     limit = architecture.max_label_length(model_config)
     kept: dict[str, UtteranceDataset] = {}
@@ -98,7 +99,8 @@ def prepare(config: RunConfig) -> Preparation:
             "language": config.model.language,
             "input_kind": input_kind.name,
             **_vocabulary_facts(config),
-            **_data_facts(config, kept),
+            **source,
+            **_data_facts(kept),
         },
     )
 
@@ -140,9 +142,42 @@ def _vocabulary_facts(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _data_facts(config: RunConfig, kept: dict[str, UtteranceDataset]) -> dict[str, Any]:
+def _open_features(config: RunConfig, kind: InputKind) -> tuple["datasets.DatasetDict", dict[str, str]]:
+    """The cache, from its folder or from the Hub, and what is recorded of where it comes from."""
+    paths = config.paths
+    if isinstance(paths.features_dir, str):
+        with _one_process_first():
+            features = open_hub_features(paths.features_dir, kind)
+        return features.cache, {"split_hash": features.split_hash, "features": features.address}
+    cache = open_feature_cache(
+        paths.splits_dir,
+        paths.features_dir,
+        kind,
+        audio_root=paths.data_root,
+        build_command=build_command(config, kind),
+    )
+    return cache, {"split_hash": read_audit(paths.splits_dir)["split_hash"]}
+
+
+def _training_texts(config: RunConfig) -> list[str]:
+    """Transcripts and translations of the training split."""
+    paths, columns = config.paths, ("transcript", "translation")
+    if isinstance(paths.features_dir, str):
+        features = open_hub_features(paths.features_dir, input_kind_of_config(config))
+        rows: Any = features.cache["train"].select_columns(list(columns))
+    else:
+        rows = read_split(paths.splits_dir, "train")
+    return [row[column] for row in rows for column in columns if row[column]]
+
+
+def _one_process_first() -> contextlib.AbstractContextManager[None]:
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available()).main_process_first()
+
+
+def _data_facts(kept: dict[str, UtteranceDataset]) -> dict[str, Any]:
     return {
-        "split_hash": read_audit(config.paths.splits_dir)["split_hash"],
         "num_train_utterances": len(kept["train"]),
         "num_dev_utterances": len(kept["dev"]),
         "train_hours": round(sum(kept["train"].rows["duration_s"]) / 3600, 4),
@@ -151,14 +186,8 @@ def _data_facts(config: RunConfig, kept: dict[str, UtteranceDataset]) -> dict[st
 
 def _make_base_model(config: RunConfig) -> None:
     """Make the base model where it is to be made and missing, on one process while the others wait."""
-    from accelerate import PartialState
-
-    def training_texts() -> list[str]:
-        rows = read_split(config.paths.splits_dir, "train")
-        return [row[column] for row in rows for column in ("transcript", "translation") if row[column]]
-
-    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
-        for made in make_base_model(config, training_texts):
+    with _one_process_first():
+        for made in make_base_model(config, functools.partial(_training_texts, config)):
             logger.info("made %s", made)
 
 
