@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_runs import tiny_run_overrides
-from tests.training.damage import BY_SECONDS, damaged_copy, ids_of_batches
+from tests.training.damage import damaged_copy
+from tests.training.known_batches import BY_SECONDS, ids_of_batches
 
 MAX_S_AFTER_FAULT = 60.0
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from tests.conftest import REPO_ROOT
 from tests.tiny_runs import tiny_run_overrides
-from tests.training.damage import BY_SECONDS, damaged_copy, ids_of_batches
+from tests.training.damage import damaged_copy
+from tests.training.known_batches import BY_SECONDS, assert_figures, ids_of_batches
 from vietst.errors import TrainingError
 from vietst.training.nonfinite import MAX_CONSECUTIVE_SKIPS, NonFiniteSteps, spread
 from vietst.training.runner import run_training
@@ -171,7 +172,8 @@ def test_a_nan_of_one_rank_costs_all_ranks_the_step_and_nothing_else(mode, tiny_
     """Rank 1 has it in the first of two micro batches."""
     if mode == "zero2" and find_spec("deepspeed") is None:
         pytest.skip("DeepSpeed is not installed")
-    culprits = ids_of_batches(tiny_corpus, num_processes=2, batches_per_step=4)[5]
+    batches = ids_of_batches(tiny_corpus, num_processes=2, batches_per_step=4)
+    culprits = batches[5]
     said = launch(
         zero_2(tmp_path) if mode == "zero2" else REPO_ROOT / "accelerate_configs" / "cpu_x2.yaml",
         REPO_ROOT / "tests" / "training" / "ranks_run.py",
@@ -195,6 +197,8 @@ def test_a_nan_of_one_rank_costs_all_ranks_the_step_and_nothing_else(mode, tiny_
     entries = history(run_dir)
     assert [entry["skipped_steps"] for entry in entries] == [0, 1, 0, 1]
     assert ["loss" in entry for entry in entries] == [True, False, True, False]
+    assert_figures(entries[0], tiny_corpus, batches[:4])
+    assert_figures(entries[-1], tiny_corpus, batches[:12])
 
 
 @pytest.mark.slow

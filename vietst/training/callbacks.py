@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from vietst.runtime import get_logger
+from vietst.training.throughput import describe_throughput
 
 logger = get_logger(__name__)
 
@@ -16,7 +17,7 @@ CONVERGENCE_PATIENCE_STEPS = 500
 
 
 class LoggingCallback(TrainerCallback):
-    """One readable line per log: training loss, gradient norm and learning rate; or the dev scores."""
+    """One readable line per log: loss, gradient norm, learning rate and throughput; or the dev scores."""
 
     def on_log(
         self,
@@ -30,12 +31,13 @@ class LoggingCallback(TrainerCallback):
             return
         if "loss" in logs:
             logger.info(
-                "step %d/%d  loss %.4f  gradient norm %.3f  learning rate %.2e",
+                "step %d/%d  loss %.4f  gradient norm %.3f  learning rate %.2e  %s",
                 state.global_step,
                 state.max_steps,
                 logs["loss"],
                 logs.get("grad_norm", math.nan),
                 logs["learning_rate"],
+                describe_throughput(logs),
             )
         elif "eval_loss" in logs:
             shown = ("loss", "wer", "cer", "bleu", "chrf")

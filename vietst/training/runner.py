@@ -26,10 +26,12 @@ from vietst.training.callbacks import (
 from vietst.training.checkpoint_writing import flush_to_disk, full_disk_is_an_error, remove_leftovers
 from vietst.training.checkpoints import checkpoint_to_start_from, require_same_tokenizer
 from vietst.training.continuation import check_continuation, make_record, parallelism_of
+from vietst.training.model_flops import flops_of_batches, peak_flops
 from vietst.training.parameter_groups import LearningRates
 from vietst.training.preemption import PreemptionCallback, noted_stop_signals, remove_note
 from vietst.training.preparation import Preparation, prepare, run_folder
 from vietst.training.run_plan import describe_plan
+from vietst.training.throughput import ThroughputMeter
 from vietst.training.trainer import SpeechTrainer, make_compute_metrics
 from vietst.training.unfreezing import EncoderUnfreezeCallback
 
@@ -146,6 +148,7 @@ def build_trainer(
         num_beams=config.evaluation.num_beams,
         train_batches=preparation.train_batches,
         on_nonfinite=config.training.on_nonfinite,
+        meter=_throughput_meter(config, arguments, preparation, model),
         scope=training_scope(config),
         learning_rates=_learning_rates(config),
     )
@@ -162,6 +165,16 @@ def build_trainer(
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(_ProgressBarCallback)
     return trainer
+
+
+def _throughput_meter(
+    config: RunConfig, arguments: Seq2SeqTrainingArguments, preparation: Preparation, model: Any
+) -> ThroughputMeter:
+    half_precision = arguments.bf16 or arguments.fp16
+    peak = peak_flops(torch.cuda.get_device_name()) if half_precision and torch.cuda.is_available() else None
+    if peak is None:
+        return ThroughputMeter()
+    return ThroughputMeter(peak, flops_of_batches(config, model, preparation.input_kind))
 
 
 def _learning_rates(config: RunConfig) -> LearningRates:

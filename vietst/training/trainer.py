@@ -32,6 +32,7 @@ from vietst.training.checkpoints import RECORD_FILE, files_of
 from vietst.training.nonfinite import NonFiniteSteps, Policy, spread
 from vietst.training.parameter_groups import LearningRates, parameter_groups
 from vietst.training.preemption import let_workers_ignore_stop_signals
+from vietst.training.throughput import ThroughputMeter
 from vietst.training.unfreezing import rebuild_reducer, restart_adam, set_encoder_decay
 
 _BOOKKEEPING_KEYS = ("row_index", "duration_s")
@@ -56,6 +57,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         scope: which parameters train, now or when the encoder is unfrozen.
         learning_rates: of the parts of the model; None: `args`' for all.
         on_nonfinite: what happens with losses and gradients that are not finite.
+        meter: measures the throughput; None: without FLOPs.
 
     Attributes:
         run_record: what every checkpoint says about its run, see `vietst.training.continuation`.
@@ -73,6 +75,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         scope: TrainingScope,
         learning_rates: LearningRates | None = None,
         on_nonfinite: Policy = "skip",
+        meter: ThroughputMeter | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -90,6 +93,8 @@ class SpeechTrainer(Seq2SeqTrainer):
         self._nonfinite = NonFiniteSteps(
             on_nonfinite, self._utterance_ids, has_gradient_scaler=self.args.fp16
         )
+        self._meter = meter or ThroughputMeter()
+        self.add_callback(self._meter)
         self._keeps_adapters = True
         self.run_record: dict[str, Any] = {}
         self._is_saving_checkpoint = False
@@ -130,6 +135,9 @@ class SpeechTrainer(Seq2SeqTrainer):
         model_inputs = {key: value for key, value in inputs.items() if key not in _BOOKKEEPING_KEYS}
         return spread(super().compute_loss(model, model_inputs, *args, **kwargs))
 
+    def get_batch_samples(self, epoch_iterator: Any, *args: Any) -> Any:
+        return super().get_batch_samples(self._meter.timed(epoch_iterator), *args)
+
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
         loss = super().training_step(model, inputs, *args)
         return self._nonfinite.note_micro_batch(loss, inputs["row_index"])
@@ -145,10 +153,11 @@ class SpeechTrainer(Seq2SeqTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs = self._nonfinite.corrected_log(logs)
+            logs = self._nonfinite.corrected_log(logs) | self._meter.since_last_time()
         elif "train_loss" in logs:
             logs["train_loss"] = self._nonfinite.corrected_train_loss(logs["train_loss"])
             logs["skipped_steps"] = sum(entry.get("skipped_steps", 0) for entry in self.state.log_history)
+            logs |= self._meter.of_training()
         super().log(logs, start_time)
 
     def _utterance_ids(self, row_numbers: Sequence[int]) -> list[str]:

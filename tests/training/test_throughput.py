@@ -1,0 +1,174 @@
+"""The figures of a training's speed agree with what was counted otherwise."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.tiny_runs import tiny_e2e_run_overrides, tiny_run_overrides
+from tests.training.known_batches import BY_SECONDS, assert_figures, ids_of_batches
+from vietst.config import load_config
+from vietst.data.batching import UtteranceDataset
+from vietst.models.multitask import LossWeights
+from vietst.training import throughput as throughput_module
+from vietst.training.model_flops import flops_of_batches, peak_flops
+from vietst.training.preparation import prepare
+from vietst.training.runner import run_training
+from vietst.training.throughput import Span, ThroughputMeter, describe_throughput, throughput
+
+FIGURES = ("utterances_per_s", "audio_s_per_s", "padding_share", "data_wait_share", "peak_memory_gb")
+
+
+def entries(run_dir: Path) -> list[dict[str, float]]:
+    text = next((run_dir / "metrics").glob("*_metrics.json")).read_text(encoding="utf-8")
+    return json.loads(text)["history"]
+
+
+def test_every_log_and_the_results_have_the_figures_of_the_batches_that_were_seen(nano_config, tiny_corpus):
+    batches = ids_of_batches(tiny_corpus, num_processes=1, batches_per_step=2)
+    run_dir = run_training(
+        nano_config(
+            *BY_SECONDS,
+            "training.gradient_accumulation_steps=2",
+            "training.logging_steps=2",
+            "training.eval_steps=2",
+            "training.report_to=tensorboard",
+        )
+    )
+    first, second = [entry for entry in entries(run_dir) if "loss" in entry]
+    assert_figures(first, tiny_corpus, batches[:4])
+    assert_figures(second, tiny_corpus, batches[4:8])
+    results = json.loads((run_dir / "train_results.json").read_text(encoding="utf-8"))
+    assert_figures(results, tiny_corpus, batches[:8])
+    for figures in (first, second, results):
+        assert 0 < figures["data_wait_share"] < 1
+        assert 0.1 < figures["peak_memory_gb"] < 4
+    assert results["utterances_per_s"] > sum(map(len, batches[:8])) / results["train_runtime"]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_dir / "logs"))
+    events.Reload()
+    assert {f"train/{name}" for name in FIGURES} <= set(events.Tags()["scalars"])
+
+
+def test_a_slower_loader_shows_as_waiting_for_data(nano_config, monkeypatch, tmp_path):
+    def wait_share(name: str) -> float:
+        run_dir = run_training(nano_config(f"output.dir={(tmp_path / name).as_posix()}"))
+        return json.loads((run_dir / "train_results.json").read_text(encoding="utf-8"))["data_wait_share"]
+
+    before = wait_share("quick")
+    read = UtteranceDataset.__getitem__
+
+    def slow(self: UtteranceDataset, index: int) -> dict[str, Any]:
+        time.sleep(0.2)
+        return read(self, index)
+
+    monkeypatch.setattr(UtteranceDataset, "__getitem__", slow)
+    after = wait_share("slow")
+    assert after > 0.5
+    assert after > before + 0.2
+
+
+# --- the arithmetic ----------------------------------------------------------------------------------
+
+
+def test_seconds_are_those_of_the_steps_and_waiting_that_of_their_batches(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(throughput_module, "peak_memory_bytes", lambda: 3 * 2**30)
+    batch = {"duration_s": torch.tensor([1.0, 2.0]), "attention_mask": torch.tensor([[1, 0], [1, 1]])}
+
+    def loader() -> Iterator[Any]:
+        nonlocal now
+        while True:
+            now += 1
+            yield batch
+
+    meter, batches = ThroughputMeter(peak_flops=100.0, flops_of_batch=lambda batch: 30.0), loader()
+    for _ in range(2):
+        step = meter.timed(batches)
+        for _ in range(2):
+            next(step)
+            now += 4
+        meter.on_step_end(None, None, None)
+        now += 1000  # an evaluation
+    figures = {
+        "utterances_per_s": 8 / 20,
+        "audio_s_per_s": 12 / 20,
+        "data_wait_share": 4 / 20,
+        "padding_share": 1 / 4,
+        "peak_memory_gb": 3,
+        "model_flops_utilization": 4 * 30 / (20 * 100),
+    }
+    assert meter.since_last_time() == pytest.approx(figures)
+    assert meter.since_last_time() == {}
+    assert meter.of_training() == pytest.approx(figures)
+    assert describe_throughput(figures) == (
+        "0.4 utterances/s  0.6 s of audio/s  padding 25%  data wait 20%  peak 3.00 GB  FLOPs utilization 6%"
+    )
+
+
+def test_processes_add_up_their_utterances_over_their_common_time():
+    one = Span(seconds=10, wait_s=1, num_utterances=40, audio_s=100, num_heard=3, num_padded=4, flops=50)
+    other = Span(seconds=10, wait_s=3, num_utterances=60, audio_s=200, num_heard=1, num_padded=4, flops=150)
+    figures = throughput([one, other], 2**30, peak_flops=20)
+    assert figures["utterances_per_s"] == 10
+    assert figures["audio_s_per_s"] == 30
+    assert figures["data_wait_share"] == 0.2
+    assert figures["padding_share"] == 0.5
+    assert figures["model_flops_utilization"] == 0.5
+
+
+# --- FLOPs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+@pytest.mark.parametrize("kind", ["whisper", "e2e"])
+def test_the_operations_of_a_batch_are_those_that_pytorch_counts_when_it_is_computed(
+    kind, frozen, tiny_corpus, tmp_path
+):
+    overrides = tiny_run_overrides if kind == "whisper" else tiny_e2e_run_overrides
+    options = ("model.attention=eager", f"model.freeze_encoder={str(frozen).lower()}", "loss.ctc_weight=0")
+    config = load_config(f"nano_{kind}", [*overrides(tiny_corpus, tmp_path), *options]).config
+    preparation = prepare(config)
+    architecture = preparation.architecture
+    model = architecture.build_for_training(config, LossWeights(), None)
+    collator = architecture.Collator(
+        preparation.processor, preparation.input_kind, preparation.tasks, config.model.language
+    )
+    batch = collator([preparation.train[index] for index in (1, 5, 8)])
+    inputs = {name: value for name, value in batch.items() if name not in ("row_index", "duration_s")}
+    with FlopCounterMode(display=False) as counter:
+        model.train()(**inputs).loss.backward()
+    forecast = flops_of_batches(config, model, preparation.input_kind)(batch)
+    assert forecast == pytest.approx(counter.get_total_flops(), rel=0.005)
+
+
+def test_without_its_encoder_a_batch_needs_less(tiny_corpus, tmp_path):
+    options = [*tiny_run_overrides(tiny_corpus, tmp_path), "model.freeze_encoder=true"]
+    config = load_config("nano_whisper", options).config
+    preparation = prepare(config)
+    model = preparation.architecture.build_for_training(config, LossWeights(), None)
+    flops = flops_of_batches(config, model, preparation.input_kind)
+    batch = {"labels": torch.ones(2, 10), "row_index": torch.ones(2)}
+    assert 0 < flops({**batch, "encoder_states": None}) < 0.8 * flops(batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "tera"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H200", 989),
+        ("NVIDIA A100-SXM4-40GB", 312),
+        ("NVIDIA GeForce RTX 2050", 12),
+        ("Tesla K80", None),
+    ],
+)
+def test_peaks_by_the_names_that_pytorch_gives(name, tera):
+    assert peak_flops(name) == (None if tera is None else tera * 1e12)

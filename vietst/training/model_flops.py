@@ -1,0 +1,144 @@
+"""How many floating-point operations training steps need, and how many a GPU could do.
+
+Model FLOPs utilization is the share of the two, as in PaLM (Chowdhery et al. 2022, appendix B): what forward
+and backward pass of the model need, without what activation checkpointing computes again. PyTorch's
+`FlopCounterMode` counts the matrix products and convolutions of the real model, on fake tensors; what is
+frozen is missing from its backward pass.
+
+With U utterances of s seconds, padding counted, and T targets of L tokens each, a batch needs
+
+    U (c₀ + c₁ s + c₂ s²)  for the encoder: its layers, and its attention
+    T (c₃ L + c₄ L²)       for the decoder's layers and self-attention
+    T (c₅ s + c₆ s L)      for its cross-attention
+
+The coefficients come from a few counted batches.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from vietst.config_schema import RunConfig
+from vietst.constants import SAMPLE_RATE_HZ
+from vietst.data.duration_batches import fixed_length_s
+from vietst.data.features import InputKind
+from vietst.models.trainable import training_scope, with_frozen_encoder
+from vietst.training.memory_steps import Workload, e2e_step, whisper_step
+from vietst.training.memory_trace import Build
+
+HALF_PRECISION_PEAK_FLOPS: Final = {
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,  # SXM
+    "H200": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+    # no figure by NVIDIA: 64 tensor cores × 128 operations (those of the RTX 3090) × 1.477 GHz
+    "RTX 2050": 12e12,
+}
+"""Dense bfloat16 or float16 products with sums in float32, per second, from NVIDIA's data sheets and white
+papers. The first name that is part of the device's name holds."""
+
+_LABEL_TOKENS: Final = (16, 32, 64)
+_DURATIONS_S: Final = (4.0, 10.0, 16.0)
+
+
+def peak_flops(device_name: str) -> float | None:
+    """Of a GPU in half precision, by PyTorch's name for it; None: not known."""
+    return next((peak for name, peak in HALF_PRECISION_PEAK_FLOPS.items() if name in device_name), None)
+
+
+def flops_of_batches(
+    config: RunConfig, model: Any, input_kind: InputKind
+) -> Callable[[Mapping[str, Any]], float]:
+    """The operations of this training's batches, for a model that may unfreeze its encoder on the way.
+
+    Counting takes some seconds.
+    """
+    length_s = fixed_length_s(input_kind)
+    step = whisper_step if config.model.type == "whisper" else e2e_step
+    scope = training_scope(config)
+    eager = copy.deepcopy(model.config)
+    eager._attn_implementation = "eager"
+
+    def fitted(encoder_is_frozen: bool) -> BatchFlops:
+        scope_now = with_frozen_encoder(scope) if encoder_is_frozen else scope
+        return BatchFlops.fit(
+            lambda workload: step(eager, scope_now, workload, lora=config.lora),
+            _DURATIONS_S if length_s is None else (length_s,),
+        )
+
+    now_and_later = {model.encoder_is_frozen, with_frozen_encoder(scope) == scope}
+    by_frozen_encoder = {frozen: fitted(frozen) for frozen in now_and_later}
+    return lambda batch: by_frozen_encoder[model.encoder_is_frozen].of_batch(batch, length_s)
+
+
+def count_flops(build: Build) -> int:
+    """Operations of a forward and a backward pass of what `build` makes; nothing is computed.
+
+    The model's attention must be eager: fused kernels are not counted without a GPU.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FakeTensorMode():
+        model, batch = build()
+        with FlopCounterMode(display=False) as counter:
+            model(**batch).loss.backward()
+    return counter.get_total_flops()
+
+
+@dataclass(frozen=True)
+class BatchFlops:
+    """Operations of any batch, from its shape."""
+
+    coefficients: np.ndarray
+    """float64 [7], c₀ to c₆."""
+
+    @classmethod
+    def fit(cls, step: Callable[[Workload], Build], durations_s: Sequence[float]) -> "BatchFlops":
+        """Count a few batches.
+
+        Args:
+            step: a step of the planned size, with eager attention.
+            durations_s: three different ones; or one, where all clips are padded to it.
+        """
+        short, middle, long = _LABEL_TOKENS
+        first = durations_s[0]
+        sizes = [(s, length, tasks) for s in durations_s for length, tasks in ((short, 1), (middle, 2))]
+        sizes += [(first, middle, 1), (first, long, 1)]
+        counted = [count_flops(step(Workload(1, s, length, tasks))) for s, length, tasks in sizes]
+        rows = [_terms(1, s, tasks, length) for s, length, tasks in sizes]
+        return cls(np.linalg.lstsq(np.array(rows), np.array(counted, dtype=np.float64))[0])
+
+    def of_batch(self, batch: Mapping[str, Any], fixed_length_s: float | None) -> float:
+        """Operations of a collator's batch. Where it brings the encoder's states, without the encoder.
+
+        Args:
+            fixed_length_s: to which clips are padded; None: to the longest of the batch.
+        """
+        num_targets, num_label_tokens = batch["labels"].shape
+        has_states = "encoder_states" in batch
+        if fixed_length_s is not None:
+            duration_s = fixed_length_s
+        elif has_states:
+            duration_s = float(batch["duration_s"].max())
+        else:
+            duration_s = batch["input_values"].shape[1] / SAMPLE_RATE_HZ
+        num_encoded = 0 if has_states else len(batch["row_index"])
+        return float(
+            np.dot(self.coefficients, _terms(num_encoded, duration_s, num_targets, num_label_tokens))
+        )
+
+
+def _terms(num_utterances: int, duration_s: float, num_targets: int, num_label_tokens: int) -> list[float]:
+    """What the coefficients are multiplied with; hundreds of tokens and seconds keep the numbers near 1."""
+    s, length = duration_s / 10, num_label_tokens / 100
+    encoder = [num_utterances * term for term in (1, s, s**2)]
+    decoder = [num_targets * term for term in (length, length**2, s, s * length)]
+    return [*encoder, *decoder]
