@@ -26,7 +26,7 @@ from vietst.constants import SAMPLE_RATE_HZ
 from vietst.data.duration_batches import fixed_length_s
 from vietst.data.features import InputKind
 from vietst.models.trainable import training_scope, with_frozen_encoder
-from vietst.training.memory_steps import Workload, e2e_step, whisper_step
+from vietst.training.memory_steps import StepOptions, Workload, e2e_step, whisper_step
 from vietst.training.memory_trace import Build
 
 HALF_PRECISION_PEAK_FLOPS: Final = {
@@ -69,7 +69,7 @@ def flops_of_batches(
     def fitted(encoder_is_frozen: bool) -> BatchFlops:
         scope_now = with_frozen_encoder(scope) if encoder_is_frozen else scope
         return BatchFlops.fit(
-            lambda workload: step(eager, scope_now, workload, lora=config.lora),
+            lambda workload: step(eager, scope_now, workload, StepOptions(lora=config.lora)),
             _DURATIONS_S if length_s is None else (length_s,),
         )
 
