@@ -15,7 +15,7 @@ from transformers import (
 
 from tests.tiny_models import TEXTS, tone
 from vietst.constants import TASKS
-from vietst.data.batching import CharacterTable
+from vietst.data.ctc_units import CharacterTable
 from vietst.data.features import WAVEFORM_16K, extract
 from vietst.models import e2e_assembly, nano_e2e
 from vietst.models.e2e import E2ECollator, MultitaskE2E

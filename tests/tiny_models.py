@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from transformers import WhisperProcessor
 
-from vietst.data.batching import CharacterTable
+from vietst.data.ctc_units import CharacterTable
 from vietst.data.features import LOG_MEL_80_NANO, extract
 from vietst.models import nano
 from vietst.models.multitask import LossWeights

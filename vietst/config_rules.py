@@ -259,11 +259,6 @@ def _weights_of_task(config: RunConfig) -> Iterator[str]:
         yield f"nothing above 0 for model.task {config.model.task}"
 
 
-def _only_frozen_states_are_cached(config: RunConfig) -> Iterator[str]:
-    if config.model.cache_encoder_states and not encoder_stays_frozen(config):
-        yield "true, with freeze_encoder false"
-
-
 def _head_width(config: RunConfig) -> Iterator[str]:
     if config.nano is not None and config.nano.d_model % config.nano.attention_heads:
         yield f"{config.nano.attention_heads}, with d_model {config.nano.d_model}"
@@ -383,11 +378,6 @@ _RULES: tuple[_Rule, ...] = (
         ("loss.transcribe_weight", "loss.translate_weight", "model.task"),
         "a weight above 0 for a task that is trained",
         _weights_of_task,
-    ),
-    _Rule(
-        ("model.cache_encoder_states", "model.freeze_encoder", "training.freeze_encoder_epochs"),
-        "only with freeze_encoder true: an encoder that is trained gives other states after every step",
-        _only_frozen_states_are_cached,
     ),
     _Rule(("nano.attention_heads", "nano.d_model"), "a divisor of d_model", _head_width),
     _Rule(

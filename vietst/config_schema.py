@@ -146,7 +146,8 @@ class ModelSection(Section):
 
     cache_encoder_states: bool = False
     """Compute the frozen encoder's states once, keep them beside the features in half precision, and train on
-    them. Whisper has 1,500 for every clip, whatever its length: 1.2 MB (tiny) to 3.8 MB (large) each."""
+    them. Whisper has 1,500 for every clip, whatever its length: 1.2 MB (tiny) to 3.8 MB (large) each. Where
+    the encoder is trained, from the start or later, training says so and computes them in every step."""
 
 
 class LoraSection(Section):
@@ -396,7 +397,12 @@ class LossSection(Section):
     """Weight of the translations' cross-entropy."""
 
     ctc_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of CTC from encoder states to the transcript's characters; its head is not released."""
+    """Weight of CTC from encoder states to the transcript's units; its head is not released."""
+
+    ctc_units: Literal["characters", "subwords"] = "characters"
+    """What CTC spells transcripts with: lower-cased characters, or the tokenizer's own pieces, those that the
+    training transcripts have. Pieces are fewer than characters, where a clip has too few encoder positions;
+    and more of them have to be learned."""
 
     label_smoothing: Probability = 0.0
     """Share of the target probability spread over all tokens, in training."""

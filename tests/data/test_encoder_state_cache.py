@@ -302,8 +302,9 @@ def test_states_that_do_not_fit_the_disk_are_refused_with_the_figures(tmp_path, 
     assert excinfo.value.found == "40.0 MB free"
     assert "model.cache_encoder_states=false" in excinfo.value.do
     disk_with(47e6, monkeypatch)
-    assert "12 utterances, 1280 wide, at most 1500 positions each: about 46.1 MB" in describe_states_plan(
-        plan_states(splits, tmp_path, encoder)
+    assert (
+        "12 utterances (train, dev), 1280 wide, at most 1500 positions each: about 46.1 MB"
+        in describe_states_plan(plan_states(splits, tmp_path, encoder))
     )
 
 

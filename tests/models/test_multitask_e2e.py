@@ -12,7 +12,7 @@ from transformers import SpeechEncoderDecoderModel, pipeline
 from tests.tiny_e2e import e2e_batch, num_frames_of, parameter_group, waveform_rows, write_base
 from vietst.config_schema import AugmentationSection, ModelSection, OutputSection, RunConfig, TrainingSection
 from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import CharacterTable
+from vietst.data.ctc_units import CharacterTable
 from vietst.data.features import WAVEFORM_16K
 from vietst.errors import ModelError
 from vietst.evaluation.decode import TextDecoder

@@ -6,7 +6,7 @@ from transformers import AutoProcessor, WhisperForConditionalGeneration
 
 from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper_processor
 from vietst.constants import IGNORE_INDEX, TASKS
-from vietst.data.batching import CharacterTable
+from vietst.data.ctc_units import CharacterTable
 from vietst.data.features import LOG_MEL_80_NANO
 from vietst.evaluation.decode import TextDecoder
 from vietst.models import whisper
@@ -221,7 +221,7 @@ def test_ctc_teaches_the_encoder(processor):
 
 def test_character_table_spells_lower_cased_text_and_skips_what_it_does_not_know():
     table = CharacterTable.of_texts(["Ấm a"])
-    assert table.characters == [" ", "a", "m", "ấ"]
+    assert table.units == [" ", "a", "m", "ấ"]
     assert table.encode("ẤMz") == [4, 3]
     assert len(table) == 5
 

@@ -7,7 +7,7 @@ from transformers import MBartConfig, SpeechEncoderDecoderConfig, SpeechEncoderD
 from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper_processor
 from vietst.config import load_config
 from vietst.constants import TASKS
-from vietst.data.batching import CharacterTable
+from vietst.data.ctc_units import CharacterTable
 from vietst.errors import ConfigError
 from vietst.models.multitask import LossWeights
 from vietst.models.trainable import (

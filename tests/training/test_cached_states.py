@@ -15,7 +15,7 @@ from tests.training.conftest import tiny_run_overrides
 from tests.training.test_batch_seconds import history, launch
 from vietst.config import load_config
 from vietst.data import encoder_state_cache
-from vietst.data.batching import CharacterTable
+from vietst.data.ctc_units import CharacterTable
 from vietst.data.encoder_states import EncodedUtteranceDataset
 from vietst.data.features import LOG_MEL_80_NANO
 from vietst.errors import CheckpointError, ConfigError, FeatureCacheError

@@ -13,7 +13,7 @@ from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper
 from vietst.config import load_config
 from vietst.config_schema import LoraSection
 from vietst.constants import TASKS
-from vietst.data.batching import CharacterTable
+from vietst.data.ctc_units import CharacterTable
 from vietst.errors import ConfigError
 from vietst.models import lora, whisper
 from vietst.models.trainable import make_trainable

@@ -1,12 +1,13 @@
 """From cached rows to padded tensors: the parts of a batch that do not depend on the architecture."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from vietst.constants import IGNORE_INDEX, TARGET_COLUMN, TASKS
+from vietst.data.ctc_units import CtcTable
 
 if TYPE_CHECKING:
     import datasets
@@ -101,45 +102,18 @@ def label_batch(
     }
 
 
-def utterance_batch(
-    rows: Sequence[dict[str, Any]], ctc_characters: "CharacterTable | None"
-) -> dict[str, torch.Tensor]:
+def utterance_batch(rows: Sequence[dict[str, Any]], ctc_table: CtcTable | None) -> dict[str, torch.Tensor]:
     """What a batch holds for each utterance beside its audio, whatever the architecture.
 
     Returns:
-        `row_index` int64 and `duration_s` float32, both [num_utterances]; with `ctc_characters` also
+        `row_index` int64 and `duration_s` float32, both [num_utterances]; with `ctc_table` also
         `ctc_labels` int64 [num_utterances, length] of the transcripts, `IGNORE_INDEX` at padding.
     """
     batch = {
         "row_index": torch.tensor([row["row_index"] for row in rows]),
         "duration_s": torch.tensor([row["duration_s"] for row in rows], dtype=torch.float32),
     }
-    if ctc_characters is not None:
-        characters = [ctc_characters.encode(row["transcript"]) for row in rows]
-        batch["ctc_labels"] = pad_token_ids(characters, IGNORE_INDEX)
+    if ctc_table is not None:
+        units = [ctc_table.encode(row["transcript"]) for row in rows]
+        batch["ctc_labels"] = pad_token_ids(units, IGNORE_INDEX)
     return batch
-
-
-class CharacterTable:
-    """The characters that the auxiliary CTC loss spells transcripts with, lower-cased; id 0 is the blank.
-
-    A character that the table does not know is skipped: it only teaches the encoder a little less.
-    """
-
-    def __init__(self, characters: Iterable[str]) -> None:
-        self.characters = sorted(set(characters))
-        self._ids = {character: position + 1 for position, character in enumerate(self.characters)}
-
-    @classmethod
-    def of_texts(cls, texts: Iterable[str]) -> "CharacterTable":
-        characters: set[str] = set()
-        for text in texts:
-            characters.update(text.lower())
-        return cls(characters)
-
-    def __len__(self) -> int:
-        """How many outputs a CTC head needs: the characters and the blank."""
-        return len(self.characters) + 1
-
-    def encode(self, text: str) -> list[int]:
-        return [self._ids[character] for character in text.lower() if character in self._ids]

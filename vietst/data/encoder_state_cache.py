@@ -94,11 +94,13 @@ def plan_states(
     encoder: FrozenEncoder,
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    reserved_bytes: int = 0,
 ) -> StatesPlan:
     """Decides what is to be computed, and looks at nothing but lengths and digests.
 
     Args:
         splits: rows of the feature cache, as selected for a training.
+        reserved_bytes: of the free disk, promised to other plans.
 
     Raises:
         FeatureCacheError: what is missing does not fit the free disk.
@@ -122,18 +124,18 @@ def plan_states(
         num_positions=num_positions,
         width=encoder.width,
     )
-    _refuse_full_disk(plan)
+    _refuse_full_disk(plan, reserved_bytes)
     return plan
 
 
 def describe_states_plan(plan: StatesPlan) -> str:
     """Sizes in words."""
-    missing = plan.missing()
+    missing, splits = plan.missing(), ", ".join(plan.num_positions)
     longest = max(max(counts) for counts in plan.num_positions.values())
     return (
-        f"encoder states of {plan.num_rows} utterances, {plan.width} wide, at most {longest} positions each: "
-        f"about {_size(plan.num_bytes(plan.shards))} on disk, {_size(plan.num_bytes(missing))} of it to "
-        f"compute ({len(missing)} of {len(plan.shards)} shards)"
+        f"encoder states of {plan.num_rows} utterances ({splits}), {plan.width} wide, at most {longest} "
+        f"positions each: about {_size(plan.num_bytes(plan.shards))} on disk, "
+        f"{_size(plan.num_bytes(missing))} of it to compute ({len(missing)} of {len(plan.shards)} shards)"
     )
 
 
@@ -158,9 +160,10 @@ def _cut_into_shards(num_positions: Mapping[str, list[int]], width: int, max_byt
     return shards
 
 
-def _refuse_full_disk(plan: StatesPlan) -> None:
+def _refuse_full_disk(plan: StatesPlan, reserved_bytes: int) -> None:
     existing = next(folder for folder in plan.directory.parents if folder.is_dir())
-    needed, free = plan.num_bytes(plan.missing()), shutil.disk_usage(existing).free
+    needed = reserved_bytes + plan.num_bytes(plan.missing())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         per_clip = _size(plan.num_bytes(plan.shards) / plan.num_rows)
         raise FeatureCacheError(

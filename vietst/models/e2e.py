@@ -28,7 +28,8 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from vietst.config_schema import AugmentationSection, RunConfig
 from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import CharacterTable, label_batch, targets_of, utterance_batch
+from vietst.data.batching import label_batch, targets_of, utterance_batch
+from vietst.data.ctc_units import CtcTable
 from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pad_states
 from vietst.data.feature_cache import features_of
 from vietst.data.features import InputKind
@@ -178,7 +179,7 @@ class E2ECollator:
         task_index           int64   [T]        position of its task in `TASKS`
         row_index            int64   [U]        number of the utterance in its split
         duration_s           float32 [U]        seconds of audio
-        ctc_labels           int64   [U, C]     characters of the transcript, −100 at padding (with CTC only)
+        ctc_labels           int64   [U, C]     CTC units of the transcript, −100 at padding (with CTC only)
 
     Example, task both, two utterances of which the second has no translation: T = 3,
     utterance_index [0, 1, 0], task_index [0, 0, 1] (first the transcripts, then the translations).
@@ -188,7 +189,7 @@ class E2ECollator:
     input_kind: InputKind
     tasks: Sequence[str]
     language: str
-    ctc_characters: CharacterTable | None = None
+    ctc_table: CtcTable | None = None
 
     def __post_init__(self) -> None:
         self._prompts = {
@@ -206,7 +207,7 @@ class E2ECollator:
             pad_token_id=tokenizer.pad_token_id,
         )
         batch |= input_batch(rows, self.input_kind)
-        return batch | utterance_batch(rows, self.ctc_characters)
+        return batch | utterance_batch(rows, self.ctc_table)
 
 
 Collator = E2ECollator

@@ -105,16 +105,17 @@ def ctc_negative_log_likelihood(
     """Sum of the CTC losses of all utterances (Graves et al. 2006), in nats; a scalar.
 
     Args:
-        head: linear map from the encoder's width to the characters, blank first.
+        head: linear map from the encoder's width to the units, blank first.
         encoder_states: [num_utterances, num_positions, width].
         num_positions: [num_utterances], how many positions of each utterance are speech, not padding.
-        ctc_labels: [num_utterances, length], character ids from 1 on, `IGNORE_INDEX` at padding.
+        ctc_labels: [num_utterances, length], ids of units from 1 on, `IGNORE_INDEX` at padding.
 
-    An utterance whose characters do not fit its positions counts 0 (PyTorch's `zero_infinity`).
+    An utterance whose units do not fit its positions (one each, and a blank between two equal ones) counts 0
+    (PyTorch's `zero_infinity`).
     """
     log_probabilities = head(encoder_states).float().log_softmax(-1)
     return functional.ctc_loss(
-        log_probabilities.transpose(0, 1),  # [num_positions, num_utterances, characters]
+        log_probabilities.transpose(0, 1),  # [num_positions, num_utterances, units]
         ctc_labels.clamp(min=0),
         input_lengths=num_positions,
         target_lengths=(ctc_labels != IGNORE_INDEX).sum(dim=1),
@@ -135,7 +136,7 @@ def combine_losses(
 
     Dividing by the label tokens of *all* micro batches of *all* processes makes 8 × 1 equal to 1 × 8:
     neither accumulation nor the number of processes changes loss or gradients. The CTC sum is divided by
-    the same number, so that it obeys the same law; its characters per label token only scale its weight.
+    the same number, so that it obeys the same law; its units per label token only scale its weight.
 
     Args:
         target_losses: [num_targets], sums over the tokens of each label row.

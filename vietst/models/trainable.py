@@ -140,7 +140,7 @@ def describe_training_scope(config: RunConfig) -> str:
     }[config.model.finetune]
     updates, epochs = config.training.freeze_encoder_updates, config.training.freeze_encoder_epochs
     if encoder_stays_frozen(config):
-        return f"{trained}; the encoder is frozen"
+        return f"{trained}; the encoder is frozen, unmasked and without dropout"
     if updates or epochs:
         return f"{trained}; the encoder from {f'step {updates + 1}' if updates else f'epoch {epochs:g}'} on"
     return trained

@@ -24,7 +24,8 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from vietst.config_schema import RunConfig
 from vietst.constants import IGNORE_INDEX, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import CharacterTable, label_batch, targets_of, utterance_batch
+from vietst.data.batching import label_batch, targets_of, utterance_batch
+from vietst.data.ctc_units import CtcTable
 from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pad_states
 from vietst.data.feature_cache import features_of
 from vietst.data.features import InputKind, pad_log_mel
@@ -146,7 +147,7 @@ class WhisperCollator:
         task_index         int64   [T]        position of its task in `TASKS`
         row_index          int64   [U]        number of the utterance in its split
         duration_s         float32 [U]        seconds of audio
-        ctc_labels         int64   [U, C]     characters of the transcript, −100 at padding (with CTC only)
+        ctc_labels         int64   [U, C]     CTC units of the transcript, −100 at padding (with CTC only)
         num_positions      int64   [U]        encoder positions that hear speech (with CTC only)
 
     Example, task both, two utterances of which the second has no translation: T = 3,
@@ -157,7 +158,7 @@ class WhisperCollator:
     input_kind: InputKind
     tasks: Sequence[str]
     language: str
-    ctc_characters: CharacterTable | None = None
+    ctc_table: CtcTable | None = None
 
     def __post_init__(self) -> None:
         self._prompts = {
@@ -175,8 +176,8 @@ class WhisperCollator:
             pad_token_id=tokenizer.pad_token_id,
         )
         batch |= input_batch(rows, kind)
-        batch |= utterance_batch(rows, self.ctc_characters)
-        if self.ctc_characters is not None:
+        batch |= utterance_batch(rows, self.ctc_table)
+        if self.ctc_table is not None:
             num_frames = torch.tensor([row["num_frames"] for row in rows])
             batch["num_positions"] = (num_frames + 1) // 2  # the second convolution has stride 2
         return batch

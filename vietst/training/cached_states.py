@@ -2,20 +2,24 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from vietst.config_rules import encoder_stays_frozen
 from vietst.config_schema import RunConfig
-from vietst.data.encoder_state_cache import build_states, describe_states_plan, plan_states
+from vietst.data.encoder_state_cache import (
+    StatesPlan,
+    build_states,
+    describe_states_plan,
+    plan_states,
+)
 from vietst.data.encoder_states import EncodedUtteranceDataset, FrozenEncoder
 from vietst.errors import CheckpointError
+from vietst.models.trainable import describe_training_scope
 from vietst.runtime import get_logger, rank, world_size
 from vietst.training.preparation import Preparation
-
-if TYPE_CHECKING:
-    import datasets
 
 logger = get_logger(__name__)
 
@@ -38,31 +42,30 @@ def with_cached_states(
     """
     from accelerate import PartialState
 
-    encoder = _cacheable_encoder(model, preparation)
+    encoder = _cacheable_encoder(config, preparation, model)
     if encoder is None:
         return preparation, []
-    splits = _splits(preparation)
-    plan = plan_states(splits, config.paths.local_features_dir, encoder)
-    logger.info(describe_states_plan(plan))
+    plans = _plans(config, preparation, encoder)
     model_device = model.device
     model.to(device)
-    states = build_states(
-        plan,
-        splits,
-        encoder,
-        batch_size=config.training.eval_batch_size or config.training.batch_size,
-        rank=rank(),
-        num_processes=world_size(),
-        wait_for_all=PartialState().wait_for_everyone,
-    )
+    encoded: dict[str, EncodedUtteranceDataset] = {}
+    for split, plan in plans.items():
+        logger.info(describe_states_plan(plan))
+        rows = getattr(preparation, split).rows
+        states = build_states(
+            plan,
+            {split: rows},
+            encoder,
+            batch_size=config.training.eval_batch_size or config.training.batch_size,
+            rank=rank(),
+            num_processes=world_size(),
+            wait_for_all=PartialState().wait_for_everyone,
+        )
+        encoded[split] = EncodedUtteranceDataset(rows, states[split])
     model.to(model_device)
-    preparation.facts["encoder_states"] = plan.directory.name
+    preparation.facts["encoder_states"] = {split: plan.directory.name for split, plan in plans.items()}
     architecture, input_kind = preparation.architecture, preparation.input_kind
-    return dataclasses.replace(
-        preparation,
-        train=EncodedUtteranceDataset(splits["train"], states["train"]),
-        dev=EncodedUtteranceDataset(splits["dev"], states["dev"]),
-    ), [
+    return dataclasses.replace(preparation, train=encoded["train"], dev=encoded["dev"]), [
         SameEncoderCallback(
             encoder.digest, lambda model: architecture.frozen_encoder(model, input_kind).digest
         )
@@ -75,22 +78,30 @@ def describe_cached_states(config: RunConfig, preparation: Preparation, model: A
     Raises:
         FeatureCacheError: it does not fit the disk.
     """
-    encoder = _cacheable_encoder(model, preparation)
+    encoder = _cacheable_encoder(config, preparation, model)
     if encoder is None:
         return None
-    return describe_states_plan(plan_states(_splits(preparation), config.paths.local_features_dir, encoder))
+    return "\n".join(map(describe_states_plan, _plans(config, preparation, encoder).values()))
 
 
-def _splits(preparation: Preparation) -> dict[str, "datasets.Dataset"]:
-    return {"train": preparation.train.rows, "dev": preparation.dev.rows}
+def _plans(config: RunConfig, preparation: Preparation, encoder: FrozenEncoder) -> dict[str, StatesPlan]:
+    """One cache for each split, so that another sample of dev leaves that of train alone."""
+    features_dir = config.paths.local_features_dir
+    train = plan_states({"train": preparation.train.rows}, features_dir, encoder)
+    reserved_bytes = train.num_bytes(train.missing())
+    dev = plan_states({"dev": preparation.dev.rows}, features_dir, encoder, reserved_bytes=reserved_bytes)
+    return {"train": train, "dev": dev}
 
 
-def _cacheable_encoder(model: Any, preparation: Preparation) -> FrozenEncoder | None:
+def _cacheable_encoder(config: RunConfig, preparation: Preparation, model: Any) -> FrozenEncoder | None:
     """The encoder whose states can be cached; None, and a warning why, if they must be computed."""
-    encoder: FrozenEncoder = preparation.architecture.frozen_encoder(model, preparation.input_kind)
-    reason = why_states_change(model, encoder)
-    if reason is None:
-        return encoder
+    if encoder_stays_frozen(config):
+        encoder: FrozenEncoder = preparation.architecture.frozen_encoder(model, preparation.input_kind)
+        reason = why_states_change(model, encoder)
+        if reason is None:
+            return encoder
+    else:
+        reason = f"the encoder does not stay frozen (trained: {describe_training_scope(config)})"
     logger.warning("encoder states are computed in every step, not cached: %s", reason)
     return None
 

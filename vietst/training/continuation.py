@@ -55,6 +55,7 @@ _REFUSED = (
     "training.freeze_feature_encoder",
     "lora.rank",
     "lora.target_modules",
+    "ctc_units",
     "num_parameters",
     "num_trained_parameters",
 )
@@ -75,7 +76,7 @@ def make_record(
         "num_processes": world_size(),
         "parallelism": parallelism,
         "batches_per_step": world_size() * gradient_accumulation_steps,
-        **{key: facts[key] for key in ("split_hash", "num_train_utterances", "num_parameters",
+        **{key: facts[key] for key in ("split_hash", "num_train_utterances", "ctc_units", "num_parameters",
                                        "num_trained_parameters")},
         "config": config.model_dump(mode="json"),
     }  # fmt: skip

@@ -6,7 +6,7 @@ import functools
 import random
 import shlex
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ import torch
 from vietst.config_rules import accumulation_steps
 from vietst.config_schema import PathsSection, RunConfig
 from vietst.constants import TASKS
-from vietst.data.batching import CharacterTable, UtteranceDataset, targets_of
+from vietst.data.batching import UtteranceDataset, targets_of
+from vietst.data.ctc_units import CharacterTable, CtcTable, SubwordTable, describe_table
 from vietst.data.duration_batches import DurationBatchSampler, fixed_length_s
 from vietst.data.feature_cache import open_feature_cache
 from vietst.data.features import InputKind, input_kind_of
@@ -44,7 +45,7 @@ class Preparation:
     tasks: tuple[str, ...]
     train: UtteranceDataset
     dev: UtteranceDataset
-    ctc_characters: CharacterTable | None
+    ctc_table: CtcTable | None
     train_batches: DurationBatchSampler | None
     """Batches by seconds; None: `training.batch_size` utterances each."""
     facts: dict[str, Any]
@@ -80,9 +81,7 @@ def prepare(config: RunConfig) -> Preparation:
             )
         kept[split] = UtteranceDataset(cache[split].select(positions))
     _report_rejected(run_folder(config), rejected)
-    characters = None
-    if config.loss.ctc_weight > 0:
-        characters = CharacterTable.of_texts(kept["train"].rows["transcript"])
+    ctc_table = _ctc_table(config, architecture, processor, kept["train"].rows["transcript"])
     return Preparation(
         architecture=architecture,
         processor=processor,
@@ -90,7 +89,7 @@ def prepare(config: RunConfig) -> Preparation:
         tasks=tasks,
         train=kept["train"],
         dev=kept["dev"],
-        ctc_characters=characters,
+        ctc_table=ctc_table,
         train_batches=_batches_by_seconds(config, kept["train"], input_kind),
         facts={
             "base_model": config.model.name,
@@ -98,11 +97,23 @@ def prepare(config: RunConfig) -> Preparation:
             "tasks": list(tasks),
             "language": config.model.language,
             "input_kind": input_kind.name,
+            "ctc_units": describe_table(ctc_table) if ctc_table else None,
             **_vocabulary_facts(config),
             **source,
             **_data_facts(kept),
         },
     )
+
+
+def _ctc_table(
+    config: RunConfig, architecture: types.ModuleType, processor: Any, transcripts: Iterable[str]
+) -> CtcTable | None:
+    if config.loss.ctc_weight == 0:
+        return None
+    if config.loss.ctc_units == "characters":
+        return CharacterTable.of_texts(transcripts)
+    tokenize = functools.partial(architecture.text_token_ids, processor.tokenizer)
+    return SubwordTable.of_texts(transcripts, tokenize)
 
 
 def _batches_by_seconds(

@@ -109,13 +109,14 @@ def build_trainer(
 ) -> SpeechTrainer:
     """Model, collator, evaluation and callbacks, put together."""
     architecture, processor = preparation.architecture, preparation.processor
-    characters = preparation.ctc_characters
     weights = LossWeights(
         per_task=(config.loss.transcribe_weight, config.loss.translate_weight),
         ctc=config.loss.ctc_weight,
         label_smoothing=config.loss.label_smoothing,
     )
-    model = architecture.build_for_training(config, weights, len(characters) if characters else None)
+    model = architecture.build_for_training(
+        config, weights, len(preparation.ctc_table) if preparation.ctc_table else None
+    )
     callbacks = _callbacks(config)
     if config.model.cache_encoder_states:
         preparation, its_callbacks = with_cached_states(config, preparation, model, arguments.device)
@@ -132,7 +133,11 @@ def build_trainer(
         model=model,
         args=arguments,
         data_collator=architecture.Collator(
-            processor, preparation.input_kind, preparation.tasks, config.model.language, characters
+            processor,
+            preparation.input_kind,
+            preparation.tasks,
+            config.model.language,
+            preparation.ctc_table,
         ),
         train_dataset=preparation.train,
         eval_dataset=preparation.dev,
