@@ -22,7 +22,7 @@ def tiny_e2e_run_overrides(corpus: Path, folder: Path) -> list[str]:
         "vocab_size": 320,
     }
     return [
-        *(f"model.{part}={(folder / part).as_posix()}" for part in ("encoder", "decoder")),
+        *(f"model.{part}={(folder / 'parts' / part).as_posix()}" for part in ("encoder", "decoder")),
         *(f"nano_e2e.{name}={size}" for name, size in sizes.items()),
         *short_run_overrides(corpus, folder),
         "training.batch_seconds=null",

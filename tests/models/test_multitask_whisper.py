@@ -10,7 +10,7 @@ from vietst.data.ctc_units import CharacterTable
 from vietst.data.features import LOG_MEL_80_NANO
 from vietst.evaluation.decode import TextDecoder
 from vietst.models import whisper
-from vietst.models.multitask import EncoderStates, LossWeights
+from vietst.models.multitask import EncoderStates, LossWeights, ctc_negative_log_likelihood
 from vietst.models.whisper import WhisperCollator, decoder_prompt, text_token_ids
 
 
@@ -219,11 +219,18 @@ def test_ctc_teaches_the_encoder(processor):
     assert batch["num_positions"].tolist() == [(row["num_frames"] + 1) // 2 for row in rows]
 
 
-def test_character_table_spells_lower_cased_text_and_skips_what_it_does_not_know():
-    table = CharacterTable.of_texts(["Ấm a"])
-    assert table.units == [" ", "a", "m", "ấ"]
-    assert table.encode("ẤMz") == [4, 3]
-    assert len(table) == 5
+def test_an_utterance_whose_units_do_not_fit_its_positions_counts_nothing_for_ctc():
+    torch.manual_seed(0)
+    head, states = torch.nn.Linear(8, 5), torch.randn(3, 6, 8)
+    labels = torch.tensor([[1, 2, 3], [4, 4, IGNORE_INDEX], [1, 2, 3]])
+    num_positions = torch.tensor([6, 2, 2])  # the second one's equal units need a blank between them
+    together = ctc_negative_log_likelihood(head, states, num_positions, labels)
+    alone = ctc_negative_log_likelihood(head, states[:1], num_positions[:1], labels[:1])
+    assert together.item() == pytest.approx(alone.item())
+    gradient, expected = (torch.autograd.grad(loss, head.weight)[0] for loss in (together, alone))
+    torch.testing.assert_close(gradient, expected)
+    fits = ctc_negative_log_likelihood(head, states, torch.tensor([6, 3, 3]), labels)
+    assert fits > alone + 1
 
 
 def test_text_decoder_leaves_out_and_counts_ids_that_the_tokenizer_does_not_know(processor):
