@@ -3,13 +3,18 @@
     python scripts/benchmark.py features [--manifest data/export/manifest_clean.tsv] [--num_proc 1]
     python scripts/benchmark.py feature_scaling [--sizes 1000 10000 100000] [--num_proc 2]
     python scripts/benchmark.py training_step
+    python scripts/benchmark.py frozen_encoder
+    python scripts/benchmark.py batch_seconds [paths.features_dir=data/features …]
 
 features: the feature cache against the public Hugging Face recipe (30 s padded float32), on the same clips
 with the same number of processes. feature_scaling: memory and time from the manifest to the features, by
 number of utterances, also drawn to benchmarks/feature_scaling.png. training_step: a step on both tasks,
-encoding once, against the doubled batch in a plain Seq2SeqTrainer, at Whisper tiny's dimensions. Each prints
-its figures and ratios, and adds them with the machine and the versions to benchmarks/<stage>.json. Run it on
-an idle machine.
+encoding once, against the doubled batch in a plain Seq2SeqTrainer, at Whisper tiny's dimensions.
+frozen_encoder: a step on cached states of the frozen encoder against computing them, and against the decoder
+alone, at true sizes with random weights (10 GB, tens of minutes on a CPU). batch_seconds: training of
+nano_e2e on the corpus at hand with batches by seconds, against batches of equally many clips in random order.
+Each prints its figures and ratios, and adds them with the machine and the versions to
+benchmarks/<stage>.json. Run it on an idle machine.
 """
 
 import argparse
@@ -39,6 +44,16 @@ def parse_arguments() -> argparse.Namespace:
     step.add_argument("--num_utterances", type=int, default=2, help="clips in a batch")
     step.add_argument("--num_label_tokens", type=int, default=40, help="tokens of each target")
     step.add_argument("--num_rounds", type=int, default=7, help="timed steps of each way")
+    frozen = stages.add_parser("frozen_encoder", help="a training step on cached encoder states")
+    frozen.add_argument("--num_utterances", type=int, default=2, help="clips in a batch")
+    frozen.add_argument("--duration_s", type=float, default=10.0, help="seconds of each clip")
+    frozen.add_argument("--num_label_tokens", type=int, default=40, help="tokens of each target")
+    frozen.add_argument("--num_rounds", type=int, default=5, help="timed steps of each way")
+    seconds = stages.add_parser("batch_seconds", help="training with batches by seconds")
+    seconds.add_argument("--max_steps", type=int, help="steps of each way; default: an epoch")
+    seconds.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration nano_e2e"
+    )
     return parser.parse_args()
 
 
@@ -57,6 +72,19 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
         results = feature_scaling.measure_scaling(options.pop("sizes"), **options)
         return results, feature_scaling.describe(results)
+    if stage == "frozen_encoder":
+        from vietst.benchmarks import frozen_encoder
+
+        num_rounds = options.pop("num_rounds")
+        results = frozen_encoder.compare_cases(
+            frozen_encoder.published_cases(), frozen_encoder.Workload(**options), num_rounds=num_rounds
+        )
+        return results, frozen_encoder.describe(results)
+    if stage == "batch_seconds":
+        from vietst.benchmarks import batch_seconds
+
+        results = batch_seconds.compare_batches(options.pop("overrides"), **options)
+        return results, batch_seconds.describe(results)
     from vietst.benchmarks import training_step
 
     results = training_step.compare_training_steps(**options)

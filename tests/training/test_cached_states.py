@@ -290,33 +290,6 @@ def test_where_caching_is_wrong_training_says_so_and_computes(
     assert not caches(tmp_path)
 
 
-# --- the benchmark -----------------------------------------------------------------------------------
-
-
-def test_the_benchmark_compares_steps_of_the_same_loss():
-    from vietst.benchmarks.frozen_encoder import (
-        compare_frozen_encoder_steps,
-        describe,
-        made_up_labels,
-        made_up_rows,
-    )
-
-    model = whisper_model(whisper_processor())
-    model.freeze_encoder()
-    results = compare_frozen_encoder_steps(
-        model,
-        whisper.frozen_encoder(model, LOG_MEL_80_NANO),
-        made_up_rows(LOG_MEL_80_NANO, 3, 2.0),
-        input_batch=lambda rows: whisper.input_batch(rows, LOG_MEL_80_NANO),
-        labels=made_up_labels(3, 12, max_token_id=300),
-        num_rounds=2,
-    )
-    assert results["loss_difference"] < 1e-3
-    assert results["times_faster"] > 0
-    assert results["bytes_per_utterance"] == pytest.approx(2 * 100 * 32, rel=0.05)
-    assert "times faster" in describe({**results, "model": "tiny", "duration_s": 2.0, "num_label_tokens": 12})
-
-
 # --- two processes -----------------------------------------------------------------------------------
 
 

@@ -2,12 +2,17 @@
 
 Three ways to take the same step, timed turn by turn, forward, backward and optimizer step, with everything
 from the row on disk on: the encoder computed in every step; its states read from the cache; and, as the bound
-below, the decoder alone on states that are in memory already.
+below, the decoder alone on states that are in memory already. The models have the published sizes and random
+weights, the clips are noise.
 """
 
+import dataclasses
+import functools
+import gc
 import statistics
 import tempfile
 import time
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,78 +20,128 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import nn
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, WhisperConfig
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from vietst.benchmarks.training_step import WHISPER_TINY
 from vietst.constants import IGNORE_INDEX, SAMPLE_RATE_HZ, TASKS
 from vietst.data.encoder_state_cache import build_states, plan_states
-from vietst.data.encoder_states import EncodedUtteranceDataset, FrozenEncoder
-from vietst.data.features import LOG_MEL_80, InputKind
-from vietst.models import whisper
+from vietst.data.encoder_states import EncodedUtteranceDataset
+from vietst.data.features import LOG_MEL_80, WAVEFORM_16K, InputKind
+from vietst.models import e2e, whisper
+from vietst.models.published_sizes import TRIMMED_VOCABULARY, e2e_config, whisper_config
+from vietst.models.trainable import ENCODER_PARTS, TrainingScope
+from vietst.runtime import get_logger
 
 MAX_OVER_DECODER_ALONE: Final = 1.15
-"""How much a step on cached states should cost at most, in steps of the decoder alone (asked of wav2vec2)."""
+"""How much a step on cached states should cost at most, in steps of the decoder alone; asked of wav2vec2.
+Whisper's decoder attends to 1,500 positions of any clip, and they are read from disk for every clip."""
 
 Batch = dict[str, torch.Tensor]
 
+logger = get_logger(__name__)
 
-def compare_whisper_tiny(
-    *, num_utterances: int = 2, duration_s: float = 6.0, num_label_tokens: int = 40, num_rounds: int = 7
+
+@dataclasses.dataclass(frozen=True)
+class FrozenEncoderCase:
+    """A model to compare the three ways with."""
+
+    name: str
+    architecture: types.ModuleType
+    """`vietst.models.whisper` or `vietst.models.e2e`."""
+    build: Callable[[], Any]
+    input_kind: InputKind
+    vocab_size: int
+    """Tokens that labels are drawn from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """The batch that every step takes: clips of equal length, both targets of each, equally long."""
+
+    num_utterances: int = 2
+    duration_s: float = 10.0
+    num_label_tokens: int = 40
+    """Of each target, prompt included."""
+
+
+def published_cases() -> list[FrozenEncoderCase]:
+    """Whisper tiny, and wav2vec2-base and XLSR-53 with mBART-50's decoder, trimmed and whole."""
+    tiny = whisper_config("openai/whisper-tiny")
+    cases = [
+        FrozenEncoderCase(
+            "Whisper tiny",
+            whisper,
+            functools.partial(whisper.MultitaskWhisper, tiny),
+            LOG_MEL_80,
+            tiny.vocab_size,
+        )
+    ]
+    encoders = {"wav2vec2-base": "facebook/wav2vec2-base", "XLSR-53": "facebook/wav2vec2-large-xlsr-53"}
+    for name, encoder in encoders.items():
+        for num_tokens in (TRIMMED_VOCABULARY, None):
+            config = e2e_config(encoder, num_tokens)
+            build = functools.partial(e2e.MultitaskE2E, config)
+            vocab_size = config.decoder.vocab_size
+            cases.append(
+                FrozenEncoderCase(f"{name}, {vocab_size:,} tokens", e2e, build, WAVEFORM_16K, vocab_size)
+            )
+    return cases
+
+
+def compare_cases(
+    cases: Sequence[FrozenEncoderCase], workload: Workload, *, num_rounds: int = 5
 ) -> dict[str, Any]:
-    """The comparison for random weights of Whisper tiny's dimensions, on made-up clips and texts."""
-    torch.manual_seed(0)
-    model = whisper.MultitaskWhisper(WhisperConfig(**WHISPER_TINY))
-    model.freeze_encoder()
-    compared = compare_frozen_encoder_steps(
-        model,
-        whisper.frozen_encoder(model, LOG_MEL_80),
-        made_up_rows(LOG_MEL_80, num_utterances, duration_s),
-        input_batch=lambda rows: whisper.input_batch(rows, LOG_MEL_80),
-        labels=made_up_labels(num_utterances, num_label_tokens),
-        num_rounds=num_rounds,
-    )
+    """`compare_ways` for each, one after the other: up to 10 GB at a time.
+
+    Returns:
+        What all cases share, and `cases`, a list of results.
+    """
+    results = []
+    for case in cases:
+        logger.info("measuring %s", case.name)
+        results.append({"name": case.name, **compare_ways(case, workload, num_rounds=num_rounds)})
+        gc.collect()
     return {
-        "model": "Whisper tiny's dimensions, random weights",
-        "duration_s": duration_s,
-        "num_label_tokens": num_label_tokens,
-        **compared,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "num_threads": torch.get_num_threads(),
+        "trained": "all of the decoder, AdamW, float32",
+        "num_rounds": num_rounds,
+        **dataclasses.asdict(workload),
+        "cases": results,
     }
 
 
-def compare_frozen_encoder_steps(
-    model: nn.Module,
-    encoder: FrozenEncoder,
-    rows: Sequence[dict[str, Any]],
-    *,
-    input_batch: Callable[[Sequence[dict[str, Any]]], Batch],
-    labels: Batch,
-    num_rounds: int = 7,
-) -> dict[str, Any]:
+def compare_ways(case: FrozenEncoderCase, workload: Workload, *, num_rounds: int = 5) -> dict[str, Any]:
     """Median seconds of a training step each way, and their ratios.
 
     Args:
-        model: of any architecture, its encoder frozen.
-        encoder: of that model.
-        rows: of the feature cache; they are the batch.
-        input_batch: the architecture's.
-        labels: what a batch has besides its inputs.
         num_rounds: timed steps of each way, after one that is not counted.
     """
     import datasets
 
+    torch.manual_seed(0)
+    model = case.build()
+    TrainingScope("full", ENCODER_PARTS).apply(model)
+    encoder = case.architecture.frozen_encoder(model, case.input_kind)
+    rows = made_up_rows(case.input_kind, workload)
     with tempfile.TemporaryDirectory(prefix="vietst-benchmark-", ignore_cleanup_errors=True) as folder:
+        labels = made_up_labels(workload, case.architecture.PROMPT_LENGTH, case.vocab_size)
         steps = _Steps(model, labels, folder)
         features_dir = Path(folder) / "features"
-        datasets.Dataset.from_list(list(rows)).save_to_disk(str(features_dir / "train"))
+        datasets.Dataset.from_list(rows).save_to_disk(str(features_dir / "train"))
         featured = datasets.load_from_disk(str(features_dir / "train"))
         plan = plan_states({"train": featured}, features_dir, encoder)
         states = build_states(plan, {"train": featured}, encoder, batch_size=len(rows))
         encoded = EncodedUtteranceDataset(featured, states["train"])
-        indices = range(len(rows))
-        ready = input_batch([encoded[index] for index in indices])
+
+        def batch_of(dataset: Any) -> Batch:
+            return case.architecture.input_batch(
+                [dataset[index] for index in range(len(rows))], case.input_kind
+            )
+
+        ready = batch_of(encoded)
         ways: dict[str, Callable[[], Batch]] = {
-            "computed": lambda: input_batch([featured[index] for index in indices]),
-            "cached": lambda: input_batch([encoded[index] for index in indices]),
+            "computed": lambda: batch_of(featured),
+            "cached": lambda: batch_of(encoded),
             "decoder_alone": lambda: dict(ready),
         }
         first_losses = {way: steps.loss_without_step(make()) for way, make in ways.items()}
@@ -98,62 +153,84 @@ def compare_frozen_encoder_steps(
                     measured[way].append(seconds)
     seconds_of = {way: statistics.median(values) for way, values in measured.items()}
     return {
-        "device": str(steps.device),
-        "num_threads": torch.get_num_threads(),
-        "num_utterances": len(rows),
-        "num_rounds": num_rounds,
+        "num_trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "has_bar": case.architecture is e2e,
         **{f"{way}_seconds": round(value, 4) for way, value in seconds_of.items()},
         **{
             f"{way}_spread_s": [round(min(values), 4), round(max(values), 4)]
             for way, values in measured.items()
         },
         "times_faster": round(seconds_of["computed"] / seconds_of["cached"], 2),
-        "over_decoder_alone": round(seconds_of["cached"] / seconds_of["decoder_alone"], 2),
+        "over_decoder_alone": round(seconds_of["cached"] / seconds_of["decoder_alone"], 3),
         "bytes_per_utterance": round(plan.num_bytes(plan.shards) / len(rows)),
         "loss_difference": abs(first_losses["computed"] - first_losses["cached"]),
     }
 
 
 def describe(results: dict[str, Any]) -> str:
-    """The results in a few lines."""
-    return (
-        f"{results['model']}, encoder frozen, {results['num_utterances']} clips of "
-        f"{results['duration_s']:g} s, both tasks, {results['num_label_tokens']} label tokens each, "
-        f"{results['device']}, "
-        f"{results['num_threads']} thread(s), median of {results['num_rounds']}\n"
-        f"encoder computed {results['computed_seconds']:.3f} s   "
-        f"states cached {results['cached_seconds']:.3f} s   "
-        f"{results['times_faster']:.2f} times faster, {results['over_decoder_alone']:.2f} times the decoder "
-        f"alone   {results['bytes_per_utterance'] / 1e6:.2f} MB per clip   "
-        f"losses differ by {results['loss_difference']:.1e}"
+    """The results as a table for people."""
+    head = (
+        "seconds per step:",
+        "computed",
+        "cached",
+        "decoder",
+        "faster",
+        "over decoder",
+        "MB per clip",
+        "loss",
     )
+    lines = [
+        f"encoder frozen, {results['num_utterances']} clips of {results['duration_s']:g} s, both tasks, "
+        f"{results['num_label_tokens']} label tokens each; trained: {results['trained']}; "
+        f"{results['device']}, {results['num_threads']} thread(s), median of {results['num_rounds']}",
+        "{:<28}{:>10}{:>9}{:>9}{:>9}{:>14}{:>13}{:>10}".format(*head),
+    ]
+    for case in results["cases"]:
+        lines.append(
+            f"{case['name']:<28}{case['computed_seconds']:>10.3f}{case['cached_seconds']:>9.3f}"
+            f"{case['decoder_alone_seconds']:>9.3f}{case['times_faster']:>8.2f}x"
+            f"{case['over_decoder_alone']:>13.3f}x{case['bytes_per_utterance'] / 1e6:>13.2f}"
+            f"{case['loss_difference']:>10.0e}"
+        )
+    missed = [
+        case["name"]
+        for case in results["cases"]
+        if case["has_bar"] and case["over_decoder_alone"] > MAX_OVER_DECODER_ALONE
+    ]
+    verdict = f"MISSED by {', '.join(missed)}" if missed else "met"
+    lines.append(f"bar for wav2vec2: {MAX_OVER_DECODER_ALONE} times the decoder alone: {verdict}")
+    return "\n".join(lines)
 
 
-def made_up_rows(kind: InputKind, num_utterances: int, duration_s: float) -> list[dict[str, Any]]:
+# --- a made-up batch ---------------------------------------------------------------------------------
+
+
+def made_up_rows(kind: InputKind, workload: Workload) -> list[dict[str, Any]]:
     """Rows as the feature cache holds them, of noise."""
-    num_frames = kind.num_frames(round(duration_s * SAMPLE_RATE_HZ))
+    num_frames = kind.num_frames(round(workload.duration_s * SAMPLE_RATE_HZ))
     shape = (num_frames, kind.num_mel_bins) if kind.kind == "log_mel" else (num_frames,)
     noise = np.random.default_rng(0)
     return [
         {
             "id": f"utterance-{index}",
             "audio_digest": f"noise-{index}",
-            "duration_s": duration_s,
+            "duration_s": workload.duration_s,
             "features": noise.standard_normal(shape).astype("<f2").tobytes(),
             "num_frames": num_frames,
             "pad_value": 0.0,
         }
-        for index in range(num_utterances)
+        for index in range(workload.num_utterances)
     ]
 
 
-def made_up_labels(num_utterances: int, num_label_tokens: int, max_token_id: int = 50_000) -> Batch:
-    """Both targets of every utterance, all equally long, with a prompt of four tokens."""
-    num_targets = len(TASKS) * num_utterances
-    labels = torch.randint(100, max_token_id, (num_targets, num_label_tokens))
-    labels[:, :3] = IGNORE_INDEX
+def made_up_labels(workload: Workload, prompt_length: int, vocab_size: int) -> Batch:
+    """Both targets of every utterance, of random tokens."""
+    num_utterances, num_targets = workload.num_utterances, len(TASKS) * workload.num_utterances
+    shape = (num_targets, workload.num_label_tokens)
+    labels = torch.randint(vocab_size, shape)
+    labels[:, : prompt_length - 1] = IGNORE_INDEX
     return {
-        "decoder_input_ids": torch.randint(100, max_token_id, (num_targets, num_label_tokens)),
+        "decoder_input_ids": torch.randint(vocab_size, shape),
         "labels": labels,
         "utterance_index": torch.arange(num_utterances).repeat(len(TASKS)),
         "task_index": torch.arange(len(TASKS)).repeat_interleave(num_utterances),
@@ -170,7 +247,7 @@ class _Steps:
         self.trainer = Seq2SeqTrainer(model=model, args=arguments)
         self.trainer.create_optimizer_and_scheduler(num_training_steps=1000)
         self.trainer.current_gradient_accumulation_steps = 1  # train() would set it
-        self.labels, self.device = labels, arguments.device
+        self.labels = labels
 
     def run(self, make_inputs: Callable[[], Batch]) -> float:
         """Seconds of one step, from making its batch on."""
@@ -182,6 +259,7 @@ class _Steps:
         return time.perf_counter() - start
 
     def loss_without_step(self, inputs: Batch) -> float:
+        torch.manual_seed(0)  # the same dropout in the decoder every time
         loss = float(self.trainer.training_step(self.trainer.model, {**inputs, **self.labels}))
         self.trainer.optimizer.zero_grad()
         return loss

@@ -84,12 +84,12 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         num_processes: int = 1,
         fixed_length_s: float | None = None,
     ) -> None:
-        self._durations_s = np.asarray(durations_s, dtype=np.float64)
+        self.durations_s = np.asarray(durations_s, dtype=np.float64)
         self._fixed_length_s = fixed_length_s
         self._lengths_s = (
-            self._durations_s
+            self.durations_s
             if fixed_length_s is None
-            else np.full(len(self._durations_s), fixed_length_s, dtype=np.float64)
+            else np.full(len(self.durations_s), fixed_length_s, dtype=np.float64)
         )
         self.batch_seconds, self.seed, self.batches_per_step = batch_seconds, seed, batches_per_step
         self._group_size = (
@@ -119,7 +119,7 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
     def batches(self, epoch: int) -> list[list[int]]:
         """All batches of an epoch, each a list of positions in `durations_s`."""
         generator = np.random.default_rng((self.seed, epoch))
-        spread = generator.uniform(-1.0, 1.0, len(self._durations_s))
+        spread = generator.uniform(-1.0, 1.0, len(self.durations_s))
         noise = _LENGTH_NOISE
         batches = self._fill(spread * noise)
         while len(batches) > self._num_batches:
@@ -133,18 +133,25 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
     def facts(self) -> BatchFacts:
         """Figures of the first epoch."""
         batches = self.batches(0)
-        num_utterances = len(self._durations_s)
-        audio_s = float(self._durations_s.sum())
-        shuffled = np.random.default_rng(self.seed).permutation(num_utterances)
-        fixed_size = max(1, round(num_utterances / len(batches)))
-        fixed = [shuffled[start : start + fixed_size] for start in range(0, num_utterances, fixed_size)]
         return BatchFacts(
             num_batches=len(batches),
-            utterances_per_batch=num_utterances / len(batches),
-            audio_s_per_step=audio_s / self.num_steps,
-            padding_share=1 - audio_s / sum(map(self._padded_s, batches)),
-            fixed_batches_padding_share=1 - audio_s / sum(map(self._padded_s, fixed)),
+            utterances_per_batch=len(self.durations_s) / len(batches),
+            audio_s_per_step=float(self.durations_s.sum()) / self.num_steps,
+            padding_share=self.padding_share(batches),
+            fixed_batches_padding_share=self.padding_share(self.fixed_batches()),
         )
+
+    def fixed_batches(self) -> list[list[int]]:
+        """What to compare with: about as many batches, of equally many utterances, in random order."""
+        num_utterances = len(self.durations_s)
+        shuffled = np.random.default_rng(self.seed).permutation(num_utterances).tolist()
+        size = max(1, round(num_utterances / self._num_batches))
+        return [shuffled[start : start + size] for start in range(0, num_utterances, size)]
+
+    def padding_share(self, batches: Sequence[Sequence[int]]) -> float:
+        """Padded seconds that are no audio, of all padded seconds of these batches; 0 to 1."""
+        audio_s = sum(float(self.durations_s[batch].sum()) for batch in batches)
+        return 1 - audio_s / sum(map(self._padded_s, batches))
 
     def describe(self) -> str:
         """The facts in words, for the start of a training."""
@@ -161,12 +168,12 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     # --- building an epoch -------------------------------------------------------------------------------
 
-    def _padded_s(self, batch: Sequence[int] | np.ndarray) -> float:
+    def _padded_s(self, batch: Sequence[int]) -> float:
         return float(self._lengths_s[batch].max()) * len(batch)
 
     def _fill(self, noise: np.ndarray) -> list[list[int]]:
         """Batches of neighbours by noisy length, the longest first, each as full as the budget allows."""
-        order = np.argsort(-self._durations_s * (1 + noise), kind="stable")
+        order = np.argsort(-self.durations_s * (1 + noise), kind="stable")
         lengths_s = self._lengths_s.tolist()
         batches: list[list[int]] = []
         batch: list[int] = []
@@ -215,7 +222,7 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     def _even_num_batches(self) -> int:
         """The same for every epoch: a multiple of `batches_per_step`, enough for the first epochs' draws."""
-        num_utterances, unit = len(self._durations_s), self.batches_per_step
+        num_utterances, unit = len(self.durations_s), self.batches_per_step
         least = len(self._fill(np.zeros(num_utterances)))
         most = num_utterances // unit * unit
         if least > most:
@@ -232,5 +239,5 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         return min(-(-needed // unit) * unit, most)
 
     def _num_filled(self, epoch: int) -> int:
-        spread = np.random.default_rng((self.seed, epoch)).uniform(-1.0, 1.0, len(self._durations_s))
+        spread = np.random.default_rng((self.seed, epoch)).uniform(-1.0, 1.0, len(self.durations_s))
         return len(self._fill(spread * _LENGTH_NOISE))
