@@ -34,7 +34,7 @@ def describe_memory(
     if memory_gb is None:
         memory_gb = _gpu_memory_gb()
     settings = step_settings(config, accumulation, on_gpu=memory_gb is not None)
-    table = preparation.ctc_characters
+    table = preparation.ctc_table
     step = functools.partial(
         run_step,
         config,
@@ -160,7 +160,7 @@ def _clips(preparation: Preparation) -> list[_Clip]:
     longest = longest_label_lengths(
         rows, preparation.tasks, preparation.architecture, preparation.processor.tokenizer
     )
-    window_s, table = fixed_length_s(preparation.input_kind), preparation.ctc_characters
+    window_s, table = fixed_length_s(preparation.input_kind), preparation.ctc_table
     return [
         _Clip(
             window_s or row["duration_s"],
