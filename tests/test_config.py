@@ -363,6 +363,9 @@ def test_a_value_that_does_not_fit_its_key_is_refused(override: str, words: str)
         (["model.task=transcribe", "loss.transcribe_weight=0"], "loss.transcribe_weight"),
         (["model.trim_vocabulary=true"], "model.type"),
         (["model.type=e2e", "model.trim_vocabulary=true"], "model.trim_vocabulary"),
+        (["model.add_adapter=true"], "model.type"),
+        (["model.length_adaptor=true"], "model.type"),
+        (["model.type=e2e", "model.encoder=a"], "model.encoder"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(overrides: list[str], key: str) -> None:
@@ -383,6 +386,21 @@ def test_values_that_contradict_each_other_are_refused(overrides: list[str], key
 def test_a_nano_model_that_cannot_be_built_is_refused(override: str, key: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(key)):
         load_config("nano_whisper", [override])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        ("facebook/wav2vec2-base", "facebook/mbart-large-50"),
+        ("a/encoder", "b/decoder"),
+        ("null", "null"),
+    ],
+)
+def test_nano_parts_are_made_beside_each_other_and_never_at_the_name_of_something_else(
+    encoder: str, decoder: str
+) -> None:
+    with pytest.raises(ConfigError, match="encoder and decoder in one folder"):
+        load_config("nano_e2e", [f"model.encoder={encoder}", f"model.decoder={decoder}"])
 
 
 @pytest.mark.parametrize("metric", ["eval_loss", "eval_wer", "eval_cer", "eval_bleu", "eval_chrf"])

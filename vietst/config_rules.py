@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from vietst.config_schema import RunConfig, TrainingSection
 from vietst.constants import SAMPLE_RATE_HZ
@@ -187,6 +188,7 @@ def _keys_of_e2e(config: RunConfig) -> Iterator[str]:
         "model.encoder": model.encoder is not None,
         "model.decoder": model.decoder is not None,
         "model.length_adaptor": model.length_adaptor,
+        "model.add_adapter": model.add_adapter is not None,
         "model.trim_vocabulary": model.trim_vocabulary,
         "model.dropout": model.dropout is not None,
         "training.freeze_feature_encoder": config.training.freeze_feature_encoder,
@@ -202,8 +204,13 @@ def _trimming_needs_a_decoder(config: RunConfig) -> Iterator[str]:
 
 
 def _untrained_parts_have_a_place(config: RunConfig) -> Iterator[str]:
-    if config.nano_e2e is not None and config.model.encoder is None:
+    encoder, decoder = config.model.encoder, config.model.decoder
+    if config.nano_e2e is None:
+        return
+    if encoder is None or decoder is None:
         yield "no model.encoder and model.decoder"
+    elif Path(encoder) != Path(decoder).with_name("encoder") or Path(decoder).name != "decoder":
+        yield f"with model.encoder {encoder} and model.decoder {decoder}"
 
 
 def _one_precision(config: RunConfig) -> Iterator[str]:
@@ -322,6 +329,7 @@ _RULES: tuple[_Rule, ...] = (
             "model.encoder",
             "model.decoder",
             "model.length_adaptor",
+            "model.add_adapter",
             "model.trim_vocabulary",
             "model.dropout",
             "training.freeze_feature_encoder",
@@ -336,8 +344,8 @@ _RULES: tuple[_Rule, ...] = (
         _trimming_needs_a_decoder,
     ),
     _Rule(
-        ("nano_e2e", "model.encoder"),
-        "the untrained parts are made at model.encoder and model.decoder",
+        ("nano_e2e", "model.encoder", "model.decoder"),
+        "the untrained parts are made at model.encoder and model.decoder: encoder and decoder in one folder",
         _untrained_parts_have_a_place,
     ),
     _Rule(("training.fp16", "training.bf16"), "at most one of fp16 and bf16", _one_precision),

@@ -8,8 +8,6 @@ tokens — is drawn from a seed, so that the same inputs make the same folder.
 import contextlib
 import dataclasses
 import logging
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -31,9 +29,10 @@ from transformers.utils import cached_file
 from vietst.constants import TASKS, TRANSCRIBE
 from vietst.errors import ModelError
 from vietst.models.e2e import TASK_TOKENS, MultitaskE2E, language_code, set_generation_defaults
-from vietst.models.e2e_base_card import Trimming, is_made_of, write_card
+from vietst.models.e2e_base_card import CARD_NAME, Trimming, is_made_of, write_card
 from vietst.models.frequent_words import frequent_words
 from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
+from vietst.models.made_folders import made_folder
 from vietst.models.nano import texts_digest
 from vietst.models.published_sizes import TRIMMED_VOCABULARY
 from vietst.models.vocabulary import trim_embeddings, trim_vocabulary
@@ -80,7 +79,7 @@ def ensure_e2e_base(
     A trimmed base stays as it is where the texts have changed since, and a warning says so.
 
     Raises:
-        ModelError: a part that cannot be used.
+        ModelError: a part that cannot be used, or something else lies at `folder`.
     """
     require_model_type(encoder_name, Wav2Vec2Config.model_type)
     require_model_type(decoder_name, MBartConfig.model_type)
@@ -92,25 +91,25 @@ def ensure_e2e_base(
     }
     if is_made_of(folder, inputs, trim_to_texts):
         return False
-    feature_extractor = load_feature_extractor(encoder_name)
-    tokenizer = load_tokenizer(decoder_name, settings.language)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        encoder = load_encoder(encoder_name, length_adaptor=settings.length_adaptor)
-        decoder = load_decoder(decoder_name)
-        require_fitting_tokenizer(decoder_name, tokenizer, decoder)
-        trimming = None
-        if trim_to_texts is not None:
-            tokenizer, trimming = trim(tokenizer, decoder, trim_to_texts)
-        model = assemble(encoder, decoder, tokenizer, settings.language)
-    processor = Wav2Vec2Processor(feature_extractor, tokenizer)
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
-    model.save_pretrained(building)
-    processor.save_pretrained(building)
-    write_card(building, inputs, trimming)
-    shutil.rmtree(folder, ignore_errors=True)
-    building.replace(folder)
+    otherwise = (
+        "choose another folder with model.name=…; to go on training the model that lies there, state "
+        "model.encoder=null model.decoder=null"
+    )
+    with made_folder(folder, CARD_NAME, otherwise) as building:
+        feature_extractor = load_feature_extractor(encoder_name)
+        tokenizer = load_tokenizer(decoder_name, settings.language)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            encoder = load_encoder(encoder_name, length_adaptor=settings.length_adaptor)
+            decoder = load_decoder(decoder_name)
+            require_fitting_tokenizer(decoder_name, tokenizer, decoder)
+            trimming = None
+            if trim_to_texts is not None:
+                tokenizer, trimming = trim(tokenizer, decoder, trim_to_texts)
+            model = assemble(encoder, decoder, tokenizer, settings.language)
+        model.save_pretrained(building)
+        Wav2Vec2Processor(feature_extractor, tokenizer).save_pretrained(building)
+        write_card(building, inputs, trimming)
     return True
 
 

@@ -8,13 +8,12 @@ corpus, and proves that the pipeline learns; it knows no other language than its
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vietst.constants import SAMPLE_RATE_HZ, TASKS
+from vietst.models.made_folders import made_folder
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration, WhisperProcessor, WhisperTokenizer
@@ -47,6 +46,9 @@ def ensure_nano_whisper(folder: Path, shape: NanoWhisperShape, texts: Sequence[s
 
     Returns:
         Whether it was made now. The folder appears complete or not at all.
+
+    Raises:
+        ModelError: something else lies there.
     """
     card = {
         "shape": dataclasses.asdict(shape),
@@ -55,13 +57,14 @@ def ensure_nano_whisper(folder: Path, shape: NanoWhisperShape, texts: Sequence[s
     card_path = folder / CARD_NAME
     if card_path.is_file() and json.loads(card_path.read_text(encoding="utf-8")) == card:
         return False
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
-    processor = make_whisper_processor(shape, texts)
-    processor.save_pretrained(building)
-    make_whisper_model(shape, processor.tokenizer).save_pretrained(building)
-    (building / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8", newline="\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    building.replace(folder)
+    otherwise = (
+        "choose another folder with model.name=…, or train the model that lies there with another config"
+    )
+    with made_folder(folder, CARD_NAME, otherwise) as building:
+        processor = make_whisper_processor(shape, texts)
+        processor.save_pretrained(building)
+        make_whisper_model(shape, processor.tokenizer).save_pretrained(building)
+        (building / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8", newline="\n")
     return True
 
 

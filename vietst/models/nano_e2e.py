@@ -7,8 +7,6 @@ assembly of real checkpoints puts them together, so everything behind them is th
 import dataclasses
 import json
 import math
-import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from vietst.constants import SAMPLE_RATE_HZ
+from vietst.models.made_folders import made_folder
 from vietst.models.nano import CARD_NAME, texts_digest
 
 if TYPE_CHECKING:
@@ -60,6 +59,9 @@ def ensure_nano_e2e(folder: Path, shape: NanoE2EShape, texts: Sequence[str]) -> 
 
     Returns:
         Whether they were made now. The folder appears complete or not at all.
+
+    Raises:
+        ModelError: something else lies there.
     """
     from transformers import Wav2Vec2FeatureExtractor
 
@@ -71,16 +73,14 @@ def ensure_nano_e2e(folder: Path, shape: NanoE2EShape, texts: Sequence[str]) -> 
     card_path = folder / CARD_NAME
     if card_path.is_file() and json.loads(card_path.read_text(encoding="utf-8")) == card:
         return False
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
-    make_encoder(shape).save_pretrained(building / ENCODER_FOLDER)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(building / ENCODER_FOLDER)
-    tokenizer = make_tokenizer(texts, shape.vocab_size)
-    tokenizer.save_pretrained(building / DECODER_FOLDER)
-    make_decoder(shape, tokenizer).save_pretrained(building / DECODER_FOLDER)
-    (building / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8", newline="\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    building.replace(folder)
+    otherwise = "choose another folder for both with model.encoder=…/encoder and model.decoder=…/decoder"
+    with made_folder(folder, CARD_NAME, otherwise) as building:
+        make_encoder(shape).save_pretrained(building / ENCODER_FOLDER)
+        Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(building / ENCODER_FOLDER)
+        tokenizer = make_tokenizer(texts, shape.vocab_size)
+        tokenizer.save_pretrained(building / DECODER_FOLDER)
+        make_decoder(shape, tokenizer).save_pretrained(building / DECODER_FOLDER)
+        (building / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8", newline="\n")
     return True
 
 
