@@ -12,6 +12,7 @@ from transformers import SpeechEncoderDecoderModel
 from tests.tiny_runs import history
 from vietst.config import LoadedConfig
 from vietst.training.checkpoints import LATEST
+from vietst.training.run_plan import dry_run
 from vietst.training.runner import run_training
 
 RUN = (
@@ -89,3 +90,16 @@ def test_the_adaptor_learns_at_its_own_rate(e2e_config):
     groups = torch.load(run_dir / "checkpoint-1" / "optimizer.pt", weights_only=True)["param_groups"]
     rates = {group["part"]: group["initial_lr"] for group in groups}
     assert rates == {"decoder": 1e-2, "adaptor": 2e-2, "encoder": 1e-2}
+
+
+@pytest.mark.parametrize("stated", ["true", "false"])
+def test_the_guides_add_adapter_is_accepted_and_the_plan_says_what_it_means(e2e_config, stated, capsys):
+    assert dry_run(e2e_config(f"model.add_adapter={stated}", "model.length_adaptor=true"))
+    with_key = capsys.readouterr().out
+    assert "model.add_adapter: means the projection" in with_key
+    assert "model.length_adaptor (this model is with)" in with_key
+    assert dry_run(e2e_config())
+    without = capsys.readouterr().out
+    assert "model.add_adapter: means" not in without
+    [parameters] = [line for line in with_key.splitlines() if line.startswith("parameters:")]
+    assert parameters in without, "the same model"

@@ -40,6 +40,7 @@ def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int
         f"({batch} × {accumulation} accumulated × {world_size()} processes), about "
         f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances"
         f"{of_batches}\ntrained: {describe_training_scope(config)}{_describe_vocabulary(preparation)}"
+        f"{_meaning_of_add_adapter(config)}"
     )
 
 
@@ -49,6 +50,18 @@ def _describe_vocabulary(preparation: Preparation) -> str:
         return ""
     kept, of_them = facts["vocabulary_pieces"], facts["vocabulary_pieces_before_trimming"]
     return f"\nvocabulary: {kept:,} of {of_them:,} pieces kept"
+
+
+def _meaning_of_add_adapter(config: RunConfig) -> str:
+    """Where the guide's key is stated, which of the two layers of that name it means."""
+    if config.model.add_adapter is None:
+        return ""
+    with_or_without = "with" if config.model.length_adaptor else "without"
+    return (
+        "\nmodel.add_adapter: means the projection, a linear layer wherever encoder and decoder "
+        "differ in width, whatever the key says; not the strided convolutions that transformers calls so, "
+        f"which are model.length_adaptor (this model is {with_or_without})"
+    )
 
 
 def dry_run(loaded: LoadedConfig, *, memory_gb: float | None = None) -> bool:
