@@ -231,10 +231,3 @@ def test_an_utterance_whose_units_do_not_fit_its_positions_counts_nothing_for_ct
     torch.testing.assert_close(gradient, expected)
     fits = ctc_negative_log_likelihood(head, states, torch.tensor([6, 3, 3]), labels)
     assert fits > alone + 1
-
-
-def test_text_decoder_leaves_out_and_counts_ids_that_the_tokenizer_does_not_know(processor):
-    decoder = TextDecoder(processor.tokenizer)
-    ids = text_token_ids(processor.tokenizer, "fix bug")
-    assert decoder([[*ids, 10**6, IGNORE_INDEX]]) == ["fix bug"]
-    assert decoder.num_unknown_ids == 1

@@ -82,24 +82,6 @@ def test_training_learns_and_moves_exactly_the_parameters_that_are_not_frozen(na
         assert moved == (not name.startswith("model.encoder")), name
 
 
-def test_accumulation_changes_neither_loss_nor_gradients(nano_config):
-    """8 × 1 equals 1 × 8 (STACK S1): the loss is divided once, by the label tokens of the whole step."""
-    common = (
-        "training.effective_batch=8",
-        "training.max_steps=3",
-        "training.eval_strategy=no",
-        "training.load_best_model_at_end=false",
-        "training.save_steps=100",
-    )
-    whole = run_training(nano_config("training.batch_size=8", *common))
-    folder = whole.with_name("accumulated")
-    accumulated = run_training(
-        nano_config("training.batch_size=2", f"output.dir={folder.as_posix()}", *common)
-    )
-    assert history(whole, "loss") == pytest.approx(history(accumulated, "loss"), rel=1e-5)
-    assert history(whole, "grad_norm") == pytest.approx(history(accumulated, "grad_norm"), rel=1e-4)
-
-
 def test_resuming_gives_the_losses_and_weights_of_the_undisturbed_run(nano_config):
     options = (
         "training.max_steps=6",
