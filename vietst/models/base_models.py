@@ -1,10 +1,17 @@
-"""Base models that a run makes before it trains: small untrained ones, and E2E models from two parts."""
+"""Base models that a run makes before it trains: small untrained ones, and E2E models from two parts.
+
+They are made anew where what they are made of has changed. A folder that was not made here — a trained model,
+a checkpoint, somebody's data — is used as it is and never replaced.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vietst.config_schema import RunConfig
-from vietst.models.nano import NanoWhisperShape, ensure_nano_whisper
+from vietst.models import nano
+from vietst.runtime import get_logger
+
+logger = get_logger(__name__)
 
 
 def make_base_model(config: RunConfig, training_texts: Callable[[], Sequence[str]]) -> list[str]:
@@ -27,22 +34,25 @@ def make_base_model(config: RunConfig, training_texts: Callable[[], Sequence[str
 
 
 def _make_whisper(config: RunConfig, training_texts: Callable[[], Sequence[str]]) -> list[str]:
-    if config.nano is None:
+    if config.nano is None or _is_not_ours(Path(config.model.name), nano.CARD_NAME):
         return []
-    shape = NanoWhisperShape(**config.nano.model_dump())
-    made = ensure_nano_whisper(Path(config.model.name), shape, training_texts())
+    shape = nano.NanoWhisperShape(**config.nano.model_dump())
+    made = nano.ensure_nano_whisper(Path(config.model.name), shape, training_texts())
     return [f"an untrained Whisper at {config.model.name}"] if made else []
 
 
 def _make_e2e(config: RunConfig, training_texts: Callable[[], Sequence[str]]) -> list[str]:
+    from vietst.models import e2e_base_card
     from vietst.models.e2e_assembly import AssemblySettings, ensure_e2e_base
     from vietst.models.nano_e2e import NanoE2EShape, ensure_nano_e2e
 
     model, made = config.model, []
     if model.encoder is None or model.decoder is None:
         return []
-    if config.nano_e2e is not None:
-        folder = Path(model.encoder).parent
+    if _is_not_ours(Path(model.name), e2e_base_card.CARD_NAME):
+        return []
+    folder = Path(model.encoder).parent
+    if config.nano_e2e is not None and not _is_not_ours(folder, nano.CARD_NAME):
         shape = NanoE2EShape(**config.nano_e2e.model_dump())
         if ensure_nano_e2e(folder, shape, training_texts()):
             made.append(f"an untrained encoder and decoder at {folder}")
@@ -53,3 +63,11 @@ def _make_e2e(config: RunConfig, training_texts: Callable[[], Sequence[str]]) ->
     if ensure_e2e_base(Path(model.name), model.encoder, model.decoder, settings, texts):
         made.append(f"an E2E model of {model.encoder} and {model.decoder} at {model.name}")
     return made
+
+
+def _is_not_ours(folder: Path, card_name: str) -> bool:
+    """Whether something lies there that was not made by this module."""
+    if not folder.is_dir() or not any(folder.iterdir()) or (folder / card_name).is_file():
+        return False
+    logger.warning("%s was there already and was not made here: it is used as it is", folder)
+    return True
