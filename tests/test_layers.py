@@ -19,7 +19,7 @@ LAYERS = (
     ("models",),
     ("evaluation",),
     ("training",),
-    ("hub", "inference", "benchmarks"),
+    ("hub", "inference", "benchmarks", "evaluate_modules"),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 HEAVY = ("torch", "transformers", "datasets", "librosa", "matplotlib", "accelerate", "soundfile")

@@ -1,0 +1,1 @@
+"""Modules for Hugging Face's `evaluate`: `evaluate.load("…/evaluate_modules/<name>")`."""
