@@ -15,7 +15,7 @@ from vietst.models import e2e
 from vietst.models.multitask import LossWeights
 from vietst.models.trainable import training_scope
 from vietst.training.arguments import mixed_precision
-from vietst.training.memory_plan import GIBIBYTE, StepSettings, format_plan, plan_memory
+from vietst.training.memory_plan import GIBIBYTE, MemoryPlan, StepSettings, format_plan, plan_memory
 from vietst.training.memory_steps import StepOptions, Workload, e2e_step, whisper_step
 from vietst.training.memory_trace import Build
 from vietst.training.preparation import Preparation, longest_label_lengths
@@ -32,8 +32,16 @@ def describe_memory(
             training on the CPU, and has no verdict.
     """
     if memory_gb is None:
-        memory_gb = _gpu_memory_gb()
+        memory_gb = gpu_memory_gb()
     settings = step_settings(config, accumulation, on_gpu=memory_gb is not None)
+    workload, plan = plan_fullest_batch(config, preparation, settings)
+    return f"{_heading(settings, workload)}\n{format_plan(plan, memory_gb)}"
+
+
+def plan_fullest_batch(
+    config: RunConfig, preparation: Preparation, settings: StepSettings
+) -> tuple[Workload, MemoryPlan]:
+    """The micro batch of the run that takes the most memory, and its plan."""
     table = preparation.ctc_table
     step = functools.partial(
         run_step,
@@ -44,7 +52,7 @@ def describe_memory(
     workloads = fullest_workloads(preparation, config.training.batch_size)
     plans = {workload: plan_memory(step(workload), settings) for workload in workloads}
     workload = max(plans, key=lambda workload: plans[workload].total_bytes)
-    return f"{_heading(settings, workload)}\n{format_plan(plans[workload], memory_gb)}"
+    return workload, plans[workload]
 
 
 def _heading(settings: StepSettings, workload: Workload) -> str:
@@ -56,7 +64,8 @@ def _heading(settings: StepSettings, workload: Workload) -> str:
     )
 
 
-def _gpu_memory_gb() -> float | None:
+def gpu_memory_gb() -> float | None:
+    """Of the GPU that is here; None without one."""
     if not torch.cuda.is_available():
         return None
     return float(torch.cuda.get_device_properties(0).total_memory) / GIBIBYTE

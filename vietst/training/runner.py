@@ -27,6 +27,7 @@ from vietst.training.checkpoint_writing import flush_to_disk, full_disk_is_an_er
 from vietst.training.checkpoints import checkpoint_to_start_from, require_same_tokenizer
 from vietst.training.continuation import check_continuation, make_record, parallelism_of
 from vietst.training.model_flops import flops_of_batches, peak_flops
+from vietst.training.out_of_memory import out_of_memory_is_an_error
 from vietst.training.parameter_groups import LearningRates
 from vietst.training.preemption import PreemptionCallback, noted_stop_signals, remove_note
 from vietst.training.preparation import Preparation, prepare, run_folder
@@ -49,7 +50,8 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
         facts, `metrics/`, `logs/`, the kept checkpoints, and `train_results.json`, which is written last.
 
     Raises:
-        VietstError: whatever the user can mend, before training starts; and a full disk.
+        VietstError: whatever the user can mend: before training starts, a full disk, memory that runs out,
+            losses that are no numbers.
         Preempted: a signal asked to stop, and a checkpoint was saved.
     """
     rank_faults.watch()
@@ -63,21 +65,22 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
     if checkpoint is not None:
         require_same_tokenizer(checkpoint, preparation.architecture, preparation.processor.tokenizer)
     set_seed(config.training.seed)
-    trainer = build_trainer(config, arguments, preparation)
-    facts = _run_facts(preparation, trainer)
-    trainer.run_record = make_record(
-        config,
-        facts,
-        parallelism=parallelism_of(trainer),
-        gradient_accumulation_steps=accumulation,
-    )
-    if checkpoint is not None:
-        logger.info("going on from %s", checkpoint)
-        for line in check_continuation(checkpoint, trainer.run_record):
-            logger.warning("different from the run before: %s", line)
-    _open_run_folder(run_dir, loaded, facts, trainer)
-    logger.info(describe_plan(config, preparation, accumulation))
-    _train_and_save(trainer, preparation, checkpoint)
+    with out_of_memory_is_an_error(config, preparation, accumulation):
+        trainer = build_trainer(config, arguments, preparation)
+        facts = _run_facts(preparation, trainer)
+        trainer.run_record = make_record(
+            config,
+            facts,
+            parallelism=parallelism_of(trainer),
+            gradient_accumulation_steps=accumulation,
+        )
+        if checkpoint is not None:
+            logger.info("going on from %s", checkpoint)
+            for line in check_continuation(checkpoint, trainer.run_record):
+                logger.warning("different from the run before: %s", line)
+        _open_run_folder(run_dir, loaded, facts, trainer)
+        logger.info(describe_plan(config, preparation, accumulation))
+        _train_and_save(trainer, preparation, checkpoint)
     logger.info("model, metrics and logs: %s", run_dir)
     return run_dir
 
