@@ -322,6 +322,13 @@ def _notes(metrics: Mapping[str, Any]) -> list[str]:
         best, worst = (choose(by_video, key=lambda row: row["wer"]) for choose in (min, max))
         extremes = (f"{row['wer']:.1f} ({row['video_id']})" for row in (best, worst))
         notes.append(f"WER by video: from {' to '.join(extremes)}.")
+    loops = [
+        f"{num_loops} of {metrics[total]:,} {kind}"
+        for kind, total in (("transcripts", "num_transcribed"), ("translations", "num_translated"))
+        if (num_loops := metrics.get(f"num_looping_{kind}"))
+    ]
+    if loops:
+        notes.append(f"Repetition loops: {' and '.join(loops)}.")
     if metrics["num_empty_references"]:
         notes.append(
             f"References without a word: {metrics['num_empty_references']} (what was written there counts)."
