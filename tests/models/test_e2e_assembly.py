@@ -6,7 +6,12 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import MBartForConditionalGeneration, Wav2Vec2Model
+from transformers import (
+    MBartForConditionalGeneration,
+    SpeechEncoderDecoderModel,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Model,
+)
 
 from tests.tiny_e2e import parameter_group, waveform_rows, write_base, write_decoder, write_encoder
 from tests.tiny_models import TEXTS, whisper_model, whisper_processor
@@ -171,6 +176,45 @@ def test_a_decoder_of_another_depth_than_its_encoder_generates(tmp_path):
     states = e2e.encode(model, e2e.input_batch(waveform_rows(2), WAVEFORM_16K))
     ids = e2e.generate(model, processor.tokenizer, states, TASKS, language="vi", max_new_tokens=4)
     assert ids.shape == (4, 4)
+
+
+def test_a_fine_tuned_translation_model_is_a_decoder_like_its_base(tmp_path):
+    """mBART-50's one-to-many and many-to-many siblings carry settings of their own generation along."""
+    encoder, decoder = write_encoder(tmp_path / "encoder"), write_decoder(tmp_path / "decoder")
+    own = {"max_length": 200, "num_beams": 5, "early_stopping": True, "forced_eos_token_id": 2}
+    config = json.loads((decoder / "config.json").read_text(encoding="utf-8"))
+    config |= {**own, "tokenizer_class": "MBart50Tokenizer", "static_position_embeddings": False}
+    (decoder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    generation = {**own, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    (decoder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
+    ensure_e2e_base(tmp_path / "base", str(encoder), str(decoder), AssemblySettings())
+    stock = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "base").eval()
+    assert stock.generation_config.num_beams in (None, 1), "greedy unless it is said otherwise"
+    assert stock.generation_config.forced_eos_token_id is None
+    prompt = e2e.load_processor(str(tmp_path / "base")).tokenizer.convert_tokens_to_ids(
+        ["vi_VN", "<2transcribe>"]
+    )
+    waveform = e2e.input_batch(waveform_rows(1), WAVEFORM_16K)["input_values"]
+    assert stock.generate(waveform, max_length=6)[0, :2].tolist() == prompt
+
+
+def test_an_encoder_that_was_fine_tuned_with_ctc_is_used_without_its_head_and_tokenizer(tmp_path):
+    """As the Vietnamese wav2vec2 models on the Hub are."""
+    encoder, decoder = write_encoder(tmp_path / "encoder"), write_decoder(tmp_path / "decoder")
+    torch.manual_seed(0)
+    fine_tuned = Wav2Vec2ForCTC(Wav2Vec2ForCTC.config_class.from_pretrained(encoder))
+    fine_tuned.save_pretrained(encoder)
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "a": 5}
+    (encoder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (encoder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "Wav2Vec2CTCTokenizer"}), encoding="utf-8"
+    )
+    ensure_e2e_base(tmp_path / "base", str(encoder), str(decoder), AssemblySettings())
+    weights = weights_of(tmp_path / "base")
+    for name, tensor in fine_tuned.wav2vec2.state_dict().items():
+        assert torch.equal(weights[f"encoder.{name}"], tensor), name
+    assert not [name for name in weights if "lm_head" in name]
+    assert "vi_VN" in e2e.load_processor(str(tmp_path / "base")).tokenizer.get_vocab()
 
 
 def test_parts_that_cannot_be_used_are_refused_by_name(tmp_path):

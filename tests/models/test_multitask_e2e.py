@@ -271,6 +271,7 @@ def test_a_stock_pipeline_transcribes(bases, processor, tmp_path):
 
 RELOAD = """
 import sys, torch
+sys.modules["vietst"] = None  # importing it would be an error
 from transformers import AutoProcessor, AutoTokenizer, SpeechEncoderDecoderModel
 for folder in sys.argv[1:]:
     model, info = SpeechEncoderDecoderModel.from_pretrained(folder, output_loading_info=True)
@@ -282,7 +283,6 @@ for folder in sys.argv[1:]:
         "loading": {key: sorted(info[key]) for key in ("missing_keys", "unexpected_keys")},
         "tokens": tokenizer.convert_tokens_to_ids(["vi_VN", "<2transcribe>", "<2translate>"]),
         "processor": (type(processor).__name__, len(processor.tokenizer)),
-        "vietst": [name for name in sys.modules if name.startswith("vietst")],
     }
     torch.save(answer, folder + "/answer.pt")
 """
@@ -317,7 +317,6 @@ def test_a_saved_model_gives_equal_logits_in_a_process_without_vietst(bases, pro
         assert answer["loading"] == {"missing_keys": [], "unexpected_keys": []}
         assert answer["tokens"] == [*prompt, *decoder_prompt(processor.tokenizer, TRANSLATE, "vi")[1:]]
         assert answer["processor"] == ("Wav2Vec2Processor", len(processor.tokenizer))
-        assert answer["vietst"] == []
 
 
 @pytest.mark.parametrize("norm", NORMS)
