@@ -48,6 +48,12 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         help="training split, for the random-sentence baseline (default: beside --test_csv)",
     )
+    parser.add_argument(
+        "--word_tags",
+        type=Path,
+        metavar="TSV",
+        help="your own words for the rates by language: word, tab, vi|en|name|number|other on each line",
+    )
     parser.add_argument("--run_name", help="name of the result files (default: the model folder's name)")
     parser.add_argument(
         "--task", choices=["transcribe", "translate", "both"], help="default: what the run trained"

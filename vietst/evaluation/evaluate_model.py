@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vietst.errors import ModelError, VietstError
 from vietst.evaluation.decode import Decoded, DecodingOptions, decode_rows
 from vietst.evaluation.metrics import baselines
 from vietst.evaluation.report import format_results_table, read_metrics, write_results
+from vietst.evaluation.word_language import WordTag, read_word_tags
 from vietst.models.architectures import ARCHITECTURES
 from vietst.runtime import environment_record, get_logger
 
@@ -33,6 +35,7 @@ def evaluate_model(
     output: Path,
     audio_root: Path,
     train_csv: Path | None,
+    word_tags: Path | None,
     run_name: str | None,
     task: str | None,
     batch_size: int,
@@ -45,14 +48,16 @@ def evaluate_model(
         model_dir: a run folder, a model folder or a Hub id. A run folder's resolved configuration tells
             tasks, language and generation caps; a model without one is asked for both tasks in Vietnamese.
         train_csv: for the random-sentence baseline; None: `train.csv` beside `test_csv`, if it is there.
+        word_tags: a word list for `word_language.read_word_tags`.
 
     Returns:
         The content of `<run>_metrics.json`.
 
     Raises:
-        VietstError: a model, split or audio file that cannot be used.
+        VietstError: a model, split, word list or audio file that cannot be used.
     """
     rows = read_split_file(test_csv)
+    user_tags = read_word_tags(word_tags) if word_tags else {}
     run_config = _run_config(model_dir)
     architecture = ARCHITECTURES[model_type]
     processor = architecture.load_processor(model_dir)
@@ -87,10 +92,13 @@ def evaluate_model(
         "test_csv": test_csv.as_posix(),
         "test_csv_digest": file_digest(test_csv),
         "num_ids_outside_tokenizer": decoded.num_unknown_ids,
+        "word_tags": word_tags.as_posix() if word_tags else None,
         "run": _run_facts(model_dir),
         "environment": environment_record(),
     }
-    files = _score_and_write(decoded, output, run_name or Path(model_dir).name, facts, train_csv, test_csv)
+    files = _score_and_write(
+        decoded, output, run_name or Path(model_dir).name, facts, train_csv, test_csv, user_tags
+    )
     metrics = read_metrics(files[0])
     print(format_results_table(metrics, files))
     return metrics
@@ -103,6 +111,7 @@ def _score_and_write(
     facts: dict[str, Any],
     train_csv: Path | None,
     test_csv: Path,
+    user_tags: Mapping[str, WordTag],
 ) -> tuple[Path, Path]:
     training_rows = []
     if train_csv is not None or (test_csv.parent / "train.csv").is_file():
@@ -121,6 +130,7 @@ def _score_and_write(
         decoded.timing,
         facts,
         baseline_scores,
+        user_tags,
     )
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Final
 
-from vietst.evaluation.vietnamese_syllables import parse_syllable
+from vietst.evaluation.vietnamese_syllables import parse_syllable, word_set
 from vietst.evaluation.word_evidence import FUNCTION_WORDS, english_log10_frequency, evidence_of
 from vietst.text import normalize_for_scoring
 
@@ -45,14 +45,14 @@ class Word:
     joined: bool
 
 
-_SURNAMES: Final = frozenset(
-    "nguyễn trần lê phạm hoàng huỳnh phan vũ võ đặng bùi đỗ hồ ngô dương lý đinh trịnh trương lương mai đoàn đào".split()
+_SURNAMES: Final = word_set(
+    "nguyễn trần lê phạm hoàng huỳnh phan vũ võ đặng bùi đỗ hồ ngô dương lý đinh trịnh trương lương"
 )
-_BEFORE_A_CAPITAL_WITHOUT_NAME: Final = frozenset("thứ tháng tiếng người".split())
+_BEFORE_A_CAPITAL_WITHOUT_NAME: Final = word_set("thứ tháng tiếng người")
 """thứ Hai, tháng Giêng, tiếng Anh, người Việt: weekdays, months, languages, peoples."""
 
-_NEVER_IN_NAMES: Final = frozenset(
-    "và của một các những cho là không trong với để như này đó khi bạn tôi được bị vì nên ở từ đến".split()
+_NEVER_IN_NAMES: Final = word_set(
+    "và của một các những cho là không trong với để như này đó khi bạn tôi được bị vì nên ở từ đến"
 )
 _FREQUENT_LOG10: Final = 5.0
 
@@ -155,7 +155,9 @@ def is_ordinary_english(word: str) -> bool:
     frequency = english_log10_frequency(word)
     if word in FUNCTION_WORDS or frequency >= _COMMON_LOG10:
         return True
-    inflected = max(english_log10_frequency(stem + ending) for stem in _stems(word) for ending in _INFLECTIONS)
+    inflected = max(
+        english_log10_frequency(stem + ending) for stem in _stems(word) for ending in _INFLECTIONS
+    )
     base = max((english_log10_frequency(stem) for stem in _bases(word)), default=0.0)
     return frequency > 0 and max(inflected, base) >= frequency - _INFLECTED_BELOW_LOG10
 

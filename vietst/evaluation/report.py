@@ -17,6 +17,7 @@ import numpy as np
 from vietst.data.records import format_record
 from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
+from vietst.evaluation.code_switching import code_switching_scores
 from vietst.evaluation.metrics import (
     Prediction,
     bleu_above_copy,
@@ -27,6 +28,7 @@ from vietst.evaluation.metrics import (
     scores_by_video,
     utterance_scores,
 )
+from vietst.evaluation.word_language import WordTag
 
 METRICS_SUFFIX: Final = "_metrics.json"
 PREDICTIONS_SUFFIX: Final = "_predictions.csv"
@@ -56,6 +58,7 @@ def write_results(
     timing: Timing | None,
     facts: Mapping[str, Any],
     baseline_scores: Mapping[str, Mapping[str, float]] | None = None,
+    user_tags: Mapping[str, WordTag] | None = None,
 ) -> tuple[Path, Path]:
     """Score predictions; write `<run_name>_metrics.json` and `<run_name>_predictions.csv`, each atomically.
 
@@ -65,6 +68,7 @@ def write_results(
         timing: None where nothing was decoded (scores of someone else's predictions).
         facts: what the caller knows about model, data and run; plain JSON data (NaN becomes null).
         baseline_scores: from `metrics.baselines`.
+        user_tags: from `word_language.read_word_tags`, for the section `code_switching`.
 
     Returns:
         the two paths.
@@ -87,6 +91,7 @@ def write_results(
         "baselines": baseline_scores or {},
         "bleu_above_copy": bleu_above_copy(scores, baseline_scores or {}),
         "intervals": score_intervals(predictions, counts),
+        "code_switching": code_switching_scores(predictions, user_tags),
         "by_video": scores_by_video(predictions, counts),
         "facts": _without_nan(facts),
         "predictions_csv": predictions_csv.name,

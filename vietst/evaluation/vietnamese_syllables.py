@@ -22,40 +22,40 @@ TONE_MARKS: Final = {
 
 LEVEL_TONE: Final = "ngang"
 
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a table that is written as text."""
+    return frozenset(text.split())
+
+
 _STOPPED_TONES: Final = frozenset({"sắc", "nặng"})
 """Syllables that end in p, t, c or ch have no other tone: "hót" and "họt" are possible, "hot" is not."""
 
-_ONSETS: Final = (
-    "ngh ch gh gi kh ng nh ph qu th tr b c d đ g h k l m n p r s t v x".split()  # longest first
+_ONSETS: Final = sorted(
+    word_set("b c ch d đ g gh gi h k kh l m n ng ngh nh p ph qu r s t th tr v x"), key=len, reverse=True
 )
 
-_PLAIN_RHYMES: Final = frozenset(
-    """
+_PLAIN_RHYMES: Final = word_set("""
     a ac ach ai am an ang anh ao ap at au ay ăc ăm ăn ăng ăp ăt âc âm ân âng âp ât âu ây
     e ec em en eng eo ep et ê êch êm ên ênh êp êt êu
     i ia ich iêc iêm iên iêng iêp iêt iêu im in inh ip it iu
     o oc oi om on ong ooc oong op ot ô ôc ôi ôm ôn ông ôp ôt ơ ơi ơm ơn ơp ơt
     u ua uc ui um un ung uôc uôi uôm uôn uông uôt up ut
     ư ưa ưc ưi ưm ưng ươc ươi ươm ươn ương ươp ươt ươu ưt ưu
-    """.split()
-)
-_ROUNDED_RHYMES: Final = frozenset(
-    """
+    """)
+_ROUNDED_RHYMES: Final = word_set("""
     oa oac oach oai oam oan oang oanh oao oap oat oay oăc oăm oăn oăng oăt oe oen oeo oet
     uân uâng uât uây uê uêch uên uênh uêt uơ uy uya uych uyên uyêt uyn uynh uyp uyt uyu
-    """.split()
-)
+    """)
 _Y_RHYMES: Final = frozenset({"y", "yêm", "yên", "yêng", "yêt", "yêu"})
 """Written with y and no initial; of these only y itself follows one, and few at that (kỹ, lý, mỹ, tỷ)."""
 
-_BEFORE_Y: Final = frozenset("h k l m s t th v qu".split())
+_BEFORE_Y: Final = word_set("h k l m s t th v qu")
 
-_AFTER_QU: Final = frozenset(
-    """
+_AFTER_QU: Final = word_set("""
     a ac ach ai an ang anh ao ap at au ay ăc ăm ăn ăng ăp ăt ân âng ât âu ây
     e en eng eo et ê êch ên ênh êt êu i ich in inh it iu ô ôc ơ ơn y yêt yên ych ynh yt yu
-    """.split()
-)
+    """)
 """The rounded rhymes as they are written after q, whose u is their first sound: hoan, but quan."""
 
 _FRONT_VOWELS: Final = ("e", "ê", "i", "y")

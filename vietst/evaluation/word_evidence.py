@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from vietst.evaluation.vietnamese_syllables import parse_syllable, parse_toneless, split_tone
+from vietst.evaluation.vietnamese_syllables import parse_syllable, parse_toneless, split_tone, word_set
 
 # English text makes up some 0.6 % of what the Vietnamese list was counted on: "the", "of", "and", "is" and
 # other words that Vietnamese does not have stand 2.2 below their English frequency there.
@@ -39,9 +39,9 @@ class Evidence:
 def evidence_of(word: str) -> Evidence:
     """Evidence from a word of letters, in the form of `normalize_for_scoring`.
 
-    A Vietnamese syllable has a frequency in both languages. Any other word can be English, and Vietnamese only
-    as a misspelling; with letters or tone marks that English lacks it is Vietnamese unless English
-    lists it (café).
+    A Vietnamese syllable has a frequency in both languages. Any other word can be English, and Vietnamese
+    only as a misspelling; with letters or tone marks that English lacks it is Vietnamese unless English
+    lists it (résumé).
     """
     in_vietnamese, in_english = _zipf(word, "vi"), _zipf(word, "en")
     if parse_syllable(word) is not None:
@@ -52,18 +52,16 @@ def evidence_of(word: str) -> Evidence:
         return Evidence(
             _TONELESS_SYLLABLE if toneless else _UNSEEN_IN_VIETNAMESE, max(in_english, _UNSEEN_IN_ENGLISH)
         )
-    return Evidence(max(in_vietnamese, _MISSPELT_SYLLABLE), _english_with_accents(word, in_english))
+    toned = split_tone(word)
+    if toned is None:  # two tone marks, as in "résumé"
+        return Evidence(_UNSEEN_IN_VIETNAMESE, max(in_english, _UNSEEN_IN_ENGLISH))
+    is_english = in_english and _VIETNAMESE_LETTERS.isdisjoint(toned[0])
+    return Evidence(max(in_vietnamese, _MISSPELT_SYLLABLE), in_english if is_english else _NEVER)
 
 
 def _without_english(in_vietnamese: float, in_english: float) -> float:
     rest = 10**in_vietnamese - 10 ** (in_english + _ENGLISH_IN_VIETNAMESE_LOG10)
     return math.log10(rest) if rest > 1 else 0.0
-
-
-def _english_with_accents(word: str, in_english: float) -> float:
-    toned = split_tone(word)
-    letters = word if toned is None else toned[0]
-    return _NEVER if _VIETNAMESE_LETTERS & set(letters) or not in_english else in_english
 
 
 def _zipf(word: str, language: str) -> float:
@@ -87,19 +85,15 @@ def english_log10_frequency(word: str) -> float:
     return _zipf(word, "en")
 
 
-FUNCTION_WORDS: Final = frozenset(
-    """
+FUNCTION_WORDS: Final = word_set("""
     a an the this that these those my your his her its our their some any no every each either neither
     i you he she it we they me him us them who whom whose which what
     am is are was were be been being have has had do does did will would shall should can could may might must
     in on at by for from of off out over to up upon with without within into onto about above after against
     along among around as before behind below beneath beside between beyond down during near through toward
     under until via than then so and but or nor yet if because although though while when where why how not
-    """.split()
-)
+    """)
 """English words of the closed classes: determiners, pronouns, auxiliaries, prepositions, conjunctions."""
 
-PARTICLES: Final = frozenset(
-    "in on off out over up down around through me him her us them you it not so".split()
-)
+PARTICLES: Final = word_set("in on off out over up down around through me him her us them you it not so")
 """Function words that may end an English span: "log in", "set up", "trust me"."""

@@ -2,9 +2,9 @@
 
     >>> tag_words("mình sẽ fix cái bug này trước deadline")   # mình/vi sẽ/vi fix/en cái/vi bug/en …
 
-Five sources, strongest first: a word list of the user's; the form of the word (figures, signs, proper names by
-list or capital: `name_rules`); the closed grammar of Vietnamese syllables (`vietnamese_syllables`);
-how frequent the word is in either language (`word_evidence`); and its neighbours (`language_context`), which
+Five sources, strongest first: a word list of the user's; the form of the word (figures, signs, proper names
+by list or capital: `name_rules`); the closed grammar of Vietnamese syllables (`vietnamese_syllables`); how
+frequent the word is in either language (`word_evidence`); and its neighbours (`language_context`), which
 decide for words that both languages have: an, ban, do, in, me, run, to. Where they do not decide either, the
 word is called ambiguous.
 """
@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from vietst.errors import VietstError
 from vietst.evaluation.language_context import Candidate, english_probabilities
 from vietst.evaluation.name_rules import Case, Word, mark_names
+from vietst.evaluation.vietnamese_syllables import word_set
 from vietst.evaluation.word_evidence import evidence_of
 from vietst.text import normalize_for_scoring
 
@@ -49,11 +50,11 @@ _DECIDED: Final = 0.8
 _SURE_LOG10: Final = 4.0
 """From this difference on no neighbour can make an English word of a Vietnamese one."""
 
-_VIETNAMESE_ACRONYMS: Final = frozenset(
-    "tp tphcm hcm vn ubnd hđnd thpt thcs đh clb hlv vđv csgt bhyt bhxh tnhh cp nxb vtv htv gd gtgt".split()
+_VIETNAMESE_ACRONYMS: Final = word_set(
+    "tp tphcm hcm vn ubnd hđnd thpt thcs đh clb hlv vđv csgt bhyt bhxh tnhh cp nxb vtv htv gd gtgt"
 )
 _NUMBER: Final = re.compile(r"\d[\d.,]*")
-_OPENING: Final = frozenset(".?!…:;\"“”‘«»([{—–`*")
+_OPENING: Final = frozenset('.?!…:;"“”‘«»([{—–`*')
 """After these, or at the beginning, a capital says nothing."""
 
 
@@ -75,10 +76,10 @@ def tag_words(text: str, user_tags: Mapping[str, WordTag] | None = None) -> list
         probabilities = english_probabilities(tuple(candidates[start:end]))
         for index, probability in zip(range(start, end), probabilities, strict=True):
             tags[index] = tags[index] or _tag_of(probability)
-    tags = [tag or WordTag.VIETNAMESE for tag in tags]
+    decided = [tag or WordTag.VIETNAMESE for tag in tags]
     return [
-        TaggedWord(word.text, _tag_of_letter(words, tags, index) if tag is WordTag.OTHER else tag)
-        for index, (word, tag) in enumerate(zip(words, tags, strict=True))
+        TaggedWord(word.text, _tag_of_letter(words, decided, index) if tag is WordTag.OTHER else tag)
+        for index, (word, tag) in enumerate(zip(words, decided, strict=True))
     ]
 
 
@@ -145,7 +146,7 @@ def _word(text: str, written: str, gap: str, *, joined: bool) -> Word:
 def _case_informs(words: Sequence[Word]) -> bool:
     """Not where most words have capitals: headlines, and texts all in capitals."""
     num_capitalized = sum(word.case is not Case.LOWER for word in words)
-    return num_capitalized <= max(2, 0.6 * len(words))
+    return num_capitalized <= max(1, 0.8 * len(words))
 
 
 # --- tags ---------------------------------------------------------------------------------------------------
@@ -183,9 +184,7 @@ def _tag_of_letter(words: Sequence[Word], tags: Sequence[WordTag], index: int) -
 _SCALE: Final = 9  # from occurrences per billion to chances
 
 
-def _candidates(
-    words: Sequence[Word], tags: Sequence[WordTag | None], case_informs: bool
-) -> list[Candidate]:
+def _candidates(words: Sequence[Word], tags: Sequence[WordTag | None], case_informs: bool) -> list[Candidate]:
     return [
         _candidate(word, tag, _is_acronym(words, index) if case_informs else False)
         for index, (word, tag) in enumerate(zip(words, tags, strict=True))
@@ -193,7 +192,7 @@ def _candidates(
 
 
 def _is_acronym(words: Sequence[Word], index: int) -> bool:
-    """Capitals without Vietnamese letters, and without Vietnamese words in capitals beside them (emphasis)."""
+    """Capitals without Vietnamese letters; not beside Vietnamese words in capitals, which are emphasis."""
     neighbours = words[max(index - 1, 0) : index + 2]
     return words[index].case is Case.CAPITALS and all(
         word.text.isascii() for word in neighbours if word.case is Case.CAPITALS

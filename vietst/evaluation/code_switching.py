@@ -1,0 +1,257 @@
+"""Error rates by language inside code-switched sentences: texts in, counts and rates out.
+
+All come from one alignment, that of `jiwer.process_words` on the words of `normalize_for_scoring`, so that
+the counts over all classes of words add up to those of the plain WER. The class of a reference word is its
+`word_language.WordTag`. Substitutions and deletions belong to the class of the reference word. An inserted
+word belongs to the class of the reference word that it stands before, at the end to that of the last word, as
+in the program of the authors of PIER (Ugan et al., "PIER: A Novel Metric for Evaluating What Matters in
+Code-Switching", ICASSP 2025, arXiv 2501.09512). What was inserted into an empty reference belongs to no word
+and stands in a class of its own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vietst.evaluation.error_kinds import ErrorKind, Hypothesis, error_kind
+from vietst.evaluation.metrics import Prediction
+from vietst.evaluation.word_language import TaggedWord, WordTag, tag_words
+from vietst.text import normalize_for_scoring
+
+NO_REFERENCE: Final = "no_reference"
+WORD_CLASSES: Final = (*WordTag, NO_REFERENCE)
+"""The order of classes in `ErrorCounts`."""
+
+EDITS: Final = ("substitutions", "deletions", "insertions")
+KINDS: Final = tuple(ErrorKind)
+
+_CLASS_INDEX: Final = {name: index for index, name in enumerate(WORD_CLASSES)}
+_KIND_INDEX: Final = {kind: index for index, kind in enumerate(KINDS)}
+_SUBSTITUTION, _DELETION, _INSERTION = range(3)
+_LANGUAGES: Final = (WordTag.VIETNAMESE, WordTag.ENGLISH)
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Counts of each utterance. Summed over any choice of utterances they give that choice's rates, which
+    is all that slices and a bootstrap need.
+
+    Attributes:
+        words: int32 [num_utterances, len(WORD_CLASSES)], reference words.
+        edits: int32 [num_utterances, len(WORD_CLASSES), len(EDITS)].
+        kinds: int32 [num_utterances, len(WORD_CLASSES), len(KINDS)]; over kinds they add up to substitutions
+            and deletions.
+        words_at_switches: int32 [num_utterances]: reference words on either side of a switch. There is a
+            switch between a Vietnamese and an English word with no word of either language between them
+            (names, numbers, signs and ambiguous words do not count as language).
+        edits_at_switches: int32 [num_utterances, len(EDITS)], on those words.
+        switches: int32 [num_utterances].
+    """
+
+    words: npt.NDArray[np.int32]
+    edits: npt.NDArray[np.int32]
+    kinds: npt.NDArray[np.int32]
+    words_at_switches: npt.NDArray[np.int32]
+    edits_at_switches: npt.NDArray[np.int32]
+    switches: npt.NDArray[np.int32]
+
+    def __getitem__(self, utterances: Any) -> "ErrorCounts":
+        """The counts of a choice of utterances: a slice, a mask, or indices, of which some may repeat."""
+        return ErrorCounts(**{name: array[utterances] for name, array in vars(self).items()})
+
+
+def count_errors(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    translations: Sequence[str] | None = None,
+    user_tags: Mapping[str, WordTag] | None = None,
+) -> ErrorCounts:
+    """Align transcripts and count errors by class of word, kind of error, and at switches.
+
+    Args:
+        references: transcripts with their case and punctuation, which help to tell names.
+        hypotheses: one for each reference.
+        translations: Vietnamese reference translations, "" where there is none; without them no error is
+            `ErrorKind.TRANSLATED`.
+        user_tags: from `word_language.read_word_tags`.
+
+    Raises:
+        ValueError: no utterances, or not one hypothesis (and translation) for each reference.
+    """
+    translations = [""] * len(references) if translations is None else translations
+    if not references or not len(references) == len(hypotheses) == len(translations):
+        raise ValueError(
+            f"error counts need one hypothesis and one translation for each reference and at least one of "
+            f"each, not {len(references)}, {len(hypotheses)} and {len(translations)}"
+        )
+    import jiwer
+
+    tagged = [tag_words(text, user_tags) for text in references]
+    written = [tag_words(text, user_tags) for text in hypotheses]
+    alignments = jiwer.process_words(_joined(tagged), _joined(written)).alignments
+    counts = _empty_counts(len(references))
+    for index, (words, hypothesis_words, translation) in enumerate(
+        zip(tagged, written, translations, strict=True)
+    ):
+        translated = frozenset(normalize_for_scoring(translation).split()) - {word for word, _ in words}
+        _count_words(counts, index, words)
+        _count_edits(counts, index, words, Hypothesis(hypothesis_words, translated), alignments[index])
+    return counts
+
+
+def _joined(texts: Sequence[Sequence[TaggedWord]]) -> list[str]:
+    return [" ".join(word for word, _ in words) for words in texts]
+
+
+def _empty_counts(num_utterances: int) -> ErrorCounts:
+    def zeros(*shape: int) -> npt.NDArray[np.int32]:
+        return np.zeros((num_utterances, *shape), dtype=np.int32)
+
+    return ErrorCounts(
+        words=zeros(len(WORD_CLASSES)),
+        edits=zeros(len(WORD_CLASSES), len(EDITS)),
+        kinds=zeros(len(WORD_CLASSES), len(KINDS)),
+        words_at_switches=zeros(),
+        edits_at_switches=zeros(len(EDITS)),
+        switches=zeros(),
+    )
+
+
+def _count_words(counts: ErrorCounts, utterance: int, words: Sequence[TaggedWord]) -> None:
+    for _, tag in words:
+        counts.words[utterance, _CLASS_INDEX[tag]] += 1
+    counts.switches[utterance], at_switches = switches_of(words)
+    counts.words_at_switches[utterance] = len(at_switches)
+
+
+def switches_of(words: Sequence[TaggedWord]) -> tuple[int, frozenset[int]]:
+    """The number of switches in a text, and the positions of the words on either side of them."""
+    spoken = [index for index, (_, tag) in enumerate(words) if tag in _LANGUAGES]
+    pairs = [pair for pair in pairwise(spoken) if words[pair[0]].tag != words[pair[1]].tag]
+    return len(pairs), frozenset(index for pair in pairs for index in pair)
+
+
+def _count_edits(
+    counts: ErrorCounts,
+    utterance: int,
+    words: Sequence[TaggedWord],
+    hypothesis: Hypothesis,
+    alignment: Sequence[Any],
+) -> None:
+    _, at_switches = switches_of(words)
+    for edit, reference_position, position, block in _edits(alignment):
+        charged = min(reference_position, len(words) - 1)
+        word_class = _CLASS_INDEX[words[charged].tag if words else NO_REFERENCE]
+        counts.edits[utterance, word_class, edit] += 1
+        if charged in at_switches:
+            counts.edits_at_switches[utterance, edit] += 1
+        if edit != _INSERTION:
+            kind = error_kind(words[charged], hypothesis, position, block, is_missing=edit == _DELETION)
+            counts.kinds[utterance, word_class, _KIND_INDEX[kind]] += 1
+
+
+def _edits(alignment: Sequence[Any]) -> Iterator[tuple[int, int, int, range]]:
+    """(edit, reference position, hypothesis position, block of `error_kind`) for each edit of jiwer's chunks.
+
+    The position of what is missing on one side is that of the word which follows there.
+    """
+    for is_correct, chunks in groupby(alignment, key=lambda chunk: chunk.type == "equal"):
+        if is_correct:
+            continue
+        group = list(chunks)
+        block = range(group[0].hyp_start_idx, group[-1].hyp_end_idx)
+        for chunk in group:
+            reference_positions = range(chunk.ref_start_idx, chunk.ref_end_idx)
+            positions = range(chunk.hyp_start_idx, chunk.hyp_end_idx)
+            if chunk.type == "substitute":
+                for reference_position, position in zip(reference_positions, positions, strict=True):
+                    yield _SUBSTITUTION, reference_position, position, block
+            for reference_position in reference_positions if chunk.type == "delete" else ():
+                yield _DELETION, reference_position, chunk.hyp_start_idx, block
+            for position in positions if chunk.type == "insert" else ():
+                yield _INSERTION, chunk.ref_start_idx, position, block
+
+
+# --- rates ------------------------------------------------------------------------------------------------
+
+
+def error_rates(counts: ErrorCounts) -> dict[str, Any]:
+    """Rates of all utterances together, in percent of the words they are about; None where there are none.
+
+    Returns:
+        * `wer_vietnamese`: errors on Vietnamese words;
+        * `pier`: errors on English words, the points of interest of PIER. All English words count, those of
+          utterances in one language among them;
+        * `wer_names`, `wer_switch_points`: on names, and on the words on either side of a switch;
+        * `mixed_error_rate`: errors on all words, English in words and Vietnamese in syllables, as papers on
+          Mandarin and English count words and characters. Vietnamese is written in syllables, so this is the
+          WER; it is not `jiwer.mer`, the match error rate, which divides by matches and errors;
+        * `num_switches`, `num_code_switched_utterances`: the latter have a switch;
+        * `words`: for each class the number of reference words `num`, their `share` of all words in percent,
+          `wer`, the `substitutions`, `deletions` and `insertions` and, by kind, `error_kinds`.
+    """
+    words, edits, kinds = counts.words.sum(axis=0), counts.edits.sum(axis=0), counts.kinds.sum(axis=0)
+    errors = edits.sum(axis=1)
+    by_class = {
+        name: {
+            "num": int(words[index]),
+            "share": _percent(words[index], words.sum()),
+            "wer": _percent(errors[index], words[index]),
+            **{edit: int(num) for edit, num in zip(EDITS, edits[index], strict=True)},
+            "error_kinds": {
+                kind.value: int(num) for kind, num in zip(KINDS, kinds[index], strict=True) if num
+            },
+        }
+        for index, name in enumerate(WORD_CLASSES)
+        if words[index] or errors[index]
+    }
+    return {
+        "wer_vietnamese": _rate_of(WordTag.VIETNAMESE, errors, words),
+        "pier": _rate_of(WordTag.ENGLISH, errors, words),
+        "wer_names": _rate_of(WordTag.NAME, errors, words),
+        "wer_switch_points": _percent(counts.edits_at_switches.sum(), counts.words_at_switches.sum()),
+        "mixed_error_rate": _percent(errors.sum(), words.sum()),
+        "num_switches": int(counts.switches.sum()),
+        "num_code_switched_utterances": int(np.count_nonzero(counts.switches)),
+        "words": by_class,
+    }
+
+
+def _rate_of(tag: WordTag, errors: npt.NDArray[np.int32], words: npt.NDArray[np.int32]) -> float | None:
+    return _percent(errors[_CLASS_INDEX[tag]], words[_CLASS_INDEX[tag]])
+
+
+def _percent(part: int | np.integer[Any], whole: int | np.integer[Any]) -> float | None:
+    return 100 * (int(part) / int(whole)) if whole else None
+
+
+def code_switching_scores(
+    predictions: Sequence[Prediction], user_tags: Mapping[str, WordTag] | None = None
+) -> dict[str, Any] | None:
+    """`error_rates` of the utterances that were transcribed; None where none was."""
+    transcribed = [p for p in predictions if p.transcript_hypothesis is not None]
+    if not transcribed:
+        return None
+    return error_rates(
+        count_errors(
+            [p.transcript for p in transcribed],
+            [p.transcript_hypothesis or "" for p in transcribed],
+            [p.translation for p in transcribed],
+            user_tags,
+        )
+    )
+
+
+def code_mixing_index(words: Sequence[TaggedWord]) -> float:
+    """How mixed one utterance is: 0 in one language, 50 half and half.
+
+    CMI = 100 · (1 − max(Vietnamese, English) / (Vietnamese + English)), counting words; those without
+    language (names, numbers, signs, ambiguous ones) stay out. 0 where there is no word of either. After
+    Gambäck and Das, "Comparing the Level of Code-Switching in Corpora", LREC 2016 (their equation 1).
+    """
+    by_language = [sum(tag is language for _, tag in words) for language in _LANGUAGES]
+    return 100 * (1 - max(by_language) / sum(by_language)) if any(by_language) else 0.0
