@@ -133,6 +133,7 @@ def test_run_evaluation_scores_the_run_and_the_base_model_from_the_cache(
     for model in (str(trained_tiny.run_dir), TINY.repo_id):
         metrics, predictions = evaluated(machine, model, tmp_path / Path(model).name, HF_HUB_OFFLINE="1")
         assert {"wer", "cer", "bleu", "chrf"} <= metrics.keys()
+        assert metrics["code_switching"]["mixed_error_rate"] == metrics["wer"]
         assert metrics["num_utterances"] == len(predictions) > 0
         assert all(row["transcript_hypothesis"] and row["translation_hypothesis"] for row in predictions)
     assert not machine.network_record.exists()

@@ -97,9 +97,10 @@ def count_errors(
     for index, (words, hypothesis_words, translation) in enumerate(
         zip(tagged, written, translations, strict=True)
     ):
-        translated = frozenset(normalize_for_scoring(translation).split()) - {word for word, _ in words}
         _count_words(counts, index, words)
-        _count_edits(counts, index, words, Hypothesis(hypothesis_words, translated), alignments[index])
+        if words != hypothesis_words:
+            translated = frozenset(normalize_for_scoring(translation).split()) - {word for word, _ in words}
+            _count_edits(counts, index, words, Hypothesis(hypothesis_words, translated), alignments[index])
     return counts
 
 
