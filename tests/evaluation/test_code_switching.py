@@ -14,6 +14,7 @@ from vietst.evaluation.code_switching import (
     code_switching_scores,
     count_errors,
     error_rates,
+    language_score_counts,
     switches_of,
 )
 from vietst.evaluation.metrics import Prediction, score_predictions, word_error_rate
@@ -155,6 +156,20 @@ def test_counts_of_a_choice_of_utterances_are_those_of_scoring_it_alone() -> Non
     assert error_rates(by_mask) == error_rates(counts[[0, 2]])
 
 
+def test_counts_for_intervals_give_the_same_rates() -> None:
+    counts = count_errors(
+        ["mình fix bug", "má lên Facebook đi", "họp team nha"], ["mình phích bug", "mà lên đi", "họp nha"]
+    )
+    rates = error_rates(counts)
+    of_scores = {score_counts.name: score_counts.score for score_counts in language_score_counts(counts)}
+    assert of_scores == {name: rates[name] for name in of_scores}
+    assert of_scores.keys() == {"wer_vietnamese", "pier", "wer_names", "wer_switch_points"}
+    without_english = count_errors(["má đi chợ"], ["mà đi"])
+    assert [score_counts.name for score_counts in language_score_counts(without_english)] == [
+        "wer_vietnamese"
+    ]
+
+
 def test_a_users_words_count_as_what_the_user_says() -> None:
     tags = {"ban": WordTag.ENGLISH}
     counts = count_errors(["nick bị ban rồi"], ["nick bị bàn rồi"], user_tags=tags)
@@ -173,6 +188,7 @@ def test_scores_of_predictions_are_of_what_was_transcribed() -> None:
     translated = Prediction("2", "v", 2.0, "fix bug", "sửa lỗi", None, "sửa lỗi")
     scores = code_switching_scores([transcribed, translated])
     assert scores is not None
+    assert scores["intervals"].keys() == {"wer_vietnamese", "pier", "wer_switch_points"}
     assert scores["words"]["en"]["error_kinds"] == {"translated": 1}
     assert scores["mixed_error_rate"] == score_predictions([transcribed, translated])["wer"]
     assert code_switching_scores([translated]) is None

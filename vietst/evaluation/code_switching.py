@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vietst.evaluation.error_kinds import ErrorKind, Hypothesis, error_kind
-from vietst.evaluation.metrics import Prediction
+from vietst.evaluation.metrics import Prediction, score_intervals
+from vietst.evaluation.score_counts import ScoreCounts, rate
 from vietst.evaluation.word_language import TaggedWord, WordTag, tag_words
 from vietst.text import normalize_for_scoring
 
@@ -230,21 +231,37 @@ def _percent(part: int | np.integer[Any], whole: int | np.integer[Any]) -> float
     return 100 * (int(part) / int(whole)) if whole else None
 
 
+def language_score_counts(counts: ErrorCounts) -> list[ScoreCounts]:
+    """`wer_vietnamese`, `pier`, `wer_names` and `wer_switch_points`, of every utterance, for intervals.
+
+    Rates of classes that no reference word belongs to are left out.
+    """
+    errors = counts.edits.sum(axis=2)
+    tags = {"wer_vietnamese": WordTag.VIETNAMESE, "pier": WordTag.ENGLISH, "wer_names": WordTag.NAME}
+    by_tag = [
+        rate(name, errors[:, _CLASS_INDEX[tag]], counts.words[:, _CLASS_INDEX[tag]])
+        for name, tag in tags.items()
+    ]
+    at_switches = rate("wer_switch_points", counts.edits_at_switches.sum(axis=1), counts.words_at_switches)
+    return [score_counts for score_counts in (*by_tag, at_switches) if score_counts.counts[:, 1].any()]
+
+
 def code_switching_scores(
     predictions: Sequence[Prediction], user_tags: Mapping[str, WordTag] | None = None
 ) -> dict[str, Any] | None:
-    """`error_rates` of the utterances that were transcribed; None where none was."""
+    """`error_rates` of the utterances that were transcribed, and their `intervals` by name; None where none
+    was."""
     transcribed = [p for p in predictions if p.transcript_hypothesis is not None]
     if not transcribed:
         return None
-    return error_rates(
-        count_errors(
-            [p.transcript for p in transcribed],
-            [p.transcript_hypothesis or "" for p in transcribed],
-            [p.translation for p in transcribed],
-            user_tags,
-        )
+    counts = count_errors(
+        [p.transcript for p in transcribed],
+        [str(p.transcript_hypothesis) for p in transcribed],
+        [p.translation for p in transcribed],
+        user_tags,
     )
+    by_name = {score_counts.name: score_counts for score_counts in language_score_counts(counts)}
+    return error_rates(counts) | {"intervals": score_intervals(transcribed, by_name)}
 
 
 def code_mixing_index(words: Sequence[TaggedWord]) -> float:
