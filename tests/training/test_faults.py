@@ -21,13 +21,20 @@ MAX_S_AFTER_FAULT = 60.0
 class Launch:
     """`accelerate launch` of the real script, with the moment at which `fault` was said."""
 
-    def __init__(self, repo_root: Path, fault: str, *arguments: str, launcher: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        repo_root: Path,
+        fault: str,
+        *arguments: str,
+        launcher: tuple[str, ...] = (),
+        script: str = "scripts/train_whisper.py",
+    ) -> None:
         self.fault, self.fault_at, self.stderr = fault, None, ""
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "accelerate.commands.launch"),
                 *("--config_file", str(repo_root / "accelerate_configs" / "cpu_x2.yaml"), *launcher),
-                *(str(repo_root / "scripts" / "train_whisper.py"), "--config", "nano_whisper", *arguments),
+                *(str(repo_root / script), "--config", "nano_whisper", *arguments),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -78,6 +85,20 @@ def test_a_row_that_only_rank_1_meets_and_cannot_read(repo_root, tiny_corpus, tm
     )
     assert launch.end() < MAX_S_AFTER_FAULT
     assert launch.ours.count(f"error: rank 1 of 2: features of utterance {broken}\n  rule:") == 1
+    assert "Traceback" not in launch.ours
+
+
+@pytest.mark.slow
+def test_a_rank_that_runs_out_of_memory_while_the_other_averages_gradients(repo_root, tiny_corpus, tmp_path):
+    launch = Launch(
+        repo_root,
+        "error: ",
+        *tiny_run_overrides(tiny_corpus, tmp_path),
+        script="tests/training/failing_run.py",
+    )
+    assert launch.end() < MAX_S_AFTER_FAULT
+    assert launch.ours.count("error: rank 1 of 2: memory of the machine\n  rule:") == 1
+    assert launch.ours.count("a lower training.batch_size (now 4)") == 1
     assert "Traceback" not in launch.ours
 
 
