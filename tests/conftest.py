@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.tiny_runs import tiny_e2e_run_overrides, tiny_run_overrides
+from tests.tiny_runs import make_tiny_corpus, tiny_e2e_run_overrides, tiny_run_overrides
 
 if TYPE_CHECKING:
     from vietst.config import LoadedConfig
@@ -76,22 +76,8 @@ def shared_data(repo_root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with `data/export`, `data/splits` and both nano feature caches of 60 spoken utterances."""
-    from vietst.data.feature_cache import build_feature_cache
-    from vietst.data.features import LOG_MEL_80_NANO, WAVEFORM_16K
-    from vietst.data.manifest import preprocess_manifest
-    from vietst.data.sample_corpus import CorpusOptions, make_sample_corpus
-    from vietst.data.splits import split_manifest
-
-    root = tmp_path_factory.mktemp("corpus")
-    data = root / "data"
-    export = data / "export"
-    make_sample_corpus(export, CorpusOptions(num_utterances=60, num_videos=12, seed=1), data_root=root)
-    preprocess_manifest(export / "manifest.tsv", export / "manifest_clean.tsv", audio_root=root, num_proc=1)
-    split_manifest(export / "manifest_clean.tsv", data / "splits", ratios=(0.6, 0.2, 0.2), seed=42)
-    for kind in (LOG_MEL_80_NANO, WAVEFORM_16K):
-        build_feature_cache(data / "splits", data / "features", kind, audio_root=root, num_proc=1)
-    return root
+    """What `make_tiny_corpus` makes; all tests share it."""
+    return make_tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture

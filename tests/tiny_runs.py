@@ -1,7 +1,25 @@
-"""Overrides that make the nano configurations tiny and deterministic, and what their runs leave behind."""
+"""A tiny corpus, overrides that make the nano configurations tiny and deterministic, and what runs leave."""
 
 import json
 from pathlib import Path
+
+
+def make_tiny_corpus(root: Path) -> Path:
+    """A folder with `data/export`, `data/splits` and both nano feature caches of 60 spoken utterances."""
+    from vietst.data.feature_cache import build_feature_cache
+    from vietst.data.features import LOG_MEL_80_NANO, WAVEFORM_16K
+    from vietst.data.manifest import preprocess_manifest
+    from vietst.data.sample_corpus import CorpusOptions, make_sample_corpus
+    from vietst.data.splits import split_manifest
+
+    data = root / "data"
+    export = data / "export"
+    make_sample_corpus(export, CorpusOptions(num_utterances=60, num_videos=12, seed=1), data_root=root)
+    preprocess_manifest(export / "manifest.tsv", export / "manifest_clean.tsv", audio_root=root, num_proc=1)
+    split_manifest(export / "manifest_clean.tsv", data / "splits", ratios=(0.6, 0.2, 0.2), seed=42)
+    for kind in (LOG_MEL_80_NANO, WAVEFORM_16K):
+        build_feature_cache(data / "splits", data / "features", kind, audio_root=root, num_proc=1)
+    return root
 
 
 def tiny_run_overrides(corpus: Path, folder: Path) -> list[str]:

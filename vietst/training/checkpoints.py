@@ -45,6 +45,18 @@ def read_record(checkpoint: Path) -> dict[str, object] | None:
     return record if isinstance(record, dict) else None
 
 
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """transformers' own `trainer_state.json`.
+
+    Raises:
+        OSError, ValueError: it is not there, or cut off.
+    """
+    state = json.loads((checkpoint / _STATE_FILE).read_text(encoding="utf-8"))
+    if not isinstance(state, dict):
+        raise ValueError(f"{checkpoint / _STATE_FILE} holds no state")
+    return state
+
+
 def files_of(folder: Path) -> dict[str, int]:
     """Sizes in bytes of all files below a folder, by their path in it."""
     return {
@@ -72,7 +84,7 @@ def missing_parts(checkpoint: Path) -> list[str]:
     missing = [name for name, patterns in needed.items() if not has_one_of(patterns)]
     try:
         # transformers writes it after those, so a checkpoint that was cut off lacks at least this
-        json.loads((checkpoint / _STATE_FILE).read_text(encoding="utf-8"))
+        read_state(checkpoint)
     except (OSError, ValueError):
         missing.append(_STATE_FILE)
     return missing

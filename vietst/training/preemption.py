@@ -10,7 +10,10 @@ to be started again.
 import contextlib
 import functools
 import json
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,26 +51,36 @@ def noted_stop_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def ignore_stop_signals(worker_id: int, *, then: Callable[[int], None] | None) -> None:
-    """For a data loader's worker process: it gets the group's signals too, and must outlive the last step.
+def outlive_stop_signals(worker_id: int, *, then: Callable[[int], None] | None) -> None:
+    """For a data loader's worker process: it gets the group's signals too, and is needed for the last step.
+
+    Its parent can still end it. Where the system does not say who sent a signal (macOS, Windows), all end it.
 
     Args:
         then: what is done in a starting worker besides.
     """
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
     if then is not None:
         then(worker_id)
 
 
-def let_workers_ignore_stop_signals(loader: Any) -> None:
-    """Have the workers that this loader will start call `ignore_stop_signals`.
+def _end_when_the_parent_says_so() -> None:
+    if sys.platform == "linux":
+        while signal.sigwaitinfo(STOP_SIGNALS).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+
+def let_workers_outlive_stop_signals(loader: Any) -> None:
+    """Have the workers that this loader will start call `outlive_stop_signals`.
 
     Args:
         loader: as accelerate prepares it: a wrapper around a `torch.utils.data.DataLoader`.
     """
     wrapped = getattr(loader, "base_dataloader", loader)
-    wrapped.worker_init_fn = functools.partial(ignore_stop_signals, then=wrapped.worker_init_fn)
+    wrapped.worker_init_fn = functools.partial(outlive_stop_signals, then=wrapped.worker_init_fn)
 
 
 def remove_note(run_dir: Path) -> None:

@@ -31,7 +31,7 @@ from vietst.training.checkpoint_writing import (
 from vietst.training.checkpoints import RECORD_FILE, files_of
 from vietst.training.nonfinite import NonFiniteSteps, Policy, spread
 from vietst.training.parameter_groups import LearningRates, parameter_groups
-from vietst.training.preemption import let_workers_ignore_stop_signals
+from vietst.training.preemption import let_workers_outlive_stop_signals
 from vietst.training.throughput import ThroughputMeter
 from vietst.training.unfreezing import rebuild_reducer, restart_adam, set_encoder_decay
 
@@ -117,12 +117,12 @@ class SpeechTrainer(Seq2SeqTrainer):
         )
         # deals the batches to the processes in turn
         prepared = self.accelerator.prepare(loader)
-        let_workers_ignore_stop_signals(prepared)
+        let_workers_outlive_stop_signals(prepared)
         return prepared
 
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
         loader = super()._get_dataloader(*args, **kwargs)
-        let_workers_ignore_stop_signals(loader)
+        let_workers_outlive_stop_signals(loader)
         return loader
 
     def get_total_train_batch_size(self, args: Any) -> int:
