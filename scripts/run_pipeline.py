@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vietst.runtime import run_script
-from vietst.training.checkpoints import complete_checkpoints
+from vietst.runtime import EXIT_PREEMPTED, run_script
+from vietst.training.checkpoints import AUTO
+from vietst.training.launching import NOTE_FILE, run_launcher
 
 if TYPE_CHECKING:
     from vietst.config import LoadedConfig
@@ -38,6 +39,9 @@ SMOKE_OVERRIDES = [
     "evaluation.max_dev_utterances=4",
 ]
 
+
+MAX_RESTARTS = 10
+"""So often in one go is a training started again that was asked to stop."""
 
 SMOKE_OVERRIDES_BY_SECONDS = ["training.batch_seconds=12", "training.effective_batch_seconds=null"]
 
@@ -144,16 +148,20 @@ class Pipeline:
         self.results_dir = self.config.paths.output_dir / "results"
         self.charts_dir = self.config.paths.output_dir / "charts"
 
-    def run(self, script: str, *options: object, launcher: tuple[object, ...] = ()) -> None:
-        command = [sys.executable, *launcher, REPO_ROOT / "scripts" / script, *options]
-        words = [str(word) for word in command]
-        shown = ["python", *map(self.shown, words[1:])]
-        print(f"      $ {shlex.join(shown)}", flush=True)
+    def run(self, script: str, *options: object) -> None:
+        words = self.command(script, *options)
         start = time.monotonic()
         answer = subprocess.run(words, cwd=self.plan.work_dir, env=self.environment())
         if answer.returncode != 0:
             sys.exit(answer.returncode)  # the stage has said what is wrong
         print(f"      ({time.monotonic() - start:.0f} s)", flush=True)
+
+    def command(self, script: str, *options: object, launcher: tuple[object, ...] = ()) -> list[str]:
+        """The words of a stage's command, which is printed."""
+        words = list(map(str, [sys.executable, *launcher, REPO_ROOT / "scripts" / script, *options]))
+        shown = ["python", *map(self.shown, words[1:])]
+        print(f"      $ {shlex.join(shown)}", flush=True)
+        return words
 
     def shown(self, word: str) -> str:
         """Paths as the user would type them in the work folder."""
@@ -195,7 +203,6 @@ class Pipeline:
         if (run_dir / "train_results.json").is_file():
             print(f"      {self.run_dir} is trained; delete it to train again", flush=True)
             return
-        resume = ["--resume"] if complete_checkpoints(run_dir) else []
         # --quiet: the launcher's own traceback would bury the script's message.
         launcher = (
             "-m",
@@ -204,8 +211,27 @@ class Pipeline:
             "--config_file",
             self.plan.accelerate_config,
         )
-        script = f"train_{model_type}.py"
-        self.run(script, "--config", self.plan.config, *resume, *self.plan.overrides, launcher=launcher)
+        words = self.command(
+            f"train_{model_type}.py",
+            *("--config", self.plan.config, "--resume", AUTO, *self.plan.overrides),
+            launcher=launcher,
+        )
+        start = time.monotonic()
+        for _ in range(MAX_RESTARTS + 1):
+            (run_dir / NOTE_FILE).unlink(missing_ok=True)
+            exit_code, stop_signal = run_launcher(
+                words, cwd=self.plan.work_dir, environment=self.environment()
+            )
+            if exit_code == 0:
+                print(f"      ({time.monotonic() - start:.0f} s)", flush=True)
+                return
+            if not (run_dir / NOTE_FILE).is_file():
+                sys.exit(exit_code)  # the training has said what is wrong
+            if stop_signal:
+                break  # it was not meant for the training alone: this machine is wanted back
+            print("      the training was asked to stop; starting it again", flush=True)
+        print("      stopped; the same command goes on from here", flush=True)
+        sys.exit(EXIT_PREEMPTED)
 
     def evaluate(self) -> None:
         print(f"[5/6] Evaluate {self.run_dir.name} on the test split", flush=True)

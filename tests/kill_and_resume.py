@@ -34,6 +34,12 @@ OPTIONS = (
     "dataloader.num_workers=1",
     "evaluation.max_dev_utterances=4",
 )
+E2E_OPTIONS = (
+    "model.dropout=0.1",
+    "training.effective_batch=null",
+    "training.batch_seconds=12",
+    "training.effective_batch_seconds=24",
+)
 LONGEST_SHARE = 1 / 6
 """A killed launch trains for at most this share of the undisturbed training's time."""
 
@@ -78,6 +84,8 @@ def kill_and_compare(
 
     def launch(name: str) -> Launch:
         common = (*ARCHITECTURES[architecture](corpus, folder / "base"), *OPTIONS)
+        if architecture == "e2e":
+            common += E2E_OPTIONS
         return Launch(mode, architecture, (*common, f"output.dir={folder / name}"), folder)
 
     with RunningLaunch(launch("straight")) as running:

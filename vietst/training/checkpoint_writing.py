@@ -27,6 +27,8 @@ _FULL_DISK_WORDS = (
     "quota",
     "PytorchStreamWriter failed",
     "file write failed",
+    "iostream error",
+    "unexpected pos",
 )
 
 

@@ -32,6 +32,9 @@ def train_from_command_line(description: str, *, default_config: str, model_type
             found=f"model.type {found}",
             do=f"start scripts/train_{found}.py, or choose another configuration",
         )
+    if arguments.print_run_folder:
+        print(loaded.config.output.dir)
+        return
     quiet_libraries()
     from vietst.training.run_plan import dry_run
     from vietst.training.runner import run_training
@@ -44,7 +47,7 @@ def train_from_command_line(description: str, *, default_config: str, model_type
 
 def parse_training_arguments(description: str, default_config: str) -> argparse.Namespace:
     """`config`, `resume` (None, `LATEST`, `AUTO`, a path), `dry_run`, `memory_gb` (None or above 0),
-    `overrides` (list of `key=value`)."""
+    `print_run_folder`, `overrides` (list of `key=value`)."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -72,6 +75,9 @@ def parse_training_arguments(description: str, default_config: str) -> argparse.
         type=positive_number,
         metavar="GB",
         help="with --dry_run: plan for a GPU of this memory, instead of what is here",
+    )
+    parser.add_argument(
+        "--print_run_folder", action="store_true", help="print where the run folder would be, and do nothing"
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="configuration keys to set")
     arguments = parser.parse_intermixed_args()

@@ -22,11 +22,9 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from vietst.runtime import STOP_SIGNALS, Preempted, get_logger
+from vietst.training.launching import NOTE_FILE
 
 logger = get_logger(__name__)
-
-NOTE_FILE = "resume_me.json"
-"""In a run folder: the training stopped for a signal and wants to go on. Gone as soon as it does."""
 
 
 class StopRequest:
@@ -77,9 +75,9 @@ def let_workers_outlive_stop_signals(loader: Any) -> None:
     """Have the workers that this loader will start call `outlive_stop_signals`.
 
     Args:
-        loader: as accelerate prepares it: a wrapper around a `torch.utils.data.DataLoader`.
+        loader: as accelerate prepares it, a wrapper around a `torch.utils.data.DataLoader`.
     """
-    wrapped = getattr(loader, "base_dataloader", loader)
+    wrapped = loader.base_dataloader
     wrapped.worker_init_fn = functools.partial(outlive_stop_signals, then=wrapped.worker_init_fn)
 
 

@@ -116,14 +116,20 @@ class SpeechTrainer(Seq2SeqTrainer):
             ),
         )
         # deals the batches to the processes in turn
-        prepared = self.accelerator.prepare(loader)
-        let_workers_outlive_stop_signals(prepared)
-        return prepared
+        return self._with_workers_apart(self.accelerator.prepare(loader))
 
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
-        loader = super()._get_dataloader(*args, **kwargs)
-        let_workers_outlive_stop_signals(loader)
-        return loader
+        return self._with_workers_apart(super()._get_dataloader(*args, **kwargs))
+
+    def _with_workers_apart(self, prepared: DataLoader[Any]) -> DataLoader[Any]:
+        """Workers outlive signals, and do not draw their seeds from the random state of the training.
+
+        They do so whenever they start, which is more often in a training that was resumed.
+        """
+        let_workers_outlive_stop_signals(prepared)
+        # accelerate's wrapper around torch's loader
+        prepared.base_dataloader.generator = torch.Generator().manual_seed(self.args.seed)
+        return prepared
 
     def get_total_train_batch_size(self, args: Any) -> int:
         if self._train_batches is None:

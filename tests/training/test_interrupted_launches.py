@@ -1,0 +1,191 @@
+"""Trainings that are killed, and then asked to stop, in every launch mode: they end as undisturbed ones do.
+
+One kill in each mode; tests/kill_and_resume.py kills ten times at random moments.
+"""
+
+import json
+import signal
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.launched_run import ARCHITECTURES, Launch, RunningLaunch, last_logged_step
+from tests.tiny_runs import history
+from vietst.config import load_config
+from vietst.training.checkpoint_writing import partial_folder
+from vietst.training.checkpoints import complete_checkpoints, missing_parts, step_of
+from vietst.training.launching import NOTE_FILE
+from vietst.training.runner import run_training
+
+pytestmark = pytest.mark.slow
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+
+UNFREEZES_AFTER = 5
+NUM_STEPS = 60
+OPTIONS = (
+    f"training.max_steps={NUM_STEPS}",
+    "training.save_steps=3",
+    "training.save_total_limit=3",
+    "training.eval_strategy=no",
+    "training.load_best_model_at_end=false",
+    "training.effective_batch=8",
+    f"training.freeze_encoder_updates={UNFREEZES_AFTER}",
+    "training.learning_rate=1e-3",
+    "training.weight_decay=0.01",
+    "dataloader.num_workers=1",
+)
+BY_SECONDS = (
+    "training.effective_batch=null",
+    "training.batch_seconds=12",
+    "training.effective_batch_seconds=24",
+    "augmentation.mask_time_prob=0.1",
+    "model.dropout=0.1",
+)
+"""For E2E; there what is dropped and masked is drawn alike in all modes of two processes."""
+
+MakeLaunch = Callable[..., Launch]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("interrupted")
+
+
+@pytest.fixture(scope="module")
+def make_launch(tiny_corpus: Path, folder: Path) -> MakeLaunch:
+    def make(name: str, mode: str, architecture: str, **more: object) -> Launch:
+        base = ARCHITECTURES[architecture](tiny_corpus, folder / f"base-{architecture}")
+        by_kind = BY_SECONDS if architecture == "e2e" else ()
+        overrides = (*base, *OPTIONS, *by_kind, f"output.dir={(folder / name).as_posix()}")
+        return Launch(mode, architecture, overrides, folder / f"launch-{name}", **more)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def one_process(make_launch: MakeLaunch) -> Path:
+    """Run folder of an undisturbed training of Whisper in one process."""
+    overrides = make_launch("one_process", "single", "whisper").overrides
+    return run_training(load_config("nano_whisper", list(overrides)))
+
+
+@pytest.fixture(scope="module")
+def two_processes(make_launch: MakeLaunch, folder: Path) -> Path:
+    """Run folder of an undisturbed training of E2E in two processes."""
+    finish(make_launch("two_processes", "ddp", "e2e"))
+    return folder / "two_processes"
+
+
+def run_dir_of(launch: Launch) -> Path:
+    return Path(launch.overrides[-1].removeprefix("output.dir="))
+
+
+def kill_inside_checkpoint(launch: Launch, step: int) -> None:
+    """Leaves `checkpoint-<step>` half written, and the checkpoints before it."""
+    run_dir = run_dir_of(launch)
+    halting = Launch(
+        launch.mode,
+        launch.architecture,
+        launch.overrides,
+        launch.folder,
+        script=Path(__file__).with_name("halting_run.py"),
+        environment=(("HALT_IN_CHECKPOINT", str(step)),),
+    )
+    partial = partial_folder(run_dir) / f"checkpoint-{step}"
+    with RunningLaunch(halting, "--resume", "auto") as running:
+        written = ("optimizer.pt",) if not launch.mode.startswith("zero") else (f"global_step{step}",)
+        running.wait_until(lambda: all((partial / name).exists() for name in written))
+        assert running.process.poll() is None, running.output()[-3000:]
+    assert (partial / "model.safetensors").is_file()
+    assert [step_of(path) for path in complete_checkpoints(run_dir)] == list(range(3, step, 3))
+    assert not (run_dir / f"checkpoint-{step}").exists()
+
+
+def kill_after_the_unfreezing(launch: Launch) -> None:
+    """Leaves, as the newest, the first checkpoint of an encoder that trains."""
+    step = next(step for step in range(3, NUM_STEPS, 3) if step > UNFREEZES_AFTER)
+    with RunningLaunch(launch, "--resume", "auto") as running:
+        running.wait_until(lambda: (run_dir_of(launch) / f"checkpoint-{step}").is_dir())
+        assert running.process.poll() is None, running.output()[-3000:]
+
+
+def stop_by_a_signal(launch: Launch, number: signal.Signals) -> None:
+    """The signal goes to the process group, as from a scheduler. Checks what the training leaves."""
+    run_dir = run_dir_of(launch)
+    newest = step_of(complete_checkpoints(run_dir)[-1])
+    with RunningLaunch(launch, "--resume", "auto") as running:
+        running.wait_for_step(newest + 2)
+        assert not (run_dir / NOTE_FILE).exists()
+        running.signal_group(number)
+        assert running.wait() != 0
+    output = running.output()
+    note = json.loads((run_dir / NOTE_FILE).read_text(encoding="utf-8"))
+    assert note["stopped_by"] == number.name
+    assert note["step"] == last_logged_step(output) < NUM_STEPS
+    assert complete_checkpoints(run_dir)[-1] == run_dir / note["checkpoint"]
+    assert f"stopped by {number.name} after step {note['step']}" in output
+    assert "--resume" in output
+    assert not (run_dir / "train_results.json").exists(), "it says that the run is finished"
+
+
+def finish(launch: Launch) -> None:
+    run_dir = run_dir_of(launch)
+    with RunningLaunch(launch, "--resume", "auto") as running:
+        assert running.wait() == 0, running.output()[-3000:]
+    assert not (run_dir / NOTE_FILE).exists()
+    assert not partial_folder(run_dir).exists()
+    assert [missing_parts(path) for path in run_dir.glob("checkpoint*")] == [[]] * 3
+    assert (run_dir / "train_results.json").is_file()
+
+
+def check_equal(found: Path, expected: Path) -> None:
+    """To the bit: two finished trainings in the same mode."""
+    for key in ("learning_rate", "loss"):
+        assert history(found, key) == history(expected, key), key
+    one, two = (load_file(run_dir / "model.safetensors") for run_dir in (found, expected))
+    for name, tensor in two.items():
+        assert torch.equal(one[name], tensor), name
+
+
+def check_agreement(found: Path, expected: Path) -> None:
+    """Of two finished trainings in different modes; ZeRO adds up in another order."""
+    assert history(found, "learning_rate") == history(expected, "learning_rate")
+    assert history(found, "loss") == pytest.approx(history(expected, "loss"), rel=1e-4)
+
+
+def test_one_process_killed_inside_a_checkpoint_and_then_stopped(make_launch, one_process):
+    launch = make_launch("single", "single", "whisper")
+    kill_inside_checkpoint(launch, 9)
+    stop_by_a_signal(launch, signal.SIGTERM)
+    finish(launch)
+    check_equal(run_dir_of(launch), one_process)
+
+
+def test_two_processes_killed_after_the_unfreezing_and_then_stopped(make_launch, two_processes):
+    launch = make_launch("ddp", "ddp", "e2e")
+    kill_after_the_unfreezing(launch)
+    stop_by_a_signal(launch, signal.SIGTERM)
+    finish(launch)
+    check_equal(run_dir_of(launch), two_processes)
+
+
+@needs_deepspeed
+def test_zero_2_killed_inside_a_checkpoint_and_then_stopped(make_launch, two_processes):
+    launch = make_launch("zero2", "zero2", "e2e")
+    kill_inside_checkpoint(launch, 9)
+    stop_by_a_signal(launch, signal.SIGTERM)
+    finish(launch)
+    check_agreement(run_dir_of(launch), two_processes)
+
+
+@needs_deepspeed
+@pytest.mark.parametrize("mode", ["zero1", "zero3"])
+def test_zero_1_and_3_killed_after_the_unfreezing(make_launch, one_process, mode):
+    launch = make_launch(mode, mode, "whisper")
+    kill_after_the_unfreezing(launch)
+    finish(launch)
+    check_agreement(run_dir_of(launch), one_process)
