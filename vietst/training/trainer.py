@@ -121,7 +121,7 @@ class SpeechTrainer(Seq2SeqTrainer):
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
         return self._with_workers_apart(super()._get_dataloader(*args, **kwargs))
 
-    def _with_workers_apart(self, prepared: DataLoader[Any]) -> DataLoader[Any]:
+    def _with_workers_apart(self, prepared: Any) -> Any:
         """Workers outlive signals, and do not draw their seeds from the random state of the training.
 
         They do so whenever they start, which is more often in a training that was resumed.
