@@ -15,8 +15,6 @@ import time
 from datetime import timedelta
 from typing import Any, Final, NoReturn
 
-_KEY: Final = "vietst/fault"
-
 _LOOK_EVERY_S: Final = 0.25
 """How often a process asks the store."""
 
@@ -54,12 +52,13 @@ class _Watch(threading.Thread):
         self.must_stop = threading.Event()
 
     def run(self) -> None:
+        key = _key()
         try:
             # Where the first process keeps the store, it is not there yet.
             store = _connect(timeout_s=3600)
             while not self.must_stop.wait(_LOOK_EVERY_S):
-                if store.check([_KEY]):
-                    fault = _read(store.get(_KEY))
+                if store.check([key]):
+                    fault = _read(store.get(key))
                     if fault.rank != _number("RANK"):
                         end_after(fault)
         except RuntimeError:
@@ -100,7 +99,7 @@ def report(exit_code: int, message: str) -> Fault:
         store = _connect(_CONNECT_S)
         if own.rank > 0:
             time.sleep(_RANK_0_LEADS_S)
-        first = store.compare_set(_KEY, "", json.dumps(dataclasses.asdict(own)))
+        first = store.compare_set(_key(), "", json.dumps(dataclasses.asdict(own)))
     except RuntimeError:
         return own
     return _read(first)
@@ -116,6 +115,11 @@ def end_after(fault: Fault) -> NoReturn:
         os._exit(fault.exit_code)
     time.sleep(10 * _FOLLOW_AFTER_S)
     os._exit(fault.exit_code)
+
+
+def _key() -> str:
+    """Where the fault stands; a launcher that starts the processes again keeps its store."""
+    return f"vietst/fault-{_number('TORCHELASTIC_RESTART_COUNT')}"
 
 
 def _has_store() -> bool:

@@ -119,7 +119,10 @@ def run_script(main: Callable[[], None]) -> None:
         message = f"{_rank_prefix()}{traceback.format_exc().rstrip()}"
         if _LOST_CONNECTION.search(str(error)):
             time.sleep(_OTHERS_SPEAK_FIRST_S)
-            message += "\nAnother process has ended without a word. If it was killed, its launcher says so."
+            message = (
+                f"error: {_rank_prefix()}another process has ended without a word; its launcher says how\n"
+                f"  {error}"
+            )
         _end_process(EXIT_FAULT, message)
 
 
