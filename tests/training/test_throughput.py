@@ -149,14 +149,17 @@ def test_the_operations_of_a_batch_are_those_that_pytorch_counts_when_it_is_comp
     assert forecast == pytest.approx(counter.get_total_flops(), rel=0.005)
 
 
-def test_without_its_encoder_a_batch_needs_less(tiny_corpus, tmp_path):
-    options = [*tiny_run_overrides(tiny_corpus, tmp_path), "model.freeze_encoder=true"]
-    config = load_config("nano_whisper", options).config
+@pytest.mark.parametrize("kind", ["whisper", "e2e"])
+def test_a_batch_that_brings_the_encoders_states_needs_less(kind, tiny_corpus, tmp_path):
+    overrides = tiny_run_overrides if kind == "whisper" else tiny_e2e_run_overrides
+    options = [*overrides(tiny_corpus, tmp_path), "model.freeze_encoder=true"]
+    config = load_config(f"nano_{kind}", options).config
     preparation = prepare(config)
     model = preparation.architecture.build_for_training(config, LossWeights(), None)
     flops = flops_of_batches(config, model, preparation.input_kind)
-    batch = {"labels": torch.ones(2, 10), "row_index": torch.ones(2)}
-    assert 0 < flops({**batch, "encoder_states": None}) < 0.8 * flops(batch)
+    targets = {"labels": torch.ones(2, 10), "row_index": torch.ones(2)}
+    computed = flops({**targets, "input_values": torch.zeros(2, 32_000)})
+    assert 0 < flops({**targets, "encoder_states": torch.zeros(2, 100, 32)}) < 0.8 * computed
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ The coefficients come from a few counted batches.
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -73,9 +74,18 @@ def flops_of_batches(
             _DURATIONS_S if length_s is None else (length_s,),
         )
 
+    def padded_s(batch: Mapping[str, Any]) -> float:
+        if length_s is not None:
+            return length_s
+        if "encoder_states" in batch:
+            num_samples = batch["encoder_states"].shape[1] * math.prod(model.config.encoder.conv_stride)
+        else:
+            num_samples = batch["input_values"].shape[1]
+        return float(num_samples / SAMPLE_RATE_HZ)
+
     now_and_later = {model.encoder_is_frozen, with_frozen_encoder(scope) == scope}
     by_frozen_encoder = {frozen: fitted(frozen) for frozen in now_and_later}
-    return lambda batch: by_frozen_encoder[model.encoder_is_frozen].of_batch(batch, length_s)
+    return lambda batch: by_frozen_encoder[model.encoder_is_frozen].of_batch(batch, padded_s(batch))
 
 
 def count_flops(build: Build) -> int:
@@ -116,24 +126,15 @@ class BatchFlops:
         rows = [_terms(1, s, tasks, length) for s, length, tasks in sizes]
         return cls(np.linalg.lstsq(np.array(rows), np.array(counted, dtype=np.float64))[0])
 
-    def of_batch(self, batch: Mapping[str, Any], fixed_length_s: float | None) -> float:
-        """Operations of a collator's batch. Where it brings the encoder's states, without the encoder.
+    def of_batch(self, batch: Mapping[str, Any], padded_s: float) -> float:
+        """Operations of a collator's batch; without the encoder's where the batch brings its states.
 
         Args:
-            fixed_length_s: to which clips are padded; None: to the longest of the batch.
+            padded_s: seconds of each clip, padding counted.
         """
         num_targets, num_label_tokens = batch["labels"].shape
-        has_states = "encoder_states" in batch
-        if fixed_length_s is not None:
-            duration_s = fixed_length_s
-        elif has_states:
-            duration_s = float(batch["duration_s"].max())
-        else:
-            duration_s = batch["input_values"].shape[1] / SAMPLE_RATE_HZ
-        num_encoded = 0 if has_states else len(batch["row_index"])
-        return float(
-            np.dot(self.coefficients, _terms(num_encoded, duration_s, num_targets, num_label_tokens))
-        )
+        num_encoded = 0 if "encoder_states" in batch else len(batch["row_index"])
+        return float(np.dot(self.coefficients, _terms(num_encoded, padded_s, num_targets, num_label_tokens)))
 
 
 def _terms(num_utterances: int, duration_s: float, num_targets: int, num_label_tokens: int) -> list[float]:
