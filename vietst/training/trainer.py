@@ -15,6 +15,7 @@ from transformers.trainer_utils import seed_worker
 
 from vietst.constants import IGNORE_INDEX, TASKS
 from vietst.data.batching import UtteranceDataset
+from vietst.data.dealt_batches import DealtBatchSampler
 from vietst.data.duration_batches import DurationBatchSampler
 from vietst.evaluation.decode import TextDecoder, max_new_tokens
 from vietst.evaluation.metrics import Prediction, score_predictions
@@ -100,12 +101,20 @@ class SpeechTrainer(Seq2SeqTrainer):
         self._is_saving_checkpoint = False
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        if self._train_batches is None:
-            return super().get_train_dataloader()
         arguments = self.args
+        batches: DurationBatchSampler | DealtBatchSampler | None = self._train_batches
+        if batches is None and arguments.world_size == 1:
+            return super().get_train_dataloader()
+        if batches is None:
+            batches = DealtBatchSampler(
+                self._get_train_sampler(),
+                arguments.train_batch_size,
+                arguments.world_size,
+                arguments.gradient_accumulation_steps,
+            )
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,
-            batch_sampler=self._train_batches,
+            batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=arguments.dataloader_num_workers,
             pin_memory=arguments.dataloader_pin_memory,
