@@ -1,11 +1,13 @@
 """Starting the real scripts through `accelerate launch`, as users do."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+TIMEOUT_S = 300
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -23,15 +25,17 @@ def launch(
         script: relative to the checkout.
         options: of the launcher.
     """
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "accelerate.commands.launch"),
-            *("--config_file", str(REPO_ROOT / "accelerate_configs" / f"{config}.yaml"), *options),
-            *(str(REPO_ROOT / script), *arguments),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPO_ROOT), **environment},
-    )
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch"),
+        *("--config_file", str(REPO_ROOT / "accelerate_configs" / f"{config}.yaml"), *options),
+        *(str(REPO_ROOT / script), *arguments),
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    whole = {**os.environ, "PYTHONPATH": str(REPO_ROOT), **environment}
+    with subprocess.Popen(command, **pipes, cwd=cwd, env=whole, start_new_session=True) as process:
+        try:
+            output, errors = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # the ranks too
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)

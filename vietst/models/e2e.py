@@ -242,6 +242,9 @@ class MultitaskE2E(SpeechEncoderDecoderModel):
         if encoder is None and config is not None:
             encoder = LengthTrueWav2Vec2._from_config(config.encoder)
         super().__init__(config, encoder, decoder)
+        # The units of FSDP. What transformers gathers from the parts names layers of mBART's encoder too.
+        layers = (self.encoder.encoder.layers, self.decoder.model.decoder.layers)
+        self._no_split_modules = {type(layer).__name__ for part in layers for layer in part}
         self.loss_weights = LossWeights()
         self.ctc_head: nn.Linear | None = None
 

@@ -6,7 +6,7 @@ import functools
 import random
 import shlex
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,9 +197,22 @@ def _data_facts(kept: dict[str, UtteranceDataset]) -> dict[str, Any]:
 
 def _make_base_model(config: RunConfig) -> None:
     """Make the base model where it is to be made and missing, on one process while the others wait."""
-    with _one_process_first():
+    with _one_process_first(), _without_zero_3():
         for made in make_base_model(config, functools.partial(_training_texts, config)):
             logger.info("made %s", made)
+
+
+@contextlib.contextmanager
+def _without_zero_3() -> Iterator[None]:
+    """Load models whole: ZeRO-3 would share them out, among processes of which all but one are waiting."""
+    from transformers.integrations import deepspeed
+
+    configuration = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = configuration
 
 
 def usable_rows(

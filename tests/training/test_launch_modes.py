@@ -1,0 +1,248 @@
+"""The real scripts in every way of launching that can start without a GPU, against a single process.
+
+Each run has all that could tell processes apart: batches that are accumulated, an uneven last step in every
+epoch, an encoder that joins in the middle of one, evaluations with unequal work, a checkpoint and a model.
+"""
+
+import functools
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from transformers import SpeechEncoderDecoderModel, WhisperForConditionalGeneration
+
+from tests import tiny_e2e
+from tests.launches import REPO_ROOT, launch
+from tests.tiny_runs import history, tiny_e2e_run_overrides, tiny_run_overrides
+
+pytestmark = pytest.mark.slow
+
+TWO = ("--num_processes", "2")
+MODES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "one process": ("cpu", ()),
+    "ddp": ("cpu_x2", ()),
+    "zero1": ("h100x8", (*TWO, "--deepspeed_config_file", "ds_configs/zero1.json")),
+    "zero2": ("h100x8", TWO),
+    "zero2_offload": ("h100x8", (*TWO, "--deepspeed_config_file", "ds_configs/zero2_offload.json")),
+    "zero3": ("h100x8_zero3", TWO),
+    "fsdp2": ("fsdp2", TWO),
+}
+"""Launch configuration, and options of the launcher."""
+
+NUM_STEPS, NUM_DEV = 22, 7
+# 35 utterances are 4 steps of 8 and one of 3.
+OPTIONS = (
+    f"training.max_steps={NUM_STEPS}",
+    "training.effective_batch=8",
+    "training.freeze_encoder_updates=9",
+    "training.learning_rate=1e-3",
+    "training.weight_decay=0.01",
+    # Below it are gradients that are rounding errors, of which Adam makes steps as long as of others.
+    "training.adam_epsilon=1e-4",
+    "training.eval_steps=11",
+    "training.save_steps=22",
+    "training.eval_batch_size=2",
+    f"evaluation.max_dev_utterances={NUM_DEV}",
+)
+OVERRIDES = {"whisper": tiny_run_overrides, "e2e": tiny_e2e_run_overrides}
+
+LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
+"""Relative, in float32. A gradient's norm takes up more of the order in which processes are summed."""
+
+
+def run(corpus: Path, folder: Path, kind: str, mode: str, *overrides: str, script: str | None = None) -> Path:
+    """The run folder of a training, launched in another current folder than the checkout."""
+    folder.mkdir()
+    config, options = MODES[mode]
+    arguments = [
+        *("--config", f"nano_{kind}", *OVERRIDES[kind](corpus, folder), *OPTIONS),
+        f"training.batch_size={8 if mode == 'one process' else 2}",
+        *overrides,
+    ]
+    script = script or f"scripts/train_{kind}.py"
+    if mode == "fsdp2":
+        arguments.insert(0, str(REPO_ROOT / script))
+        script = "tests/training/fsdp_on_cpu.py"
+    ran = launch(config, script, *arguments, options=options, cwd=folder, DS_ACCELERATOR="cpu")
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    return folder / "run"
+
+
+def largest_difference(found: list[float], expected: list[float]) -> float:
+    """The largest relative one of any step."""
+    assert len(found) == len(expected) == NUM_STEPS
+    return max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
+
+
+def require_agreement(found: Path, expected: Path) -> None:
+    """That two runs learned the same, step by step."""
+    for key, tolerance in (("loss", LOSS_TOLERANCE), ("grad_norm", GRADIENT_TOLERANCE)):
+        difference = largest_difference(history(found, key), history(expected, key))
+        print(f"{found.parent.name}: {key} differs by {difference:.1e}")
+        assert difference < tolerance, (key, difference)
+
+
+@pytest.fixture(scope="module")
+def one_process(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Run folders of the single process that the others are compared with."""
+
+    @functools.cache
+    def of_kind(kind: str) -> Path:
+        return run(tiny_corpus, tmp_path_factory.mktemp("one") / kind, kind, "one process")
+
+    return of_kind
+
+
+@pytest.mark.parametrize("kind", ["whisper", "e2e"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "one process"])
+def test_two_processes_learn_and_score_what_one_does(one_process, tiny_corpus, tmp_path, mode, kind):
+    if mode.startswith("zero") and find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is not installed")
+    if (mode, kind) == ("zero2_offload", "e2e"):
+        pytest.skip("as for Whisper: what is offloaded is the optimizer")
+    alone = one_process(kind)
+    together = run(tiny_corpus, tmp_path / mode, kind, mode)
+    require_agreement(together, alone)
+    assert history(together, "learning_rate") == history(alone, "learning_rate")
+    assert history(together, "eval_num_utterances") == [NUM_DEV] * 2
+    assert history(together, "eval_loss") == pytest.approx(history(alone, "eval_loss"), rel=LOSS_TOLERANCE)
+    for score in ("eval_wer", "eval_cer", "eval_bleu", "eval_chrf"):
+        assert history(together, score) == history(alone, score), score
+    assert_checkpoint_and_model_are_whole(together, kind)
+
+
+def assert_checkpoint_and_model_are_whole(run_dir: Path, kind: str) -> None:
+    stock = {"whisper": WhisperForConditionalGeneration, "e2e": SpeechEncoderDecoderModel}[kind]
+    _, loading = stock.from_pretrained(run_dir, output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    with safe_open(run_dir / f"checkpoint-{NUM_STEPS}" / "model.safetensors", "pt") as weights:
+        assert all(weights.get_slice(name).get_shape() != [0] for name in weights.keys())  # noqa: SIM118
+
+
+def test_a_loss_that_is_not_scaled_by_all_label_tokens_fails_the_comparison(
+    one_process, tiny_corpus, tmp_path
+):
+    """STACK S1: stock models take the mean of each batch, whatever else is in the step."""
+    script = "tests/training/unscaled_run.py"
+    unscaled = run(tiny_corpus, tmp_path / "unscaled", "whisper", "ddp", script=script)
+    with pytest.raises(AssertionError, match="loss"):
+        require_agreement(unscaled, one_process("whisper"))
+
+
+# --- the commands of the README --------------------------------------------------------------------------
+
+THREE_STEPS = (
+    "training.max_steps=3",
+    "training.eval_steps=3",
+    "training.save_steps=3",
+    "training.logging_steps=1",
+    "evaluation.max_dev_utterances=5",
+    "evaluation.max_new_tokens_base=6",
+    "evaluation.max_new_tokens_per_second=1",
+    "dataloader.num_workers=1",
+)
+
+
+def corpus_overrides(corpus: Path) -> list[str]:
+    return [
+        f"paths.data_root={corpus.as_posix()}",
+        f"paths.splits_dir={(corpus / 'data' / 'splits').as_posix()}",
+        f"paths.features_dir={(corpus / 'data' / 'features').as_posix()}",
+    ]
+
+
+def production_e2e_overrides(corpus: Path, folder: Path) -> list[str]:
+    """What lets prod_e2e train where neither its models nor its memory are: paths and sizes, nothing else."""
+    encoder = tiny_e2e.write_encoder(folder / "encoder", "layer")  # as XLSR-53
+    decoder = tiny_e2e.write_decoder(folder / "decoder", max_position_embeddings=128)
+    return [
+        *corpus_overrides(corpus),
+        f"output.dir={(folder / 'run').as_posix()}",
+        f"model.name={(folder / 'base').as_posix()}",
+        f"model.encoder={encoder.as_posix()}",
+        f"model.decoder={decoder.as_posix()}",
+        "training.batch_seconds=12",
+        "training.effective_batch_seconds=48",
+        "training.freeze_encoder_updates=1",
+        *THREE_STEPS,
+    ]
+
+
+def require_three_steps(run_dir: Path) -> None:
+    assert len(history(run_dir, "loss")) == 3
+    assert history(run_dir, "eval_num_utterances") == [5]
+    assert (run_dir / "checkpoint-3" / "trainer_state.json").is_file()
+    assert not SpeechEncoderDecoderModel.from_pretrained(run_dir, output_loading_info=True)[1]["missing_keys"]
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+def test_the_production_command_as_it_stands_trains_evaluates_and_saves(tiny_corpus, tmp_path):
+    """`accelerate launch --config_file accelerate_configs/h100x8.yaml scripts/train_e2e.py`, on two processes"""
+    overrides = production_e2e_overrides(tiny_corpus, tmp_path)
+    ran = launch("h100x8", "scripts/train_e2e.py", *overrides, options=TWO, DS_ACCELERATOR="cpu")
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    require_three_steps(tmp_path / "run")
+    (engine_state,) = (tmp_path / "run" / "checkpoint-3").glob("global_step3")
+    assert len(list(engine_state.glob("*zero_pp_rank_*_optim_states.pt"))) == 2, (
+        "both ranks' shares: it is ZeRO"
+    )
+
+
+SRUN = f"""#!{sys.executable}
+# Runs the command once for each node, all at a time, as srun does with a task on each.
+import os, subprocess, sys
+command = sys.argv[1:]
+while command[0].startswith("--"):
+    command.pop(0)
+nodes = [
+    subprocess.Popen(command, env=os.environ | {{"SLURM_NODEID": str(node)}})
+    for node in range(int(os.environ["SLURM_NNODES"]))
+]
+sys.exit(max(node.wait() for node in nodes))
+"""
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_the_slurm_script_lets_the_launchers_of_two_nodes_train_together(tiny_corpus, tmp_path):
+    """With stand-ins for SLURM's own two programs, and both nodes on this machine."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, text in (("srun", SRUN), ("scontrol", "#!/bin/sh\necho localhost\necho elsewhere\n")):
+        (programs / name).write_text(text, encoding="utf-8")
+        (programs / name).chmod(stat.S_IRWXU)
+    slurm = {
+        "SLURM_SUBMIT_DIR": str(REPO_ROOT),
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_NNODES": "2",
+        "SLURM_GPUS_ON_NODE": "1",
+    }
+    script = [str(REPO_ROOT / "scripts" / "run_slurm.sbatch"), "scripts/train_e2e.py"]
+    ran = subprocess.run(
+        ["bash", *script, *production_e2e_overrides(tiny_corpus, tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            **slurm,
+            "DS_ACCELERATOR": "cpu",
+            "VIETST_PYTHON": sys.executable,
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        },
+    )
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    require_three_steps(tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "environment.json").read_text(encoding="utf-8"))
+    assert record["world_size"] == 2
