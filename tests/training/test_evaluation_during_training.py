@@ -3,11 +3,12 @@
 import datasets
 import numpy as np
 import pytest
+import torch
 from transformers import EvalPrediction
 
 from tests.tiny_models import cached_rows, whisper_processor
 from vietst.data.batching import UtteranceDataset
-from vietst.evaluation.decode import TextDecoder, max_new_tokens
+from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, max_new_tokens
 from vietst.models.whisper import text_token_ids
 from vietst.training.trainer import make_compute_metrics
 
@@ -70,3 +71,9 @@ def test_transcripts_and_translations_are_scored_against_their_own_references(pr
 def test_the_cap_on_new_tokens_grows_with_the_audio():
     assert max_new_tokens(2.5, 12, 20) == 50
     assert max_new_tokens(0.0, 12, 20) == 20
+
+
+def test_a_hypothesis_ends_at_its_own_cap_whatever_longer_clip_is_in_its_batch():
+    generated = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 8], [1, 2, 3, 4], [1, 2, 3, 4]])  # 2 clips, 2 tasks
+    cut = cut_at_own_cap(generated, caps=[4, 2], pad_token_id=0)
+    assert cut.tolist() == [[5, 6, 7, 8], [5, 6, 0, 0], [1, 2, 3, 4], [1, 2, 0, 0]]

@@ -186,7 +186,7 @@ def require_three_steps(run_dir: Path) -> None:
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 def test_the_production_command_as_it_stands_trains_evaluates_and_saves(tiny_corpus, tmp_path):
-    """`accelerate launch --config_file accelerate_configs/h100x8.yaml scripts/train_e2e.py`, on two processes"""
+    """`accelerate launch --config_file accelerate_configs/h100x8.yaml scripts/train_e2e.py`, in two."""
     overrides = production_e2e_overrides(tiny_corpus, tmp_path)
     ran = launch("h100x8", "scripts/train_e2e.py", *overrides, options=TWO, DS_ACCELERATOR="cpu")
     assert ran.returncode == 0, ran.stderr[-4000:]

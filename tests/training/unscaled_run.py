@@ -1,5 +1,6 @@
 """train_whisper.py with a loss that only knows its own batch, for a test that must notice."""
 
+import functools
 from typing import Any
 
 from vietst.models.whisper import MultitaskWhisper
@@ -9,6 +10,7 @@ from vietst.training.command_line import train_from_command_line
 forward = MultitaskWhisper.forward
 
 
+@functools.wraps(forward)
 def forward_of_one_batch(model: MultitaskWhisper, num_items_in_batch: Any = None, **inputs: Any) -> Any:
     return forward(model, **inputs)
 

@@ -29,6 +29,21 @@ def max_new_tokens(duration_s: float, tokens_per_second: float, tokens_base: int
     return math.ceil(duration_s * tokens_per_second) + tokens_base
 
 
+def cut_at_own_cap(generated: torch.Tensor, caps: Sequence[int], pad_token_id: int) -> torch.Tensor:
+    """Pad hypotheses beyond their own caps: no text then depends on which longer clip was in its batch.
+
+    Args:
+        generated: int64 [num_hypotheses, length], generated under the largest of the caps.
+        caps: tokens that each clip's hypotheses may have; the clips repeat task by task.
+
+    Returns:
+        [num_hypotheses, length].
+    """
+    own = torch.tensor(caps, device=generated.device).repeat(len(generated) // len(caps))
+    beyond = torch.arange(generated.shape[1], device=generated.device) >= own[:, None]
+    return generated.masked_fill(beyond, pad_token_id)
+
+
 class TextDecoder:
     """Generated ids → texts. Ids that the tokenizer does not know are left out and counted."""
 
@@ -160,17 +175,20 @@ def _decode_batch(
     decoder: Callable[[np.ndarray], list[str]],
 ) -> list[str]:
     states = architecture.encode(model, architecture.input_batch(batch, input_kind))
-    longest_s = max(durations[row["row_index"]] for row in batch)
+    caps = [
+        max_new_tokens(durations[row["row_index"]], options.tokens_per_second, options.tokens_base)
+        for row in batch
+    ]
     generated: torch.Tensor = architecture.generate(
         model,
         tokenizer,
         states,
         options.tasks,
         language=options.language,
-        max_new_tokens=max_new_tokens(longest_s, options.tokens_per_second, options.tokens_base),
+        max_new_tokens=max(caps),
         num_beams=options.num_beams,
     )
-    return decoder(generated.cpu().numpy())
+    return decoder(cut_at_own_cap(generated, caps, tokenizer.pad_token_id).cpu().numpy())
 
 
 def _with_progress(batches: Iterable[list[Any]], num_rows: int) -> Iterator[list[Any]]:

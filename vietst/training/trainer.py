@@ -17,7 +17,7 @@ from vietst.constants import IGNORE_INDEX, TASKS
 from vietst.data.batching import UtteranceDataset
 from vietst.data.dealt_batches import DealtBatchSampler
 from vietst.data.duration_batches import DurationBatchSampler
-from vietst.evaluation.decode import TextDecoder, max_new_tokens
+from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, max_new_tokens
 from vietst.evaluation.metrics import Prediction, score_predictions
 from vietst.models import lora
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
@@ -313,19 +313,22 @@ class SpeechTrainer(Seq2SeqTrainer):
         inputs = self._prepare_inputs(inputs)
         row_index, duration_s = (inputs.pop(key) for key in _BOOKKEEPING_KEYS)
         num_utterances, device = row_index.shape[0], row_index.device
+        caps = [
+            max_new_tokens(clip_s, self._tokens_per_second, self._tokens_base)
+            for clip_s in duration_s.tolist()
+        ]
         with torch.no_grad():
             outputs = model(**inputs)
             generated = self._generate(
                 self.accelerator.unwrap_model(model),
                 outputs.encoder_states,
                 self.tasks,
-                max_new_tokens=max_new_tokens(
-                    float(duration_s.max()), self._tokens_per_second, self._tokens_base
-                ),
+                max_new_tokens=max(caps),
                 num_beams=self._num_beams,
                 # ZeRO-3 and FSDP gather weights in every forward: ranks must take equally many steps.
                 synced_gpus=is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self.model),
             )
+        generated = cut_at_own_cap(generated, caps, self.processing_class.tokenizer.pad_token_id)
         task_ids = torch.tensor([TASKS.index(task) for task in self.tasks], device=device)
         # [num_targets]: where each label row stands among the R pairs
         position_of_task = torch.zeros(len(TASKS), dtype=torch.int64, device=device)
