@@ -4,6 +4,7 @@
     python scripts/benchmark.py feature_scaling [--sizes 1000 10000 100000] [--num_proc 2]
     python scripts/benchmark.py training_step
     python scripts/benchmark.py frozen_encoder
+    python scripts/benchmark.py memory
     python scripts/benchmark.py batch_seconds [paths.features_dir=data/features …]
 
 features: the feature cache against the public Hugging Face recipe (30 s padded float32), on the same clips
@@ -11,7 +12,9 @@ with the same number of processes. feature_scaling: memory and time from the man
 number of utterances, also drawn to benchmarks/feature_scaling.png. training_step: a step on both tasks,
 encoding once, against the doubled batch in a plain Seq2SeqTrainer, at Whisper tiny's dimensions.
 frozen_encoder: a step on cached states of the frozen encoder against computing them, and against the decoder
-alone, at true sizes with random weights (10 GB, tens of minutes on a CPU). batch_seconds: training of
+alone, at true sizes with random weights (10 GB, tens of minutes on a CPU). memory: the memory plan against
+the peak of training steps at the sizes of Whisper small and of wav2vec2-base + mBART-50 with a trimmed
+vocabulary (8 GB). batch_seconds: training of
 nano_e2e on the corpus at hand with batches by seconds, against batches of equally many clips in random order.
 Each prints its figures and ratios, and adds them with the machine and the versions to
 benchmarks/<stage>.json. Run it on an idle machine.
@@ -49,6 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     frozen.add_argument("--duration_s", type=float, default=10.0, help="seconds of each clip")
     frozen.add_argument("--num_label_tokens", type=int, default=40, help="tokens of each target")
     frozen.add_argument("--num_rounds", type=int, default=5, help="timed steps of each way")
+    stages.add_parser("memory", help="forecast and measured memory of training steps")
     seconds = stages.add_parser("batch_seconds", help="training with batches by seconds")
     seconds.add_argument("--max_steps", type=int, help="steps of each way; default: an epoch")
     seconds.add_argument(
@@ -85,6 +89,11 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
         results = batch_seconds.compare_batches(options.pop("overrides"), **options)
         return results, batch_seconds.describe(results)
+    if stage == "memory":
+        from vietst.benchmarks import memory
+
+        results = memory.compare_cases(memory.published_cases())
+        return results, memory.describe(results)
     from vietst.benchmarks import training_step
 
     results = training_step.compare_training_steps(**options)

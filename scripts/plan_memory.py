@@ -5,7 +5,7 @@
 
 Prints one table for the Whispers and both E2E variants, from configurations alone: no weights, no network, no
 GPU. What it forecasts is one process on one GPU, both tasks, gradients accumulated over micro batches of
---num_utterances clips. `--dry_run` of a training script prints the same for its own configuration.
+--num_utterances clips. `--dry_run` of a training script prints the plan of its own configuration and data.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main() -> None:
     from vietst.models.published_sizes import TRIMMED_VOCABULARY
     from vietst.training.memory_plan import StepSettings
     from vietst.training.memory_steps import Workload
-    from vietst.training.memory_table import format_table, plan_entries, table_entries
+    from vietst.training.memory_table import describe_entries, format_table, plan_entries, table_entries
 
     workload = Workload(arguments.num_utterances, arguments.duration_s, arguments.num_label_tokens)
     settings = StepSettings(
@@ -74,6 +74,7 @@ def main() -> None:
     )
     entries = table_entries(workload, arguments.trimmed_vocabulary or TRIMMED_VOCABULARY)
     plans = list(tqdm(plan_entries(entries, settings), total=len(entries), unit="plan"))
+    print(f"{describe_entries(workload, settings, arguments.memory_gb)}\n")
     print(format_table(entries, plans, arguments.memory_gb))
 
 

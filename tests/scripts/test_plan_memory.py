@@ -12,8 +12,6 @@ from vietst.training.memory_plan import GIBIBYTE, MemoryPlan, PartSize
 from vietst.training.memory_steps import Workload
 from vietst.training.memory_table import FINETUNING, format_table, table_entries
 
-VERDICTS = ("fits", "tight", "does not fit")
-
 
 def start(repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -55,36 +53,42 @@ def test_every_model_and_way_of_finetuning_has_a_line():
     assert len({(entry.model, entry.vocabulary, entry.finetuning) for entry in entries}) == len(entries)
 
 
-def test_the_table_says_what_fits():
-    entries = table_entries(Workload(), 25_000)[:2]
-    plans = [
-        MemoryPlan((PartSize("decoder", 2_000_000, 500_000),), (("weights", size * GIBIBYTE),), (), ())
-        for size in (3, 15)
-    ]
-    lines = format_table(entries, plans, [4, 16]).splitlines()
-    assert cells(lines[0])[-2:] == ["in 4 GB", "in 16 GB"]
-    assert cells(lines[2]) == ["openai/whisper-tiny", "–", "full", "2.0", "2.5", "3.00", "fits", "fits"]
-    assert cells(lines[3])[-3:] == ["15.00", "does not fit", "tight"]
+def fixed_plan(size_gb: float) -> MemoryPlan:
+    weights = (("weights", round(size_gb * GIBIBYTE)),)
+    return MemoryPlan((PartSize("decoder", 2_000_000, 500_000),), weights, (), ())
+
+
+def test_a_line_says_for_every_way_what_is_the_smallest_memory_that_it_fits():
+    entries = table_entries(Workload(), 25_000)[: len(FINETUNING)]
+    plans = [fixed_plan(size_gb) for size_gb in (3, 3.7, 15, 70, 100)]
+    lines = format_table(entries, plans, [80, 4, 16]).splitlines()
+    assert cells(lines[0]) == ["model", "vocabulary", "parameters, M", *FINETUNING]
+    (line,) = lines[2:]
+    sizes = ["3.0 (4)", "3.7 (16)", "15.0 (80)", "70.0 (80)", "100.0 (–)"]
+    assert cells(line) == ["openai/whisper-tiny", "–", "2", *sizes]
 
 
 @pytest.mark.slow
-def test_the_whole_table_comes_from_configurations_alone(repo_root):
+def test_the_whole_table_comes_from_configurations_alone_and_stands_in_the_readme(repo_root):
     """The largest planned model alone would take 6 GB of weights."""
     import resource
 
-    printed = start(repo_root, "--memory_gb", "4", "16", "80")
+    printed = start(repo_root)
     assert printed.returncode == 0, printed.stderr[-2000:]
-    lines = [cells(line) for line in printed.stdout.splitlines()]
-    table = {tuple(line[:3]): line[3:] for line in lines[2:]}
-    assert len(table) == len(table_entries(Workload(), 25_000))
-    assert all(cell in VERDICTS for line in table.values() for cell in line[-3:])
-    sizes_gb = {key: float(line[2]) for key, line in table.items()}
-    for (model, vocabulary, finetuning), size_gb in sizes_gb.items():
-        assert size_gb <= sizes_gb[model, vocabulary, "full"]
+    readme = (repo_root / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("<!-- memory:begin -->\n")[2].partition("<!-- memory:end -->")[0]
+    assert shown == printed.stdout
+    lines = [cells(line) for line in printed.stdout.splitlines() if line.startswith("|")]
+    columns = lines[0][3:]
+    table = {tuple(line[:2]): dict(zip(columns, line[3:], strict=True)) for line in lines[2:]}
+    assert len(table) == len(WHISPER) + 2 * len(WAV2VEC2)
+    sizes_gb = {key: {way: float(cell.split()[0]) for way, cell in row.items()} for key, row in table.items()}
+    for (model, vocabulary), row in sizes_gb.items():
+        assert max(row.values()) == row["full"]
         if vocabulary == "25,000":
-            assert size_gb < sizes_gb[model, "full", finetuning]
-    base = "facebook/wav2vec2-base + mBART-50"
-    assert table[base, "full", "frozen encoder"][-3] == "does not fit"  # the guide's development setting
-    assert table[base, "25,000", "LoRA, rank 32"][-3] == "fits"
+            assert all(row[way] < sizes_gb[model, "full"][way] for way in row)
+    base = table["facebook/wav2vec2-base + mBART-50", "full"]
+    assert "(4)" not in base["frozen encoder"], "the guide's development setting"
+    assert "(4)" in table["facebook/wav2vec2-base + mBART-50", "25,000"]["LoRA, rank 32"]
     peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     assert sys.platform != "linux" or peak_bytes < 2 * GIBIBYTE

@@ -230,6 +230,7 @@ def make_optimizer(name, model):
         return Adafactor(model.parameters(), lr=1e-3, scale_parameter=False, relative_step=False)
     bitsandbytes = pytest.importorskip("bitsandbytes")
     manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
+    manager.initialize()  # it knows parameters by address, and those of earlier tests may be reused
     manager.register_module_override(model[0], "weight", {"optim_bits": 32})  # as transformers does
     return bitsandbytes.optim.AdamW(model.parameters(), optim_bits=8)
 

@@ -58,7 +58,7 @@ class MemoryCase:
 
 
 def published_cases() -> list[MemoryCase]:
-    """Whisper small, and wav2vec2-base with mBART-50's decoder on a trimmed vocabulary: 2 to 6 GB each.
+    """Whisper small, and wav2vec2-base with mBART-50's decoder on a trimmed vocabulary: 1 to 8 GB each.
 
     Each is fine-tuned in every way, in float32 without accumulation; and once as on a small GPU.
     """
@@ -95,11 +95,6 @@ def published_cases() -> list[MemoryCase]:
         for case in (whisper, e2e)
         for name, changed in changes.items()
     ]
-
-
-def compare_published() -> dict[str, Any]:
-    """`compare_cases` of the published ones."""
-    return compare_cases(published_cases())
 
 
 def compare_cases(cases: Sequence[MemoryCase]) -> dict[str, Any]:

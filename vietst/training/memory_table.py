@@ -1,4 +1,4 @@
-"""The memory plan of every published model and way of fine-tuning, as one table."""
+"""The memory plans of all published models and ways of fine-tuning, as one table."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ FINETUNING: Final[dict[str, TrainingScope]] = {
 
 @dataclasses.dataclass(frozen=True)
 class TableEntry:
-    """One line of the table before it is planned; `vocabulary` is empty where it cannot be trimmed."""
+    """One cell of the table before it is planned; `vocabulary` is empty where it cannot be trimmed."""
 
     model: str
     vocabulary: str
@@ -33,9 +33,8 @@ class TableEntry:
 
 
 def table_entries(workload: Workload, trimmed_vocabulary: int) -> list[TableEntry]:
-    """All lines: the published Whispers, and both E2E variants with full and trimmed vocabulary.
-
-    wav2vec2's feature encoder is frozen in all of them, as it is in every recipe.
+    """All cells, line by line: the published Whispers, and both E2E variants with full and trimmed
+    vocabulary. wav2vec2's feature encoder is frozen in all of them, as it is in every recipe.
     """
     entries = [
         TableEntry(name, "", finetuning, whisper_step(whisper_config(name), scope, workload))
@@ -58,6 +57,18 @@ def table_entries(workload: Workload, trimmed_vocabulary: int) -> list[TableEntr
     return entries
 
 
+def describe_entries(workload: Workload, settings: StepSettings, memories_gb: Sequence[float]) -> str:
+    """What the figures of the table are."""
+    memories = ", ".join(f"{memory_gb:g}" for memory_gb in sorted(memories_gb))
+    checkpointing = ", gradient checkpointing" if settings.gradient_checkpointing else ""
+    return (
+        f"GB that a training step takes on one GPU (in brackets: the smallest of {memories} GB that it fits, "
+        f"with a tenth to spare).\n{workload.num_utterances} × {workload.duration_s:g} s of audio in a micro "
+        f"batch (Whisper: 30 s), {workload.num_tasks} targets each, of {workload.num_label_tokens} tokens; "
+        f"{settings.precision}, {settings.optimizer}{checkpointing}."
+    )
+
+
 def plan_entries(entries: Sequence[TableEntry], settings: StepSettings) -> Iterator[MemoryPlan]:
     """The plans of the entries, one after the other."""
     for entry in entries:
@@ -67,24 +78,26 @@ def plan_entries(entries: Sequence[TableEntry], settings: StepSettings) -> Itera
 def format_table(
     entries: Sequence[TableEntry], plans: Sequence[MemoryPlan], memories_gb: Sequence[float]
 ) -> str:
-    """A Markdown table: parameters, forecast, and whether it fits devices of so many GB."""
-    header = ["model", "vocabulary", "fine-tuning", "trained, M", "of, M", "GB"]
-    lines = [[*header, *(f"in {memory_gb:g} GB" for memory_gb in memories_gb)]]
+    """A Markdown table: a line for each model and vocabulary, a column for each way of fine-tuning.
+
+    A cell has the forecast in GB and, in brackets, the smallest of `memories_gb` that it fits ("–": none).
+    """
+    lines: dict[tuple[str, str], list[str]] = {}
     for entry, plan in zip(entries, plans, strict=True):
-        lines.append(
-            [
-                entry.model,
-                entry.vocabulary or "–",
-                entry.finetuning,
-                f"{plan.num_trained / 1e6:.1f}",
-                f"{plan.num_parameters / 1e6:.1f}",
-                f"{plan.total_bytes / GIBIBYTE:.2f}",
-                *(plan.verdict(memory_gb) for memory_gb in memories_gb),
-            ]
+        line = lines.setdefault(
+            (entry.model, entry.vocabulary),
+            [entry.model, entry.vocabulary or "–", f"{plan.num_parameters / 1e6:.0f}"],
         )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    lines.insert(1, ["-" * width for width in widths])
+        line.append(_cell(plan, memories_gb))
+    table = [["model", "vocabulary", "parameters, M", *FINETUNING], *lines.values()]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    table.insert(1, ["-" * width for width in widths])
     return "\n".join(
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
-        for line in lines
+        for line in table
     )
+
+
+def _cell(plan: MemoryPlan, memories_gb: Sequence[float]) -> str:
+    fitting = [f"{memory_gb:g}" for memory_gb in sorted(memories_gb) if plan.verdict(memory_gb) == "fits"]
+    return f"{plan.total_bytes / GIBIBYTE:.1f} ({fitting[0] if fitting else '–'})"
