@@ -81,10 +81,10 @@ def test_fifty_steps_have_the_losses_of_computing_the_states(
     num_encoded.clear()
     cached = run_training(nano_config(*options, *CACHED, f"output.dir={(tmp_path / 'cached').as_posix()}"))
     assert sum(num_encoded) == 35 + 10, "every clip of train and dev once"
-    assert history(cached, "loss") == pytest.approx(history(computed, "loss"), rel=1e-3)
+    assert history(cached, "loss") == pytest.approx(history(computed, "loss"), rel=1e-4)
     assert len(history(cached, "loss")) == 50
-    assert history(cached, "grad_norm") == pytest.approx(history(computed, "grad_norm"), rel=2e-2)
-    assert history(cached, "eval_loss") == pytest.approx(history(computed, "eval_loss"), rel=1e-3)
+    assert history(cached, "grad_norm") == pytest.approx(history(computed, "grad_norm"), rel=1e-3)
+    assert history(cached, "eval_loss") == pytest.approx(history(computed, "eval_loss"), rel=1e-4)
     facts = json.loads((cached / "run_facts.json").read_text(encoding="utf-8"))
     assert sorted(facts["encoder_states"].values()) == [path.name for path in caches(tmp_path)]
 
