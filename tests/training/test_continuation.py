@@ -1,4 +1,4 @@
-"""What is said when a run goes on that is not what it was: in processes, data, schedule, optimizer or model."""
+"""What is said when a run goes on that is not what it was: processes, data, schedule, optimizer, model."""
 
 import copy
 import json
