@@ -171,6 +171,14 @@ def test_a_dry_run_prints_the_plan_and_whether_it_fits_the_given_gpu(nano_config
     on_cpu = describe_memory(loaded.config, preparation, 2, None)
     assert "on a CPU" in on_cpu
     assert "fit" not in on_cpu
+    assert "DDP" not in on_cpu
+
+
+def test_several_processes_are_told_what_ddp_adds(nano_config, monkeypatch):
+    config = nano_config().config
+    preparation = prepare(config)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "of 2 processes: DDP takes 0.00 GB more" in describe_memory(config, preparation, 1, 4)
 
 
 def test_the_plan_needs_no_weights(nano_config, capsys):

@@ -14,8 +14,16 @@ from vietst.data.duration_batches import fixed_length_s
 from vietst.models import e2e
 from vietst.models.multitask import LossWeights
 from vietst.models.trainable import training_scope
+from vietst.runtime import world_size
 from vietst.training.arguments import mixed_precision
-from vietst.training.memory_plan import GIBIBYTE, MemoryPlan, StepSettings, format_plan, plan_memory
+from vietst.training.memory_plan import (
+    GIBIBYTE,
+    MemoryPlan,
+    StepSettings,
+    format_plan,
+    gigabytes,
+    plan_memory,
+)
 from vietst.training.memory_steps import StepOptions, Workload, e2e_step, whisper_step
 from vietst.training.memory_trace import Build
 from vietst.training.preparation import Preparation, longest_label_lengths
@@ -35,7 +43,13 @@ def describe_memory(
         memory_gb = gpu_memory_gb()
     settings = step_settings(config, accumulation, on_gpu=memory_gb is not None)
     workload, plan = plan_fullest_batch(config, preparation, settings)
-    return f"{_heading(settings, workload)}\n{format_plan(plan, memory_gb)}"
+    lines = [_heading(settings, workload), format_plan(plan, memory_gb)]
+    if world_size() > 1:
+        lines.append(
+            f"of {world_size()} processes: DDP takes {gigabytes(4 * plan.num_trained)} more on each, for a "
+            "copy of the gradients; ZeRO and FSDP take less, since they share states out"
+        )
+    return "\n".join(lines)
 
 
 def plan_fullest_batch(
