@@ -11,6 +11,7 @@ from vietst.data.features import LOG_MEL_80_NANO
 from vietst.evaluation.decode import TextDecoder
 from vietst.models import whisper
 from vietst.models.multitask import EncoderStates, LossWeights, ctc_negative_log_likelihood
+from vietst.models.trainable import TrainingScope, with_frozen_encoder
 from vietst.models.whisper import WhisperCollator, decoder_prompt, text_token_ids
 
 
@@ -40,7 +41,7 @@ def test_encoding_once_gives_loss_and_gradients_of_the_doubled_batch(processor, 
     torch.manual_seed(0)
     model = whisper_model(processor).train()
     if freeze:
-        model.freeze_encoder()
+        with_frozen_encoder(TrainingScope()).apply(model)
     if checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     batch = whisper_batch(processor, cached_rows(4))
@@ -194,7 +195,7 @@ def test_a_frozen_encoder_gets_no_gradient_and_is_not_masked(processor):
     model = whisper_model(processor, apply_spec_augment=True, mask_time_prob=0.5).train()
     batch = whisper_batch(processor, cached_rows(2))
     masked = model.encode(batch["input_features"].clone(), batch["attention_mask"])
-    model.freeze_encoder()
+    with_frozen_encoder(TrainingScope()).apply(model)
     first, second = (model.encode(batch["input_features"].clone(), batch["attention_mask"]) for _ in range(2))
     assert torch.equal(first.last_hidden_state, second.last_hidden_state)
     assert not torch.equal(first.last_hidden_state, masked.last_hidden_state)

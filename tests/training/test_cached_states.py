@@ -20,6 +20,7 @@ from vietst.data.features import LOG_MEL_80_NANO
 from vietst.errors import CheckpointError, FeatureCacheError
 from vietst.models import whisper
 from vietst.models.multitask import EncoderStates, LossWeights
+from vietst.models.trainable import TrainingScope, with_frozen_encoder
 from vietst.training import cached_states
 from vietst.training.cached_states import why_states_change, with_cached_states
 from vietst.training.checkpoints import LATEST
@@ -100,7 +101,7 @@ def cached_and_computed(tmp_path: Path) -> tuple[Any, Any, dict[str, Any], dict[
 
     processor = whisper_processor()
     model = whisper_model(processor)
-    model.freeze_encoder()
+    with_frozen_encoder(TrainingScope()).apply(model)
     model.add_ctc_head(20)
     model.loss_weights = LossWeights(ctc=0.5)
     rows = cached_rows(4)
@@ -249,7 +250,7 @@ def test_dry_run_says_what_would_be_computed(nano_config, own_features, tmp_path
 
 def frozen_model() -> whisper.MultitaskWhisper:
     model = whisper_model(whisper_processor(), dropout=0.1)
-    model.freeze_encoder()
+    with_frozen_encoder(TrainingScope()).apply(model)
     return model.eval()
 
 
@@ -261,7 +262,7 @@ def test_what_makes_states_change_is_named():
 
     model.encoder_is_frozen = False  # no gradients, but dropout and SpecAugment
     assert "training mode" in str(why_states_change(model, encoder))
-    model.freeze_encoder()
+    with_frozen_encoder(TrainingScope()).apply(model)
     model.model.encoder.layer_norm.bias.requires_grad_(True)
     assert "trained" in str(why_states_change(model, encoder))
 

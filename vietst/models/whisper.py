@@ -207,18 +207,12 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
         super().__init__(config)
         self.loss_weights = LossWeights()
         self.ctc_head: nn.Linear | None = None
-        self.encoder_is_frozen = False
+        self.encoder_is_frozen = False  # then it runs in eval mode and without SpecAugment
 
     def add_ctc_head(self, num_symbols: int) -> None:
         self.ctc_head = nn.Linear(self.config.d_model, num_symbols)
         nn.init.normal_(self.ctc_head.weight, std=self.config.init_std)
         nn.init.zeros_(self.ctc_head.bias)
-
-    def freeze_encoder(self) -> None:
-        """No gradients for the encoder, which then runs in eval mode and without SpecAugment."""
-        self.model.encoder.requires_grad_(False)
-        self.encoder_is_frozen = True
-        self.train(self.training)
 
     def train(self, mode: bool = True) -> "MultitaskWhisper":
         super().train(mode)
