@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import SpeechEncoderDecoderModel, pipeline
 
+from tests.doubled_batch import doubled, loss_and_gradients
 from tests.tiny_e2e import e2e_batch, num_frames_of, parameter_group, waveform_rows, write_base
 from vietst.config_schema import AugmentationSection, ModelSection, OutputSection, RunConfig, TrainingSection
 from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE, TRANSLATE
@@ -54,21 +55,6 @@ def build(base, weights=NO_AIDS, num_ctc_symbols=None, **sections):
         output=OutputSection(dir=Path("unused"), experiment_name="unused"),
     )
     return e2e.build_for_training(config, weights, num_ctc_symbols)
-
-
-def loss_and_gradients(model, batch):
-    model.zero_grad()
-    loss = model(**batch).loss
-    loss.backward()
-    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def doubled(batch):
-    """The same training data with every utterance's waveform once per target, as the guide does it."""
-    waveforms = batch["input_values"].index_select(0, batch["utterance_index"])
-    mask = batch["attention_mask"].index_select(0, batch["utterance_index"])
-    rest = {key: batch[key] for key in ("labels", "decoder_input_ids", "task_index")}
-    return {"input_values": waveforms, "attention_mask": mask, **rest}
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoProcessor, WhisperForConditionalGeneration
 
+from tests.doubled_batch import doubled, loss_and_gradients
 from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper_processor
 from vietst.constants import IGNORE_INDEX, TASKS
 from vietst.data.ctc_units import CharacterTable
@@ -18,21 +19,6 @@ from vietst.models.whisper import WhisperCollator, decoder_prompt, text_token_id
 @pytest.fixture(scope="module")
 def processor():
     return whisper_processor()
-
-
-def loss_and_gradients(model, batch):
-    model.zero_grad()
-    loss = model(**batch).loss
-    loss.backward()
-    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def doubled(batch):
-    """The same training data with every utterance's features once per target, as the guide does it."""
-    features = batch["input_features"].index_select(0, batch["utterance_index"])
-    mask = batch["attention_mask"].index_select(0, batch["utterance_index"])
-    rest = {key: batch[key] for key in ("labels", "decoder_input_ids", "task_index")}
-    return {"input_features": features, "attention_mask": mask, **rest}
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

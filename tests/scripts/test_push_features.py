@@ -15,7 +15,7 @@ import soundfile
 
 from tests.hub.messages import HubError, Request, Response
 from tests.hub.server import TOKEN, LoopbackHub
-from tests.training.conftest import tiny_run_overrides
+from tests.tiny_runs import tiny_run_overrides
 from tests.user_machine import Machine, assert_refused
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import tiny_run_overrides
+from tests.tiny_runs import history, tiny_run_overrides
 from tests.training.recording_run import record_batches
 from vietst.config import accumulation_steps, load_config
 from vietst.config_schema import TrainingSection
@@ -29,12 +29,6 @@ BY_SECONDS = (
     "training.load_best_model_at_end=false",
 )
 TWO_EPOCHS = (*BY_SECONDS, "training.max_steps=14", "training.save_steps=3", "training.save_total_limit=20")
-
-
-def history(run_dir: Path, key: str) -> list[float]:
-    path = next((run_dir / "metrics").glob("*_metrics.json"))
-    entries = json.loads(path.read_text(encoding="utf-8"))["history"]
-    return [entry[key] for entry in entries if key in entry]
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper_processor
-from tests.training.conftest import tiny_run_overrides
-from tests.training.test_batch_seconds import history, launch
+from tests.tiny_runs import history, tiny_run_overrides
+from tests.training.test_batch_seconds import launch
 from vietst.data import encoder_state_cache
 from vietst.data.ctc_units import CharacterTable
 from vietst.data.encoder_states import EncodedUtteranceDataset

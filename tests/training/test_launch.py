@@ -1,6 +1,5 @@
 """The real script under `accelerate launch`, in one and in two processes."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import tiny_run_overrides
+from tests.tiny_runs import history, tiny_run_overrides
 
 
 def launch(repo_root: Path, accelerate_config: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,12 +23,6 @@ def launch(repo_root: Path, accelerate_config: str, *arguments: str) -> subproce
         timeout=300,
         env={**os.environ, "PYTHONPATH": str(repo_root)},
     )
-
-
-def history(folder: Path, key: str) -> list[float]:
-    path = next((folder / "run" / "metrics").glob("*_metrics.json"))
-    entries = json.loads(path.read_text(encoding="utf-8"))["history"]
-    return [entry[key] for entry in entries if key in entry]
 
 
 @pytest.mark.slow
@@ -54,7 +47,7 @@ def test_two_processes_learn_and_score_as_one_does(repo_root, tiny_corpus, tmp_p
             "evaluation.max_dev_utterances=7",
         )
         assert ran.returncode == 0, ran.stderr[-3000:]
-    one, two = tmp_path / "cpu", tmp_path / "cpu_x2"
+    one, two = tmp_path / "cpu" / "run", tmp_path / "cpu_x2" / "run"
     for key in ("loss", "grad_norm"):
         assert history(two, key) == pytest.approx(history(one, key), rel=1e-4), key
     assert history(two, "eval_num_utterances") == [7]

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import WhisperForConditionalGeneration
 
 from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper_processor
+from tests.tiny_runs import history
 from vietst.config import load_config
 from vietst.config_schema import LoraSection
 from vietst.constants import TASKS
@@ -59,11 +60,6 @@ def plain_model(model: whisper.MultitaskWhisper, folder: Path) -> WhisperForCond
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]
     return stock.eval()
-
-
-def history(run_dir: Path, key: str) -> list[float]:
-    record = json.loads(next((run_dir / "metrics").glob("*_metrics.json")).read_text(encoding="utf-8"))
-    return [entry[key] for entry in record["history"] if key in entry]
 
 
 # --- in a model --------------------------------------------------------------------------------------

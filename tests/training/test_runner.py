@@ -8,17 +8,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import WhisperForConditionalGeneration
 
+from tests.tiny_runs import history
 from vietst.errors import CheckpointError, ConfigError, FeatureCacheError
 from vietst.models import whisper
 from vietst.training.checkpoints import LATEST
 from vietst.training.preparation import evaluation_sample, usable_rows
 from vietst.training.run_plan import dry_run
 from vietst.training.runner import run_training
-
-
-def history(run_dir: Path, key: str) -> list[float]:
-    record = json.loads(next((run_dir / "metrics").glob("*_metrics.json")).read_text(encoding="utf-8"))
-    return [entry[key] for entry in record["history"] if key in entry]
 
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:

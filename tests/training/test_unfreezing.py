@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.conftest import tiny_run_overrides
+from tests.tiny_runs import history, tiny_run_overrides
 from vietst.training.checkpoints import LATEST
 from vietst.training.runner import run_training
 from vietst.training.unfreezing import EncoderUnfreezeCallback
@@ -27,11 +27,6 @@ EVERY_STEP_KEPT = (
     "training.save_total_limit=null",
     "training.learning_rate=1e-2",
 )
-
-
-def history(run_dir: Path, key: str) -> list[float]:
-    record = json.loads(next((run_dir / "metrics").glob("*_metrics.json")).read_text(encoding="utf-8"))
-    return [entry[key] for entry in record["history"] if key in entry]
 
 
 def weights_after(run_dir: Path, step: int) -> dict[str, torch.Tensor]:

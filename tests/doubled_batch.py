@@ -1,0 +1,23 @@
+"""What encoding once is compared with, for both architectures: the doubled batch, as the guide makes it."""
+
+import torch
+from torch import nn
+
+ENCODER_INPUTS = ("input_features", "input_values", "attention_mask")
+
+
+def doubled(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same training data with every utterance's audio once for each of its targets; without CTC."""
+    utterance_index = batch["utterance_index"]
+    audio = {name: batch[name].index_select(0, utterance_index) for name in ENCODER_INPUTS if name in batch}
+    return audio | {name: batch[name] for name in ("labels", "decoder_input_ids", "task_index")}
+
+
+def loss_and_gradients(
+    model: nn.Module, batch: dict[str, torch.Tensor]
+) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss of a training forward, and the gradients of all parameters that train, by name."""
+    model.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
