@@ -120,6 +120,16 @@ def _features_address(config: RunConfig) -> Iterator[str]:
         yield place.as_posix()
 
 
+def _streaming_needs_the_hub(config: RunConfig) -> Iterator[str]:
+    if config.data.stream_features and not isinstance(config.paths.features_dir, str):
+        yield f"true, with paths.features_dir {config.paths.features_dir.as_posix()}"
+
+
+def _streamed_or_cached(config: RunConfig) -> Iterator[str]:
+    if config.data.stream_features and config.model.cache_encoder_states:
+        yield "true, with model.cache_encoder_states true"
+
+
 def _split_ratios(config: RunConfig) -> Iterator[str]:
     ratios = config.data.split_ratios
     if min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-6:
@@ -283,6 +293,16 @@ _RULES: tuple[_Rule, ...] = (
         ("paths.features_dir",),
         "a folder, or hf://datasets/OWNER/NAME with @REVISION if wanted",
         _features_address,
+    ),
+    _Rule(
+        ("data.stream_features", "paths.features_dir"),
+        "features are streamed from a dataset on the Hub: paths.features_dir=hf://datasets/OWNER/NAME",
+        _streaming_needs_the_hub,
+    ),
+    _Rule(
+        ("data.stream_features", "model.cache_encoder_states"),
+        "where there is room for encoder states there is room for features: use one of the two",
+        _streamed_or_cached,
     ),
     _Rule(("data.split_ratios",), "three shares above 0 that sum to 1", _split_ratios),
     _Rule(("data.video_id_pattern",), "a regular expression", _video_id_pattern),

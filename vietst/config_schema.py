@@ -89,6 +89,10 @@ class DataSection(Section):
     """Regular expression that finds the video in `audio_path` (its first group, or the whole match) where the
     manifest has no `video_id`. None: the rule of `vietst.data.manifest`."""
 
+    stream_features: bool = False
+    """Leave the training split's features on the Hub (`paths.features_dir: hf://…`), where the disk is too
+    small for them, and fetch each utterance's when a batch needs it. Order and resuming stay as they are."""
+
     num_proc: Annotated[int, Field(ge=1)] | None = None
     """Processes for reading audio and building features. None: one for each CPU core."""
 

@@ -87,7 +87,7 @@ class Shard:
     @property
     def file_name(self) -> str:
         """The name that `datasets.Dataset.save_to_disk` would give it."""
-        return f"data-{self.index:05d}-of-{self.num_shards:05d}.arrow"
+        return shard_name(self.index, self.num_shards)
 
     @property
     def path_in_cache(self) -> Path:
@@ -210,6 +210,11 @@ def planned_rows(plan: CachePlan, shards: Sequence[Shard]) -> Iterator[tuple[Sha
                 texts = itertools.islice(rows, shard.start - position, shard.stop - position)
                 position = shard.stop
                 yield shard, list(map(plan.planned_row, texts, plan.numbers_of(shard).tolist()))
+
+
+def shard_name(index: int, num_shards: int) -> str:
+    """As `datasets` names them."""
+    return f"data-{index:05d}-of-{num_shards:05d}.arrow"
 
 
 def cached_name(column: str) -> str:

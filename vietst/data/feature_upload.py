@@ -6,12 +6,14 @@ What the repository holds already is not sent again, so an upload that broke off
 
 import json
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from vietst.constants import SPLITS
 from vietst.data.feature_card import CARD_FILE_NAME, COMPLETE_MARK, read_cards
+from vietst.data.feature_index import index_path, write_index
 from vietst.data.feature_plan import FEATURE_COLUMNS
 from vietst.data.features import InputKind
 from vietst.data.hub_features import HUB_PREFIX, open_verified
@@ -102,10 +104,26 @@ def push_features(
                 allow_patterns=[f"{split}/*" for split in SPLITS],
                 commit_message=f"Shards of {directory.name}",
             )
+            _upload_index(repo_id, directory)
         _complete(repo_id, cards)
     except (OSError, ValueError) as error:
         raise _refused(repo_id, *(refusal(error) or (str(error), "run the same command again"))) from error
     return f"{HUB_PREFIX}{repo_id}"
+
+
+def _upload_index(repo_id: str, directory: Path) -> None:
+    import huggingface_hub
+
+    with tempfile.TemporaryDirectory() as folder:
+        for split in SPLITS:
+            write_index(directory, split, Path(folder) / index_path(split))
+        huggingface_hub.upload_folder(
+            repo_id=repo_id,
+            repo_type="dataset",
+            folder_path=folder,
+            path_in_repo=directory.name,
+            commit_message=f"Index of {directory.name}",
+        )
 
 
 def _complete(repo_id: str, cards: dict[Path, dict[str, Any]]) -> None:

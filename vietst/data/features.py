@@ -64,9 +64,14 @@ class InputKind:
         num_touching = -(-(num_samples + self.fft_size_samples // 2) // self.hop_length_samples)
         return max(1, min(self.num_window_frames, num_touching))
 
+    @property
+    def bytes_per_frame(self) -> int:
+        """Of cached half-precision features."""
+        return 2 * max(1, self.num_mel_bins)
+
     def num_bytes(self, num_samples: int) -> int:
         """Bytes of the cached half-precision features of `num_samples` samples at 16 kHz."""
-        return 2 * self.num_frames(num_samples) * max(1, self.num_mel_bins)
+        return self.num_frames(num_samples) * self.bytes_per_frame
 
 
 def log_mel_kind(num_mel_bins: int, hop_length_samples: int = 160, window_s: int = 30) -> InputKind:

@@ -7,7 +7,7 @@ are those that this project gives, and the content must be what the folder's nam
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,16 +15,24 @@ from typing import TYPE_CHECKING, Any, Final
 from vietst.config_schema import HUB_DATASET_PATTERN
 from vietst.constants import SPLITS
 from vietst.data.feature_card import CARD_FILE_NAME, COMPLETE_MARK, has_same_features, read_cards
-from vietst.data.feature_plan import FEATURE_COLUMNS, TEXT_COLUMNS, Digest, cache_key, original_name
+from vietst.data.feature_index import PLACE_COLUMNS, index_path
+from vietst.data.feature_plan import (
+    FEATURE_COLUMNS,
+    TEXT_COLUMNS,
+    Digest,
+    cache_key,
+    original_name,
+    shard_name,
+)
 from vietst.data.feature_shards import cache_features
 from vietst.data.features import FEATURE_CODE_VERSION, InputKind
+from vietst.data.streaming import RemoteShards
 from vietst.errors import ConfigError, FeatureCacheError
 from vietst.hub_access import connection_problem, refusal
 from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow  # type: ignore[import-untyped]
 
 HUB_PREFIX: Final = "hf://datasets/"
 _CARD_KEYS: Final = {
@@ -43,15 +51,18 @@ class HubFeatures:
     """Of the splits that it was made from."""
     address: str
     """With the commit, which never changes."""
+    remote_shards: dict[str, RemoteShards]
+    """Of the splits whose rows in `cache` lack their features, which stayed where they are."""
 
 
-def open_hub_features(address: str, kind: InputKind) -> HubFeatures:
+def open_hub_features(address: str, kind: InputKind, *, streamed: Collection[str] = ()) -> HubFeatures:
     """Downloads what is missing of a repository's cache of this kind, verifies it, and opens it.
 
     With what was downloaded before it works offline; the branch is then as it was.
 
     Args:
         address: hf://datasets/OWNER/NAME, with @REVISION (branch, tag or commit) if wanted.
+        streamed: splits of which only the index is downloaded.
 
     Raises:
         ConfigError: no such address.
@@ -60,11 +71,18 @@ def open_hub_features(address: str, kind: InputKind) -> HubFeatures:
     repo_id, revision = parse_address(address)
     snapshot = _download(address, repo_id, revision, [f"*/{CARD_FILE_NAME}", f"*/{COMPLETE_MARK}"])
     name, card = _choose(address, snapshot, kind)
-    _download(address, repo_id, snapshot.name, [f"{name}/*"])
-    cache = open_verified(snapshot / name, card, kind)
+    paths = [index_path(split) if split in streamed else f"{split}/*" for split in SPLITS]
+    _download(address, repo_id, snapshot.name, [f"{name}/{path}" for path in paths])
+    cache = open_verified(snapshot / name, card, kind, streamed=streamed)
     at_commit = f"{HUB_PREFIX}{repo_id}@{snapshot.name}"
     logger.info("features: %s/%s", at_commit, name)
-    return HubFeatures(cache, str(card["split_hash"]), at_commit)
+    remote_shards = {
+        split: RemoteShards(
+            repo_id, snapshot.name, f"{name}/{split}", 1 + max(cache[split]["shard"][:]), kind
+        )
+        for split in streamed
+    }
+    return HubFeatures(cache, str(card["split_hash"]), at_commit, remote_shards)
 
 
 def parse_address(address: str) -> tuple[str, str]:
@@ -132,30 +150,31 @@ def _choose(address: str, snapshot: Path, kind: InputKind) -> tuple[str, dict[st
 # --- verifying --------------------------------------------------------------------------------------------
 
 
-def open_verified(directory: Path, card: dict[str, Any], kind: InputKind) -> "datasets.DatasetDict":
+def open_verified(
+    directory: Path, card: dict[str, Any], kind: InputKind, *, streamed: Collection[str] = ()
+) -> "datasets.DatasetDict":
     """Opens a cache that came from elsewhere, if it is what its folder's name is the hash of.
 
     Reads texts, digests and lengths of all rows, not the features.
+
+    Args:
+        streamed: splits whose index is opened instead.
 
     Raises:
         FeatureCacheError: files are missing, are not as this project writes them, or hold another content.
     """
     import datasets
 
-    cache = datasets.DatasetDict({split: _open_split(directory / split) for split in SPLITS})
-    string_columns = cache["train"].column_names[: -len(FEATURE_COLUMNS)]
-    rows_digest, audio_digest = Digest([list(map(original_name, string_columns))]), Digest()
+    cache = datasets.DatasetDict(
+        {split: _open_split(directory, split, is_index=split in streamed) for split in SPLITS}
+    )
+    computed = (*FEATURE_COLUMNS, *PLACE_COLUMNS)
+    strings = [column for column in cache["train"].column_names if column not in computed]
+    rows_digest, audio_digest = Digest([list(map(original_name, strings))]), Digest()
     for split, rows in cache.items():
-        if (
-            rows.features != cache_features(string_columns)
-            or tuple(string_columns[: len(TEXT_COLUMNS)]) != TEXT_COLUMNS
-        ):
-            raise _damaged(directory / split, "the columns of a feature cache", ", ".join(rows.column_names))
-        table = rows.data.table
-        if not _has_whole_features(table, kind):
-            raise _damaged(directory / split, "features as long as num_frames says", "longer or shorter ones")
-        for *strings, digest, duration_s in _values(table, [*string_columns, "audio_digest", "duration_s"]):
-            rows_digest.add([split, strings])
+        _check_rows(directory / split, rows, strings, kind, is_index=split in streamed)
+        for *texts, digest, duration_s in _values(rows, [*strings, "audio_digest", "duration_s"]):
+            rows_digest.add([split, texts])
             audio_digest.add([digest, duration_s])
     counts = {split: len(rows) for split, rows in cache.items()}
     if counts != card["num_utterances"]:
@@ -166,32 +185,45 @@ def open_verified(directory: Path, card: dict[str, Any], kind: InputKind) -> "da
     return cache
 
 
-def _open_split(folder: Path) -> "datasets.Dataset":
+def _open_split(directory: Path, split: str, *, is_index: bool) -> "datasets.Dataset":
     """By the names that a cache's files have: `state.json`, which names files as well, is not asked."""
     import datasets
-    import pyarrow
+    import pyarrow  # type: ignore[import-untyped]
 
+    folder = directory / split
     names = sorted(path.name for path in folder.glob("*.arrow"))
-    expected = [f"data-{index:05d}-of-{len(names):05d}.arrow" for index in range(len(names))]
-    if not names or names != expected:
+    if not is_index and (not names or names != [shard_name(n, len(names)) for n in range(len(names))]):
         raise _damaged(folder, "all shards", f"{len(names)} files: {', '.join(names[:3])}")
+    paths = [directory / index_path(split)] if is_index else [folder / name for name in names]
     try:
-        shards = [datasets.Dataset.from_file(str(folder / name)) for name in names]
-        return datasets.concatenate_datasets(shards)
+        return datasets.concatenate_datasets([datasets.Dataset.from_file(str(path)) for path in paths])
     except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
-        raise _damaged(folder, "shards that can be read", str(error)) from error
+        raise _damaged(folder, "files that can be read", str(error)) from error
 
 
-def _has_whole_features(table: "pyarrow.Table", kind: InputKind) -> bool:
+def _check_rows(
+    where: Path, rows: "datasets.Dataset", strings: list[str], kind: InputKind, *, is_index: bool
+) -> None:
+    """The columns of a cache, and features that are as long as `num_frames` says."""
     import pyarrow.compute as compute  # type: ignore[import-untyped]
+    from datasets import Features, Value
 
-    bytes_per_frame = 2 * max(1, kind.num_mel_bins)
-    lengths = compute.multiply(table["num_frames"], bytes_per_frame)
-    return bool(compute.all(compute.equal(compute.binary_length(table["features"]), lengths)).as_py())
+    expected = cache_features(strings)
+    if is_index:
+        places = dict(zip(PLACE_COLUMNS, (Value("int32"), Value("int64")), strict=True))
+        expected = Features({name: kind for name, kind in expected.items() if name != "features"} | places)
+    if rows.features != expected or tuple(strings[: len(TEXT_COLUMNS)]) != TEXT_COLUMNS:
+        raise _damaged(where, "the columns of a feature cache", ", ".join(rows.column_names))
+    if is_index:
+        return
+    table = rows.data.table
+    lengths = compute.multiply(table["num_frames"], kind.bytes_per_frame)
+    if not compute.all(compute.equal(compute.binary_length(table["features"]), lengths)).as_py():
+        raise _damaged(where, "features as long as num_frames says", "longer or shorter ones")
 
 
-def _values(table: "pyarrow.Table", columns: list[str]) -> Iterator[tuple[Any, ...]]:
-    for batch in table.select(columns).to_batches():
+def _values(rows: "datasets.Dataset", columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    for batch in rows.data.table.select(columns).to_batches():
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 

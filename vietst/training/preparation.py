@@ -23,6 +23,7 @@ from vietst.data.features import InputKind, input_kind_of
 from vietst.data.hub_features import open_hub_features
 from vietst.data.preparation import input_kind_of_config
 from vietst.data.splits import read_audit, read_split
+from vietst.data.streaming import RemoteShards, StreamedUtteranceDataset
 from vietst.errors import ConfigError
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.base_models import make_base_model
@@ -51,6 +52,21 @@ class Preparation:
     facts: dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class _OpenedFeatures:
+    cache: "datasets.DatasetDict"
+    facts: dict[str, str]
+    """Where they come from, for the record."""
+    remote_shards: dict[str, RemoteShards]
+    """Of the splits whose features are fetched by the batch."""
+
+    def utterances(self, split: str, positions: Sequence[int]) -> UtteranceDataset:
+        rows = self.cache[split].select(positions)
+        if split in self.remote_shards:
+            return StreamedUtteranceDataset(rows, self.remote_shards[split])
+        return UtteranceDataset(rows)
+
+
 def prepare(config: RunConfig) -> Preparation:
     """Open what training reads: the base model's processor and the feature cache that fits it."""
     architecture = ARCHITECTURES[config.model.type]
@@ -58,7 +74,8 @@ def prepare(config: RunConfig) -> Preparation:
     processor = architecture.load_processor(config.model.name)
     model_config = architecture.load_model_config(config.model.name)
     input_kind = input_kind_of(processor.feature_extractor)
-    cache, source = _open_features(config, input_kind)
+    opened = _open_features(config, input_kind)
+    cache = opened.cache
     tasks = TASKS if config.model.task == "both" else (config.model.task,)
     limit = architecture.max_label_length(model_config)
     kept: dict[str, UtteranceDataset] = {}
@@ -79,7 +96,7 @@ def prepare(config: RunConfig) -> Preparation:
             positions = evaluation_sample(
                 cache[split], positions, config.evaluation.max_dev_utterances, config.training.seed
             )
-        kept[split] = UtteranceDataset(cache[split].select(positions))
+        kept[split] = opened.utterances(split, positions)
     _report_rejected(run_folder(config), rejected)
     ctc_table = _ctc_table(config, architecture, processor, kept["train"].rows["transcript"])
     return Preparation(
@@ -99,7 +116,7 @@ def prepare(config: RunConfig) -> Preparation:
             "input_kind": input_kind.name,
             "ctc_units": describe_table(ctc_table) if ctc_table else None,
             **_vocabulary_facts(config),
-            **source,
+            **opened.facts,
             **_data_facts(kept),
         },
     )
@@ -153,13 +170,14 @@ def _vocabulary_facts(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _open_features(config: RunConfig, kind: InputKind) -> tuple["datasets.DatasetDict", dict[str, str]]:
-    """The cache, from its folder or from the Hub, and what is recorded of where it comes from."""
+def _open_features(config: RunConfig, kind: InputKind) -> _OpenedFeatures:
+    """The cache, from its folder or from the Hub."""
     paths = config.paths
     if isinstance(paths.features_dir, str):
         with _one_process_first():
-            features = open_hub_features(paths.features_dir, kind)
-        return features.cache, {"split_hash": features.split_hash, "features": features.address}
+            features = open_hub_features(paths.features_dir, kind, streamed=_streamed_splits(config))
+        facts = {"split_hash": features.split_hash, "features": features.address}
+        return _OpenedFeatures(features.cache, facts, features.remote_shards)
     cache = open_feature_cache(
         paths.splits_dir,
         paths.features_dir,
@@ -167,14 +185,21 @@ def _open_features(config: RunConfig, kind: InputKind) -> tuple["datasets.Datase
         audio_root=paths.data_root,
         build_command=build_command(config, kind),
     )
-    return cache, {"split_hash": read_audit(paths.splits_dir)["split_hash"]}
+    return _OpenedFeatures(cache, {"split_hash": read_audit(paths.splits_dir)["split_hash"]}, {})
+
+
+def _streamed_splits(config: RunConfig) -> tuple[str, ...]:
+    """All but dev, which is small and read again and again."""
+    return ("train", "test") if config.data.stream_features else ()
 
 
 def _training_texts(config: RunConfig) -> list[str]:
     """Transcripts and translations of the training split."""
     paths, columns = config.paths, ("transcript", "translation")
     if isinstance(paths.features_dir, str):
-        features = open_hub_features(paths.features_dir, input_kind_of_config(config))
+        features = open_hub_features(
+            paths.features_dir, input_kind_of_config(config), streamed=_streamed_splits(config)
+        )
         rows: Any = features.cache["train"].select_columns(list(columns))
     else:
         rows = read_split(paths.splits_dir, "train")
