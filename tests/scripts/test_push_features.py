@@ -167,6 +167,7 @@ def test_streamed_training_is_the_same_training_without_the_files(
             options += [f"paths.features_dir={ADDRESS}", "data.stream_features=true"]
         ran = where.run("train_whisper.py", "--config", "nano_whisper", *options, HF_TOKEN=TOKEN)
         assert ran.returncode == 0, ran.stderr[-3000:]
+        assert ("come over the network in every epoch" in ran.stderr) == (name == "streamed")
         metrics = next((tmp_path / name / "run" / "metrics").glob("*_metrics.json"))
         history = json.loads(metrics.read_text(encoding="utf-8"))["history"]
         losses[name] = [entry["loss"] for entry in history if "loss" in entry]

@@ -1,9 +1,11 @@
 """Features that lie in a dataset repository of the Hugging Face Hub: downloaded once, verified, opened.
 
 A repository holds finished caches as `feature_cache` makes them, one for each input kind at most, with their
-texts: `log_mel-80-3f9c0a51d2e47b86/train/data-00000-of-00007.arrow …` (see `feature_upload`). They are opened
-without splits, manifest or audio. Nothing that others wrote decides about a path or is executed: file names
-are those that this project gives, and the content must be what the folder's name is the hash of.
+texts: `log_mel-80-3f9c0a51d2e47b86/train/data-00000-of-00007.arrow …` (see `feature_upload`), and an index of
+their rows (see `feature_index`). They are opened without splits, manifest or audio.
+
+Nothing that others wrote decides about a path or is executed: file names are those that this project gives,
+and the content must be what the folder's name is the hash of.
 """
 
 import re

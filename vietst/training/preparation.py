@@ -176,6 +176,13 @@ def _open_features(config: RunConfig, kind: InputKind) -> _OpenedFeatures:
     if isinstance(paths.features_dir, str):
         with _one_process_first():
             features = open_hub_features(paths.features_dir, kind, streamed=_streamed_splits(config))
+        if "train" in features.remote_shards:
+            num_bytes = sum(features.cache["train"]["num_frames"]) * kind.bytes_per_frame
+            logger.info(
+                "features of train stay on the Hub: %.2f GB come over the network in every epoch, one request "
+                "for each utterance; order and resuming are those of downloaded features",
+                num_bytes / 1e9,
+            )
         facts = {"split_hash": features.split_hash, "features": features.address}
         return _OpenedFeatures(features.cache, facts, features.remote_shards)
     cache = open_feature_cache(
