@@ -179,7 +179,7 @@ def _open_features(config: RunConfig, kind: InputKind) -> _OpenedFeatures:
         if "train" in features.remote_shards:
             num_bytes = sum(features.cache["train"]["num_frames"]) * kind.bytes_per_frame
             logger.info(
-                "features of train stay on the Hub: %.2f GB come over the network in every epoch, one request "
+                "train's features stay on the Hub: %.2f GB come over the network in every epoch, one request "
                 "for each utterance; order and resuming are those of downloaded features",
                 num_bytes / 1e9,
             )
