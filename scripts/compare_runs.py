@@ -28,6 +28,12 @@ def parse_arguments() -> argparse.Namespace:
         default=Path("outputs/results"),
         help="where runs are looked for, and the comparison is written (default: %(default)s)",
     )
+    parser.add_argument(
+        "--word_tags",
+        type=Path,
+        metavar="TSV",
+        help="your own words for the rates by language: word, tab, vi|en|name|number|other on each line",
+    )
     return parser.parse_args()
 
 
@@ -35,9 +41,11 @@ def main() -> None:
     arguments = parse_arguments()
     from vietst.evaluation.compare import compare_runs, format_comparison, write_comparison
     from vietst.evaluation.report import predictions_path
+    from vietst.evaluation.word_language import read_word_tags
 
     paths = [predictions_path(run, arguments.results_dir) for run in (arguments.run_a, arguments.run_b)]
-    comparison = compare_runs(*paths)
+    user_tags = read_word_tags(arguments.word_tags) if arguments.word_tags else {}
+    comparison = compare_runs(*paths, user_tags)
     print(format_comparison(comparison))
     written = arguments.results_dir / f"{comparison.run_a}_vs_{comparison.run_b}_comparison.json"
     write_comparison(comparison, written)

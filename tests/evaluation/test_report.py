@@ -20,6 +20,7 @@ from vietst.evaluation.report import (
     read_predictions,
     write_results,
 )
+from vietst.evaluation.word_language import WordTag
 
 PREDICTIONS = [
     Prediction("a-1", "a", 2.5, "Mình họp nhé.", "Mình họp nhé.", "mình họp nhé", "Mình họp nhé."),
@@ -64,7 +65,23 @@ def test_metrics_file_holds_scores_and_what_is_needed_to_judge_them(tmp_path: Pa
     assert metrics["baselines"]["random_training_sentence"].keys() == {"wer", "cer", "bleu", "chrf"}
     assert [(row["video_id"], row["num_utterances"]) for row in metrics["by_video"]] == [("a", 2), ("b", 1)]
     assert metrics["by_video"][1]["wer"] == 0
+    assert metrics["code_switching"]["mixed_error_rate"] == scores["wer"]
+    assert metrics["code_switching"]["words"]["en"]["error_kinds"] == {"transliterated": 1}
+    assert metrics["code_switching"]["intervals"].keys() == {"wer_vietnamese", "pier", "wer_switch_points"}
     assert metrics["facts"] == {"model": "dev_whisper", "batch_size": 2}
+
+
+def test_a_users_word_tags_decide_the_rates_by_language(tmp_path: Path) -> None:
+    tags = {"deadline": WordTag.VIETNAMESE}
+    metrics = read_metrics(write(tmp_path, user_tags=tags)[0])
+    assert metrics["code_switching"]["words"]["en"]["wer"] == 0
+
+
+def test_without_transcripts_there_are_no_rates_by_language(tmp_path: Path) -> None:
+    translated = [replace(p, transcript_hypothesis=None) for p in PREDICTIONS]
+    metrics = read_metrics(write(tmp_path, translated, timing=None)[0])
+    assert metrics["code_switching"] is None
+    assert "English WER" not in format_results_table(metrics)
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
@@ -207,7 +224,20 @@ def test_the_table_shows_scores_targets_baselines_set_and_files(tmp_path: Path) 
         ["CER", "%", "12.00", "–", "<", "10", "MISSED", "–", "–"],
     ]
     assert table.count("95 % interval: too few videos for an interval: 2, it takes 10.") == 1
-    assert [row.split()[0] for row in rows] == ["WER", "CER", "BLEU", "chrF", "chrF++", "changed"]
+    assert [row.split()[0] for row in rows] == [
+        *("WER", "CER", "BLEU", "chrF", "chrF++", "changed"),
+        *("Vietnamese", "English", "switch"),
+    ]
+    assert rows[-2].split() == [
+        "English",
+        "WER",
+        "%",
+        "(PIER)",
+        "66.67",
+        "–",
+        "–",
+        "–",
+    ]  # two edits, three words
     assert rows[2].split()[-2:] == ["28.30", "–"]
     assert len({len(line) for line in (header, *rows)}) == 1
     assert "WER by video: from 0.0 (b) to 28.6 (a)" in table
@@ -223,7 +253,7 @@ def test_the_table_of_one_task_names_that_task_alone(tmp_path: Path) -> None:
     transcribed = [replace(p, translation_hypothesis=None) for p in PREDICTIONS]
     table = format_results_table(read_metrics(write(tmp_path, transcribed, timing=None)[0]))
     rows = [line.split()[0] for line in table.split("\n\n")[1].splitlines()[1:]]
-    assert rows == ["WER", "CER"]
+    assert rows == ["WER", "CER", "Vietnamese", "English", "switch"]
     assert "Latency" not in table
 
 

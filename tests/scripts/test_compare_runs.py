@@ -64,6 +64,21 @@ def test_a_better_run_is_named_and_written_down(repo_root: Path, tmp_path: Path)
     assert wer["interval"]["low"] < wer["difference"] < wer["interval"]["high"]
     assert wer["p_value"] < 0.05
     assert "bleu" not in record["scores"], "neither was asked to translate"
+    assert record["scores"]["pier"]["a"] == pytest.approx(100 / 3), (
+        "every second English word in two of three"
+    )
+    assert record["scores"]["wer_vietnamese"]["difference"] == 0
+
+
+def test_a_word_list_decides_the_rates_by_language(repo_root: Path, tmp_path: Path) -> None:
+    a = write_predictions(tmp_path / "a.csv", one_word_wrong)
+    b = write_predictions(tmp_path / "b.csv", right)
+    words = tmp_path / "words.tsv"
+    words.write_text("fix\tvi\nbug\tvi\n", encoding="utf-8")
+    ran = run_script(repo_root, tmp_path, str(a), str(b), "--word_tags", str(words))
+    assert ran.returncode == 0, ran.stderr
+    assert "Vietnamese WER %" in ran.stdout
+    assert "English WER %" not in ran.stdout
 
 
 def test_no_difference_shown_is_said_where_none_is(repo_root: Path, tmp_path: Path) -> None:
@@ -72,7 +87,7 @@ def test_no_difference_shown_is_said_where_none_is(repo_root: Path, tmp_path: Pa
     b = write_predictions(tmp_path / "b.csv", lambda n: "x" if n % 4 == 2 else REFERENCE[0])
     ran = run_script(repo_root, tmp_path, str(a), str(b))
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("no difference shown") == 2  # WER and CER
+    assert ran.stdout.count("no difference shown") == 5  # WER and CER; Vietnamese, English, at switches
     assert "is better" not in ran.stdout
 
 

@@ -181,6 +181,13 @@ def _edits(alignment: Sequence[Any]) -> Iterator[tuple[int, int, int, range]]:
 # --- rates ------------------------------------------------------------------------------------------------
 
 
+_TAG_OF_RATE: Final = {
+    "wer_vietnamese": WordTag.VIETNAMESE,
+    "pier": WordTag.ENGLISH,
+    "wer_names": WordTag.NAME,
+}
+
+
 def error_rates(counts: ErrorCounts) -> dict[str, Any]:
     """Rates of all utterances together, in percent of the words they are about; None where there are none.
 
@@ -212,9 +219,10 @@ def error_rates(counts: ErrorCounts) -> dict[str, Any]:
         if words[index] or errors[index]
     }
     return {
-        "wer_vietnamese": _rate_of(WordTag.VIETNAMESE, errors, words),
-        "pier": _rate_of(WordTag.ENGLISH, errors, words),
-        "wer_names": _rate_of(WordTag.NAME, errors, words),
+        **{
+            name: _percent(errors[_CLASS_INDEX[tag]], words[_CLASS_INDEX[tag]])
+            for name, tag in _TAG_OF_RATE.items()
+        },
         "wer_switch_points": _percent(counts.edits_at_switches.sum(), counts.words_at_switches.sum()),
         "mixed_error_rate": _percent(errors.sum(), words.sum()),
         "num_switches": int(counts.switches.sum()),
@@ -223,27 +231,38 @@ def error_rates(counts: ErrorCounts) -> dict[str, Any]:
     }
 
 
-def _rate_of(tag: WordTag, errors: npt.NDArray[np.int32], words: npt.NDArray[np.int32]) -> float | None:
-    return _percent(errors[_CLASS_INDEX[tag]], words[_CLASS_INDEX[tag]])
-
-
 def _percent(part: int | np.integer[Any], whole: int | np.integer[Any]) -> float | None:
     return 100 * (int(part) / int(whole)) if whole else None
 
 
-def language_score_counts(counts: ErrorCounts) -> list[ScoreCounts]:
-    """`wer_vietnamese`, `pier`, `wer_names` and `wer_switch_points`, of every utterance, for intervals.
+def language_score_counts(counts: ErrorCounts) -> dict[str, ScoreCounts]:
+    """The counts of every utterance behind the first four of `error_rates`, by name, for intervals and tests.
 
-    Rates of classes that no reference word belongs to are left out.
+    Rates of classes that no reference word belongs to are absent.
     """
     errors = counts.edits.sum(axis=2)
-    tags = {"wer_vietnamese": WordTag.VIETNAMESE, "pier": WordTag.ENGLISH, "wer_names": WordTag.NAME}
-    by_tag = [
-        rate(name, errors[:, _CLASS_INDEX[tag]], counts.words[:, _CLASS_INDEX[tag]])
-        for name, tag in tags.items()
-    ]
-    at_switches = rate("wer_switch_points", counts.edits_at_switches.sum(axis=1), counts.words_at_switches)
-    return [score_counts for score_counts in (*by_tag, at_switches) if score_counts.counts[:, 1].any()]
+    of_classes = {
+        name: (errors[:, _CLASS_INDEX[tag]], counts.words[:, _CLASS_INDEX[tag]])
+        for name, tag in _TAG_OF_RATE.items()
+    }
+    at_switches = counts.edits_at_switches.sum(axis=1), counts.words_at_switches
+    return {
+        name: rate(name, of_errors, of_words)
+        for name, (of_errors, of_words) in (of_classes | {"wer_switch_points": at_switches}).items()
+        if of_words.any()
+    }
+
+
+def count_errors_of(
+    predictions: Sequence[Prediction], user_tags: Mapping[str, WordTag] | None = None
+) -> ErrorCounts:
+    """`count_errors` of utterances all of which were transcribed."""
+    return count_errors(
+        [p.transcript for p in predictions],
+        [str(p.transcript_hypothesis) for p in predictions],
+        [p.translation for p in predictions],
+        user_tags,
+    )
 
 
 def code_switching_scores(
@@ -254,14 +273,8 @@ def code_switching_scores(
     transcribed = [p for p in predictions if p.transcript_hypothesis is not None]
     if not transcribed:
         return None
-    counts = count_errors(
-        [p.transcript for p in transcribed],
-        [str(p.transcript_hypothesis) for p in transcribed],
-        [p.translation for p in transcribed],
-        user_tags,
-    )
-    by_name = {score_counts.name: score_counts for score_counts in language_score_counts(counts)}
-    return error_rates(counts) | {"intervals": score_intervals(transcribed, by_name)}
+    counts = count_errors_of(transcribed, user_tags)
+    return error_rates(counts) | {"intervals": score_intervals(transcribed, language_score_counts(counts))}
 
 
 def code_mixing_index(words: Sequence[TaggedWord]) -> float:

@@ -1,7 +1,7 @@
 """Whether one run is better than another, from their predictions: paired by utterance, tested by video."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,12 @@ import numpy as np
 
 from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
+from vietst.evaluation.code_switching import count_errors_of, language_score_counts
 from vietst.evaluation.metrics import Prediction, count_scores
 from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, read_predictions
 from vietst.evaluation.significance import MIN_VIDEOS, Difference, paired_difference
+
+from vietst.evaluation.word_language import WordTag
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,11 @@ class Comparison:
     differences: tuple[Difference, ...]
 
 
-def compare_runs(path_a: Path, path_b: Path) -> Comparison:
+def compare_runs(path_a: Path, path_b: Path, user_tags: Mapping[str, WordTag] | None = None) -> Comparison:
     """Compare two predictions files of the same test set.
+
+    Args:
+        user_tags: from `word_language.read_word_tags`, for the rates by language.
 
     Raises:
         VietstError: a file that cannot be read, references that differ, or nothing in common.
@@ -40,7 +46,7 @@ def compare_runs(path_a: Path, path_b: Path) -> Comparison:
     pairs = [(predictions_a[utterance], predictions_b[utterance]) for utterance in common]
     _require_same_references(path_a, path_b, pairs)
     of_a, of_b = [a for a, _ in pairs], [b for _, b in pairs]
-    differences = _differences(of_a, of_b)
+    differences = (*_differences(of_a, of_b), *_differences_by_language(of_a, of_b, user_tags))
     if not differences:
         raise VietstError(
             where=f"{path_a} and {path_b}",
@@ -104,6 +110,25 @@ def _differences(of_a: Sequence[Prediction], of_b: Sequence[Prediction]) -> tupl
                     paired_difference(counts_a[name].select(both), counts_b[name].select(both), videos)
                 )
     return tuple(differences)
+
+
+def _differences_by_language(
+    of_a: Sequence[Prediction], of_b: Sequence[Prediction], user_tags: Mapping[str, WordTag] | None
+) -> list[Difference]:
+    """The rates of `language_score_counts`, on the utterances that both runs transcribed."""
+    both = [
+        (a, b)
+        for a, b in zip(of_a, of_b, strict=True)
+        if a.transcript_hypothesis is not None and b.transcript_hypothesis is not None
+    ]
+    if not both:
+        return []
+    counts_a, counts_b = (
+        language_score_counts(count_errors_of(predictions, user_tags))
+        for predictions in zip(*both, strict=True)
+    )
+    videos = [a.video_id for a, _ in both]
+    return [paired_difference(counts_a[name], counts_b[name], videos) for name in counts_a]
 
 
 def _run_name(path: Path) -> str:

@@ -258,6 +258,10 @@ SCORE_LABELS: Final = {
     "chrf": "chrF",
     "chrf++": "chrF++",
     "change": "changed spans",
+    "wer_vietnamese": "Vietnamese WER %",
+    "pier": "English WER % (PIER)",
+    "wer_names": "names WER %",
+    "wer_switch_points": "switch points WER %",
 }
 """The scores that people are shown, in this order."""
 
@@ -280,8 +284,11 @@ def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ())
 
 def _table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
     rows = [["", "this run", "95 % interval", "target", "", "copy", "random sentence"]]
+    by_language = metrics.get("code_switching") or {"intervals": {}}
+    scores = {**by_language, **metrics}
+    intervals = {**by_language["intervals"], **metrics["intervals"]}
     for name, label in SCORE_LABELS.items():
-        if name not in metrics:
+        if scores.get(name) is None:
             continue
         target = metrics["targets"].get(name)
         of_baselines = [
@@ -290,8 +297,8 @@ def _table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 label,
-                f"{metrics[name]:.2f}",
-                _shown_interval(metrics["intervals"][name]),
+                f"{scores[name]:.2f}",
+                _shown_interval(intervals[name]),
                 target["target"] if target else "",
                 ("met" if target["met"] else "MISSED") if target else "",
                 *("–" if score is None else f"{score:.2f}" for score in of_baselines),
