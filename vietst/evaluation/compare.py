@@ -14,7 +14,6 @@ from vietst.evaluation.code_switching import count_errors_of, language_score_cou
 from vietst.evaluation.metrics import Prediction, count_scores
 from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, read_predictions
 from vietst.evaluation.significance import MIN_VIDEOS, Difference, paired_difference
-
 from vietst.evaluation.word_language import WordTag
 
 

@@ -35,12 +35,12 @@ def evaluate_model(
     output: Path,
     audio_root: Path,
     train_csv: Path | None,
-    word_tags: Path | None,
     run_name: str | None,
     task: str | None,
     batch_size: int,
     num_beams: int | None,
     num_workers: int,
+    word_tags: Path | None = None,
 ) -> dict[str, Any]:
     """Decode a split with a model, score it, write the results and print them.
 
