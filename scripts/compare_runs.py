@@ -43,9 +43,11 @@ def main() -> None:
     from vietst.evaluation.report import predictions_path
     from vietst.evaluation.word_language import read_word_tags
 
-    paths = [predictions_path(run, arguments.results_dir) for run in (arguments.run_a, arguments.run_b)]
+    path_a, path_b = (
+        predictions_path(run, arguments.results_dir) for run in (arguments.run_a, arguments.run_b)
+    )
     user_tags = read_word_tags(arguments.word_tags) if arguments.word_tags else {}
-    comparison = compare_runs(*paths, user_tags)
+    comparison = compare_runs(path_a, path_b, user_tags)
     print(format_comparison(comparison))
     written = arguments.results_dir / f"{comparison.run_a}_vs_{comparison.run_b}_comparison.json"
     write_comparison(comparison, written)
