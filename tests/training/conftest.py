@@ -1,1 +1,0 @@
-from tests.tiny_runs import tiny_run_overrides as tiny_run_overrides
