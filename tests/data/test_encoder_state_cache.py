@@ -186,6 +186,21 @@ def test_the_digest_of_a_module_knows_every_weight_buffer_and_setting():
     assert module_digest(module.to(torch.bfloat16), {"heads": 2}) != digest
 
 
+def test_the_digest_of_a_module_that_fsdp_shares_out_is_that_of_the_whole(tmp_path):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
+    digest = module_digest(module, {})
+    store = f"file://{(tmp_path / 'store').as_posix()}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        fully_shard(module, mesh=init_device_mesh("cpu", (1,)))
+        assert module_digest(module, {}) == digest
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 # --- builds ------------------------------------------------------------------------------------------
 
 

@@ -1,14 +1,15 @@
 """The encoder state cache: what a frozen encoder makes of every clip, computed once.
 
     features/encoder_states/log_mel-80-3f9c0a51d2e47b86/
-        train/ dev/                data-00000-of-00007.arrow …, state.json, dataset_info.json
+        train/                     data-00000-of-00007.arrow …, state.json, dataset_info.json
         encoder_states_card.json   what made it
         dataset_dict.json          written last: a folder without it is an unfinished build
 
 `datasets.load_from_disk` opens it. A row holds `audio_digest`, `encoder_states` (half-precision little-endian
 bytes, see `vietst.data.encoder_states.states_of`) and `num_positions` (int32), in the order of the utterances
 that a training uses. The folder's name is a hash of all that decides these states: the encoder's weights, the
-front end, the clips, and the code versions. Texts do not matter, so they are not here.
+front end, the clips, and the code versions. Texts do not matter, so they are not here. Training makes a cache
+for each split.
 """
 
 import dataclasses

@@ -48,7 +48,9 @@ def module_digest(module: torch.nn.Module, settings: Mapping[str, object]) -> st
     hasher = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(module.state_dict().items()):
         hasher.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        # FSDP leaves each process a share of it, to be put together by all of them
+        whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        flat = whole.detach().cpu().contiguous().reshape(-1)
         hasher.update(flat.view(torch.uint8).numpy().data)
     return hasher.hexdigest()
 
