@@ -2,7 +2,7 @@
 
 | guide                                              | here                            |
 |----------------------------------------------------|---------------------------------|
-| CUDA out of memory                                 | test_out_of_memory.py           |
+| CUDA out of memory                                 | test_cuda_out_of_memory.py      |
 | RuntimeError: backward through graph twice         | test_backward_twice.py          |
 | TypeError: num_items_in_batch (E2E)                | test_num_items_in_batch.py      |
 | IndexError: piece id out of range (E2E eval)       | test_piece_id_out_of_range.py   |
