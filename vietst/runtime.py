@@ -39,7 +39,7 @@ EXIT_FAULT: Final = 1
 """Exit code after a fault of the program, as Python has it."""
 
 _LOST_CONNECTION: Final = re.compile(
-    r"connection (closed|reset) by peer|broken pipe|remote process exited|connection was aborted",
+    r"connection (closed|reset) by peer|broken pipe|remote process exit|communicator was aborted",
     re.IGNORECASE,
 )
 """What gloo, NCCL and the store say when a process at the other end has gone."""
