@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,6 +21,7 @@ from vietst.training.model_flops import flops_of_batches, peak_flops
 from vietst.training.preparation import prepare
 from vietst.training.runner import run_training
 from vietst.training.throughput import Span, ThroughputMeter, describe_throughput, throughput
+from vietst.training.trainer import SpeechTrainer
 
 FIGURES = ("utterances_per_s", "audio_s_per_s", "padding_share", "data_wait_share", "peak_memory_gb")
 
@@ -54,6 +56,28 @@ def test_every_log_and_the_results_have_the_figures_of_the_batches_that_were_see
     events = EventAccumulator(str(run_dir / "logs"))
     events.Reload()
     assert {f"train/{name}" for name in FIGURES} <= set(events.Tags()["scalars"])
+
+
+def test_waveforms_are_padded_to_the_longest_of_their_batch(tiny_corpus, tmp_path, monkeypatch):
+    seen: list[list[int]] = []
+    step = SpeechTrainer.training_step
+
+    def recording_step(self: SpeechTrainer, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
+        seen.append(inputs["row_index"].tolist())
+        return step(self, model, inputs, *args)
+
+    monkeypatch.setattr(SpeechTrainer, "training_step", recording_step)
+    run_dir = run_training(load_config("nano_e2e", tiny_e2e_run_overrides(tiny_corpus, tmp_path)))
+    (cache,) = (tiny_corpus / "data" / "features").glob("waveform*")
+    rows = datasets.load_from_disk(str(cache))["train"]
+    lengths = [[rows[index]["num_frames"] for index in batch] for batch in seen]
+    num_padded = sum(len(batch) * max(batch) for batch in lengths)
+    results = json.loads((run_dir / "train_results.json").read_text(encoding="utf-8"))
+    assert results["padding_share"] == pytest.approx(1 - sum(map(sum, lengths)) / num_padded, rel=1e-12)
+    audio_s = sum(map(sum, lengths)) / 16_000
+    num_utterances = sum(map(len, seen))
+    found = results["utterances_per_s"] / results["audio_s_per_s"]
+    assert found == pytest.approx(num_utterances / audio_s, rel=1e-3)
 
 
 def test_a_slower_loader_shows_as_waiting_for_data(nano_config, monkeypatch, tmp_path):
