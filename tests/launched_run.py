@@ -41,13 +41,15 @@ class Launch:
     script: Path | None = None
     """Instead of `scripts/train_<architecture>.py`; it gets `--config` too."""
     environment: tuple[tuple[str, str], ...] = ()
+    num_processes: int | None = None
+    """None: the mode's own number."""
 
     def command(self, *resume: str) -> list[str]:
-        config, num_processes = MODES[self.mode]
+        config, usual_number = MODES[self.mode]
         return [
             *(sys.executable, "-m", "accelerate.commands.launch", "--quiet"),
             *("--config_file", str(REPO_ROOT / "accelerate_configs" / f"{config}.yaml")),
-            *("--num_processes", str(num_processes), *self._deepspeed_options()),
+            *("--num_processes", str(self.num_processes or usual_number), *self._deepspeed_options()),
             str(self.script or REPO_ROOT / "scripts" / f"train_{self.architecture}.py"),
             *("--config", f"nano_{self.architecture}", *resume, *self.overrides),
         ]

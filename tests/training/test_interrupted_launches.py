@@ -3,7 +3,9 @@
 One kill in each mode; tests/kill_and_resume.py kills ten times at random moments.
 """
 
+import dataclasses
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -189,3 +191,32 @@ def test_zero_1_and_3_killed_after_the_unfreezing(make_launch, one_process, mode
     kill_after_the_unfreezing(launch)
     finish(launch)
     check_agreement(run_dir_of(launch), one_process)
+
+
+# --- other numbers of processes --------------------------------------------------------------------------
+
+
+def test_two_processes_go_on_where_one_was_and_say_what_changes(make_launch, one_process, folder):
+    """At equal effective batches; this run draws no masks and drops nothing, so that all must agree."""
+    launch = make_launch("more_processes", "ddp", "whisper")
+    newest = complete_checkpoints(one_process)[0]
+    assert step_of(newest) < NUM_STEPS
+    shutil.copytree(newest, run_dir_of(launch) / newest.name)
+    with RunningLaunch(launch, "--resume") as running:
+        assert running.wait() == 0, running.output()[-3000:]
+    assert "different from the run before: processes: 1 → 2 (" in running.output()
+    check_agreement(run_dir_of(launch), one_process)
+
+
+@needs_deepspeed
+def test_zero_does_not_go_on_in_fewer_processes_and_says_what_can_be_done(make_launch, folder):
+    """Goes on from what the test of ZeRO-1 leaves, if it ran."""
+    before = make_launch("zero1", "zero1", "whisper")
+    if not complete_checkpoints(run_dir_of(before)):
+        kill_after_the_unfreezing(before)
+    launch = dataclasses.replace(before, num_processes=1)
+    with RunningLaunch(launch, "--resume") as running:
+        assert running.wait() != 0
+    assert "2 process(es), zero-1 → 1 process(es), zero-1" in running.output()
+    assert "model.name=" in running.output()
+    assert "Traceback" not in running.output()
