@@ -60,6 +60,9 @@ def kinds_of(reference: str, hypothesis: str, translation: str = "") -> dict[str
         ("cái deadline này", "cái đét lai này", "", {"en/transliterated": 1}),
         ("lên facebook chơi", "lên phây búc chơi", "", {"name/transliterated": 1}),
         ("cái app bị crash rồi", "cái ép bị cờ rát rồi", "", {"en/transliterated": 2}),
+        # a Vietnamese name is spelt as any Vietnamese word
+        ("chị Hương đi", "chị Hường đi", "", {"name/tone": 1}),
+        ("gặp bạn Lan nha", "gặp bạn Lam nha", "", {"name/other_word": 1}),
         # of two English words one is spelt by its sound, and the other is gone
         ("team meeting nha", "mít tinh nha", "", {"en/transliterated": 1, "en/vietnamese_word": 1}),
         # the reference translation knows the Vietnamese words

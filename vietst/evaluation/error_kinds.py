@@ -11,21 +11,21 @@ from enum import StrEnum
 from typing import Final
 
 from vietst.evaluation.transliteration import MAX_SYLLABLES, is_transliteration
-from vietst.evaluation.vietnamese_syllables import split_tone
+from vietst.evaluation.vietnamese_syllables import parse_syllable, split_tone
 from vietst.evaluation.word_language import TaggedWord, WordTag
 
 
 class ErrorKind(StrEnum):
     TONE = "tone"
-    """A Vietnamese word with its letters and another tone: má, mà."""
+    """A Vietnamese word or name with its letters and another tone: má, mà."""
     LETTER = "letter"
     """A Vietnamese word with its tone, but other marks on its letters: cơm, côm; được, dược."""
     TONE_AND_LETTER = "tone_and_letter"
     """A Vietnamese word of which only the plain letters are right: được, duoc."""
     TRANSLITERATED = "transliterated"
-    """An English word or a name spelt by its sound in Vietnamese syllables: meeting, mít tinh."""
+    """An English word or foreign name spelt by its sound in Vietnamese syllables: meeting, mít tinh."""
     TRANSLATED = "translated"
-    """An English word or a name replaced by words of the reference translation: deadline, hạn chót."""
+    """An English word or foreign name replaced by words of the reference translation: deadline, hạn chót."""
     VIETNAMESE_WORD = "vietnamese_word"
     """Replaced by a Vietnamese word, and none of the above."""
     ENGLISH_WORD = "english_word"
@@ -35,8 +35,6 @@ class ErrorKind(StrEnum):
     MISSING = "missing"
     """Nothing stands for it."""
 
-
-_FOREIGN: Final = frozenset({WordTag.ENGLISH, WordTag.NAME})
 
 _WINDOW_WORDS: Final = 4
 """How far from its place in the alignment the Vietnamese words for an English one are looked for."""
@@ -65,7 +63,8 @@ def error_kind(
             before which it is missing.
         block: positions of the hypothesis words between the nearest correct words.
     """
-    if reference.tag in _FOREIGN:
+    is_foreign = _is_foreign(reference)
+    if is_foreign:
         near = range(max(block.start, position - _WINDOW_WORDS), min(block.stop, position + _WINDOW_WORDS))
         if _is_transliterated(reference.word, hypothesis.words, near):
             return ErrorKind.TRANSLITERATED
@@ -74,9 +73,15 @@ def error_kind(
     if is_missing:
         return ErrorKind.MISSING
     written = hypothesis.words[position]
-    if reference.tag is WordTag.VIETNAMESE and (kind := spelling_error_kind(reference.word, written.word)):
+    if not is_foreign and (kind := spelling_error_kind(reference.word, written.word)):
         return kind
     return _KIND_OF_TAG.get(written.tag, ErrorKind.OTHER_WORD)
+
+
+def _is_foreign(reference: TaggedWord) -> bool:
+    """English words, and names that are not spelt as Vietnamese syllables."""
+    is_name = reference.tag is WordTag.NAME
+    return reference.tag is WordTag.ENGLISH or (is_name and parse_syllable(reference.word) is None)
 
 
 _KIND_OF_TAG: Final = {

@@ -62,7 +62,7 @@ class _Letters(NamedTuple):
     Attributes:
         exact: the Vietnamese sounds that stand for it.
         is_vowel: of the vowel letters.
-        may_be_silent: cost of having no sound in Vietnamese.
+        silent_cost: of having no sound in Vietnamese.
     """
 
     exact: frozenset[str]
@@ -126,8 +126,8 @@ _CONSONANT_LETTERS: Final = {
     "m": "m", "n": "n ng nh", "p": "p b", "q": "k", "r": "r", "s": "s x t", "t": "t", "v": "v w p",
     "w": "w v", "z": "d x t s",
     "ch": "ch k s t tr x", "ck": "k", "dge": "d ch t", "gh": "g ph", "ng": "ng nh n", "ph": "ph",
-    "sch": "s x",
-    "sh": "s x", "sion": "s x d", "tch": "ch t k", "th": "th t đ d", "tion": "s x", "tr": "tr ch", "wh": "w",
+    "sch": "s x", "sh": "s x", "sion": "s x d", "tch": "ch t k", "th": "th t đ d", "tion": "s x",
+    "tr": "tr ch", "wh": "w",
 }  # fmt: skip
 
 _GROUPS: Final = re.compile("|".join(sorted([*_VOWEL_LETTERS, *_CONSONANT_LETTERS], key=len, reverse=True)))
@@ -154,7 +154,7 @@ def _letters(group: str, following: str, *, is_first: bool) -> list[_Letters]:
             _Letters(word_set("n ng"), False, _SILENT_CODA),
         ]
     if group == "y" and is_first:
-        return [_Letters(frozenset({"d", "y", "gi", "i"}), False, _SILENT_VOWEL)]
+        return [_Letters(frozenset({"d", "i"}), False, _SILENT_VOWEL)]
     if group in _VOWEL_LETTERS:
         is_final_e = group == "e" and not following and not is_first
         return [_Letters(word_set(_VOWEL_LETTERS[group]), True, _SILENT_E if is_final_e else _SILENT_VOWEL)]

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from vietst.errors import VietstError
 from vietst.evaluation.language_context import Candidate, english_probabilities
-from vietst.evaluation.name_rules import Case, Word, mark_names
+from vietst.evaluation.name_rules import Case, WrittenWord, mark_names
 from vietst.evaluation.vietnamese_syllables import word_set
 from vietst.evaluation.word_evidence import evidence_of
 from vietst.text import normalize_for_scoring
@@ -92,8 +92,8 @@ def _tag_of(english_probability: float) -> WordTag:
 # --- words and how they are written -----------------------------------------------------------------------
 
 
-def _words_of(text: str) -> list[Word]:
-    words: list[Word] = []
+def _words_of(text: str) -> list[WrittenWord]:
+    words: list[WrittenWord] = []
     opens = True
     for piece in text.split():
         of_piece, closes = _words_of_piece(piece)
@@ -105,11 +105,11 @@ def _words_of(text: str) -> list[Word]:
 
 
 @lru_cache(maxsize=65536)
-def _words_of_piece(piece: str) -> tuple[tuple[Word, ...], bool]:
+def _words_of_piece(piece: str) -> tuple[tuple[WrittenWord, ...], bool]:
     """The words of what stands between two spaces, and whether its end makes the next word open something."""
     written = unicodedata.normalize("NFC", piece)
     lower = written.lower()
-    words: list[Word] = []
+    words: list[WrittenWord] = []
     end = 0
     for text in normalize_for_scoring(piece).split():
         start = lower.find(text, end)
@@ -123,7 +123,7 @@ def _words_of_piece(piece: str) -> tuple[tuple[Word, ...], bool]:
     return tuple(words), not _OPENING.isdisjoint(written[end:])
 
 
-def _word(text: str, written: str, gap: str, *, joined: bool) -> Word:
+def _word(text: str, written: str, gap: str, *, joined: bool) -> WrittenWord:
     letters = [character for character in written if character.isalpha()]
     capitals = [character.isupper() for character in letters]
     if not any(capitals):
@@ -134,7 +134,7 @@ def _word(text: str, written: str, gap: str, *, joined: bool) -> Word:
         case = Case.CAPITALIZED
     else:
         case = Case.MIXED
-    return Word(
+    return WrittenWord(
         text=text,
         case=case,
         opens=not _OPENING.isdisjoint(gap),
@@ -143,7 +143,7 @@ def _word(text: str, written: str, gap: str, *, joined: bool) -> Word:
     )
 
 
-def _case_informs(words: Sequence[Word]) -> bool:
+def _case_informs(words: Sequence[WrittenWord]) -> bool:
     """Not where most words have capitals: headlines, and texts all in capitals."""
     num_capitalized = sum(word.case is not Case.LOWER for word in words)
     return num_capitalized <= max(1, 0.8 * len(words))
@@ -152,7 +152,7 @@ def _case_informs(words: Sequence[Word]) -> bool:
 # --- tags ---------------------------------------------------------------------------------------------------
 
 
-def _tags_by_form(words: Sequence[Word], case_informs: bool) -> list[WordTag | None]:
+def _tags_by_form(words: Sequence[WrittenWord], case_informs: bool) -> list[WordTag | None]:
     """Tags of what is no word of a language; None for the others."""
     names = mark_names(words, case_informs=case_informs)
     return [
@@ -161,7 +161,7 @@ def _tags_by_form(words: Sequence[Word], case_informs: bool) -> list[WordTag | N
     ]
 
 
-def _tag_by_form(word: Word, case_informs: bool) -> WordTag | None:
+def _tag_by_form(word: WrittenWord, case_informs: bool) -> WordTag | None:
     if _NUMBER.fullmatch(word.text):
         return WordTag.NUMBER
     if word.text[-1] in "+#" and word.text[0].isalpha():
@@ -173,7 +173,7 @@ def _tag_by_form(word: Word, case_informs: bool) -> WordTag | None:
     return WordTag.OTHER if is_consonant or (case_informs and is_label) else None
 
 
-def _tag_of_letter(words: Sequence[Word], tags: Sequence[WordTag], index: int) -> WordTag:
+def _tag_of_letter(words: Sequence[WrittenWord], tags: Sequence[WordTag], index: int) -> WordTag:
     """A letter that is joined to a word is of the language of that word: K-pop, e-mail, x-ray."""
     joins_next = index + 1 < len(words) and words[index + 1].joined
     if len(words[index].text) == 1 and words[index].text.isalpha() and joins_next:
@@ -184,14 +184,16 @@ def _tag_of_letter(words: Sequence[Word], tags: Sequence[WordTag], index: int) -
 _SCALE: Final = 9  # from occurrences per billion to chances
 
 
-def _candidates(words: Sequence[Word], tags: Sequence[WordTag | None], case_informs: bool) -> list[Candidate]:
+def _candidates(
+    words: Sequence[WrittenWord], tags: Sequence[WordTag | None], case_informs: bool
+) -> list[Candidate]:
     return [
         _candidate(word, tag, _is_acronym(words, index) if case_informs else False)
         for index, (word, tag) in enumerate(zip(words, tags, strict=True))
     ]
 
 
-def _is_acronym(words: Sequence[Word], index: int) -> bool:
+def _is_acronym(words: Sequence[WrittenWord], index: int) -> bool:
     """Capitals without Vietnamese letters; not beside Vietnamese words in capitals, which are emphasis."""
     neighbours = words[max(index - 1, 0) : index + 2]
     return words[index].case is Case.CAPITALS and all(
@@ -199,7 +201,7 @@ def _is_acronym(words: Sequence[Word], index: int) -> bool:
     )
 
 
-def _candidate(word: Word, tag: WordTag | None, is_acronym: bool) -> Candidate:
+def _candidate(word: WrittenWord, tag: WordTag | None, is_acronym: bool) -> Candidate:
     if tag is WordTag.VIETNAMESE or (tag is None and word.text in _VIETNAMESE_ACRONYMS):
         return Candidate(word.text, vietnamese=1.0, english=0.0)
     if tag is WordTag.ENGLISH or (tag is None and is_acronym):
