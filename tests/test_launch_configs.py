@@ -15,8 +15,9 @@ from unittest import mock
 import pytest
 
 from tests import tiny_e2e, tiny_models
+from vietst.config import load_config
 from vietst.errors import ConfigError
-from vietst.training.arguments import find_deepspeed_config
+from vietst.training.arguments import find_deepspeed_config, mixed_precision
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 NUM_PROCESSES = {
@@ -198,3 +199,13 @@ def test_a_file_that_is_nowhere_is_named_with_both_places(
         find_deepspeed_config()
     assert str(tmp_path) in error.value.found
     assert str(REPO_ROOT) in error.value.found
+
+
+def test_bf16_under_deepspeed_without_a_gpu_is_refused_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = load_config("nano_whisper").config  # has bf16
+    assert mixed_precision(config) == (True, False)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ConfigError, match=r"training\.bf16"):
+        mixed_precision(config)

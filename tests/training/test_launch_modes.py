@@ -16,7 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from safetensors import safe_open
+import torch
+from safetensors.torch import load_file
 from transformers import SpeechEncoderDecoderModel, WhisperForConditionalGeneration
 
 from tests import tiny_e2e
@@ -44,7 +45,7 @@ OPTIONS = (
     "training.effective_batch=8",
     "training.freeze_encoder_updates=9",
     "training.learning_rate=1e-3",
-    "training.weight_decay=0.01",
+    "training.weight_decay=0.1",
     # Below it are gradients that are rounding errors, of which Adam makes steps as long as of others.
     "training.adam_epsilon=1e-4",
     "training.eval_steps=11",
@@ -56,6 +57,8 @@ OVERRIDES = {"whisper": tiny_run_overrides, "e2e": tiny_e2e_run_overrides}
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
 """Relative, in float32. A gradient's norm takes up more of the order in which processes are summed."""
+WEIGHT_TOLERANCE = 2e-5
+"""Absolute, of the last weights. It sees a decay of the frozen encoder, which losses do not."""
 
 
 def run(corpus: Path, folder: Path, kind: str, mode: str, *overrides: str, script: str | None = None) -> Path:
@@ -88,6 +91,11 @@ def require_agreement(found: Path, expected: Path) -> None:
         difference = largest_difference(history(found, key), history(expected, key))
         print(f"{found.parent.name}: {key} differs by {difference:.1e}")
         assert difference < tolerance, (key, difference)
+    ours, theirs = (
+        load_file(run_dir / f"checkpoint-{NUM_STEPS}" / "model.safetensors") for run_dir in (found, expected)
+    )
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=WEIGHT_TOLERANCE, msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -116,16 +124,10 @@ def test_two_processes_learn_and_score_what_one_does(one_process, tiny_corpus, t
     assert history(together, "eval_loss") == pytest.approx(history(alone, "eval_loss"), rel=LOSS_TOLERANCE)
     for score in ("eval_wer", "eval_cer", "eval_bleu", "eval_chrf"):
         assert history(together, score) == history(alone, score), score
-    assert_checkpoint_and_model_are_whole(together, kind)
-
-
-def assert_checkpoint_and_model_are_whole(run_dir: Path, kind: str) -> None:
     stock = {"whisper": WhisperForConditionalGeneration, "e2e": SpeechEncoderDecoderModel}[kind]
-    _, loading = stock.from_pretrained(run_dir, output_loading_info=True)
+    _, loading = stock.from_pretrained(together, output_loading_info=True)
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]
-    with safe_open(run_dir / f"checkpoint-{NUM_STEPS}" / "model.safetensors", "pt") as weights:
-        assert all(weights.get_slice(name).get_shape() != [0] for name in weights.keys())  # noqa: SIM118
 
 
 def test_a_loss_that_is_not_scaled_by_all_label_tokens_fails_the_comparison(
