@@ -3,7 +3,8 @@
 Advice, which the guide's program does not follow: its YAML has `freeze_encoder` under `model`, its code reads
 it from `training`, and nothing is frozen, without a word. Frozen, an encoder must not cost memory for its
 training: no gradients, no optimizer state, and no activations kept for the backward pass. What a smaller
-batch changes (nothing but memory): `test_num_items_in_batch.py`.
+batch changes (nothing but memory): `test_num_items_in_batch.py`. What is said where memory does run out:
+`tests/training/test_out_of_memory.py`.
 """
 
 import shutil

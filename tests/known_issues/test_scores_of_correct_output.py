@@ -7,7 +7,7 @@ there too).
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ SPEAKERS = {
 }
 
 
-def write_same_sentence(source: Path, target: Path, texts: tuple[str, str], splits: Iterator[str]) -> None:
+def write_same_sentence(source: Path, target: Path, texts: tuple[str, str], splits: Sequence[str]) -> None:
     """Splits with the clips of `source`, all of which now say the same."""
     written = {}
     for split in splits:
