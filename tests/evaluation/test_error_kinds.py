@@ -57,6 +57,7 @@ def kinds_of(reference: str, hypothesis: str, translation: str = "") -> dict[str
         ("anh đi chợ", "anh chợ", "", {"vi/missing": 1}),
         # one English word, several syllables
         ("có meeting lúc chín giờ", "có mít tinh lúc chín giờ", "", {"en/transliterated": 1}),
+        ("cái computer này", "cái com pu tơ này", "", {"en/transliterated": 1}),
         ("cái deadline này", "cái đét lai này", "", {"en/transliterated": 1}),
         ("lên facebook chơi", "lên phây búc chơi", "", {"name/transliterated": 1}),
         ("cái app bị crash rồi", "cái ép bị cờ rát rồi", "", {"en/transliterated": 2}),

@@ -39,6 +39,7 @@ from vietst.text import normalize_for_scoring
         ("team", None),
         ("web", None),
         ("khôngg", None),
+        ("quung", None),
         ("", None),
     ],
 )

@@ -41,14 +41,17 @@ def as_text(text: str, **arguments: object) -> str:
         ("so/vi với/vi version/en cũ/vi", "so với version cũ"),
         ("ai/vi approve/en vậy/vi", "Ai approve vậy?"),
         ("học/vi online/en cả/vi ngày/vi", "học online cả ngày"),
+        ("the/en bay/en area/en", "the bay area"),
         # where they do not, it is said
         ("file/en to/ambiguous quá/vi", "file to quá"),
+        ("check/en can/ambiguous nha/vi", "check can nha"),
         # spelling
         ("bị/vi hot/en quá/vi", "bị hot quá"),
         ("kich/vi hoạt/vi nó/vi", "kich hoạt nó"),  # kích
         ("mấy/vi linter/en này/vi", "mấy linter này"),
         ("gửi/vi résumé/en đi/vi", "gửi résumé đi"),
         ("don't/en trust/en him/en nha/vi", "don't trust him nha"),
+        ("cái/vi mom/en này/vi", "cái mom này"),  # in Vietnamese lists only as an English word
         # names
         ("anh/vi tuấn/name ở/vi hà/name nội/name", "Anh Tuấn ở Hà Nội"),
         ("anh/vi tuấn/vi ở/vi hà/name nội/name", "anh tuấn ở hà nội"),
@@ -59,6 +62,12 @@ def as_text(text: str, **arguments: object) -> str:
         ("viết/vi c++/name với/vi c#/name", "Viết C++ với C#"),
         ("chị/vi đọc/vi bộ/vi nhớ/vi của/vi máy/vi", "chị đọc Bộ Nhớ Của Máy"),  # a heading
         ("bấm/vi delete/en nhé/vi", 'bấm "Delete" nhé'),
+        ("nguyễn/name văn/name hùng/name nói/vi vậy/vi", "Nguyễn Văn Hùng nói vậy"),
+        ("xong/vi rồi/vi mình/vi về/vi", "Xong rồi. Mình về"),
+        ("hướng/vi dẫn/vi sử/vi dụng/vi", "Hướng Dẫn Sử Dụng"),
+        ("đọc/vi thêm/vi tương/vi tác/vi dữ/vi liệu/vi mới/vi nha/vi", "đọc Thêm Tương Tác Dữ Liệu Mới nha"),
+        ("hỏi/vi taylor/name về/vi panel/en", "hỏi Taylor về Panel"),
+        ("nút/vi next/en đó/vi", "nút Next đó"),
         # figures, signs, letters, code
         ("lúc/vi 9/number giờ/vi giảm/vi 50/number %/other", "lúc 9 giờ giảm 50%"),
         ("mê/vi k/en pop/en lắm/vi", "mê K-pop lắm"),
