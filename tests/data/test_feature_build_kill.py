@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +196,9 @@ def test_workers_of_a_killed_build_end_and_do_no_harm(
     def build_and_die() -> None:
         start_worker = feature_shards._start_worker
 
-        def starting(parent_pid: int, kind: InputKind) -> None:
+        def starting(parent_pid: int, kinds: Sequence[InputKind]) -> None:
             (worker_ids / str(os.getpid())).touch()
-            start_worker(parent_pid, kind)
+            start_worker(parent_pid, kinds)
 
         feature_shards._start_worker = starting
         kill_at((feature_shards, "extract", "before", call), kill_parent)

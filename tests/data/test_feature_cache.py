@@ -193,6 +193,33 @@ def test_processes_and_order_of_work_leave_the_bytes_alone(tmp_path: Path) -> No
     assert len(list(alone.glob("train/*.arrow"))) > 1
 
 
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_several_kinds_are_made_of_one_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_proc: int
+) -> None:
+    write_corpus(tmp_path)
+    kinds = [LOG_MEL_80, LOG_MEL_80_NANO, WAVEFORM_16K]
+    alone = [contents(build(tmp_path, kind)) for kind in kinds]
+    decoded = tmp_path / "decoded"
+    load = feature_shards.load_waveform
+
+    def noting(path: Path) -> np.ndarray:
+        with decoded.open("a", encoding="utf-8") as file:
+            file.write(f"{path.name}\n")
+        return load(path)
+
+    monkeypatch.setattr(feature_shards, "load_waveform", noting)
+    together = feature_cache.build_feature_caches(
+        *(tmp_path / "splits", tmp_path / "features2", kinds),
+        audio_root=tmp_path,
+        num_proc=num_proc,
+        progress=False,
+    )
+    assert [contents(directory) for directory in together] == alone
+    names = decoded.read_text(encoding="utf-8").split()
+    assert len(names) == len(set(names)) == 12
+
+
 @pytest.mark.slow
 def test_processes_may_be_spawned_as_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpus(tmp_path)
@@ -348,13 +375,13 @@ def test_audio_that_changes_while_features_are_built_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_proc: int
 ) -> None:
     write_corpus(tmp_path)
-    make_jobs = feature_cache.make_jobs
+    make_jobs = feature_shards.make_jobs
 
     def changing(*arguments: Any, **options: Any) -> Any:
         write_clip(tmp_path / "clips/v0/01.wav", 0.9, seed=5)
         return make_jobs(*arguments, **options)
 
-    monkeypatch.setattr(feature_cache, "make_jobs", changing)
+    monkeypatch.setattr(feature_shards, "make_jobs", changing)
     with pytest.raises(FeatureCacheError, match="another size"):
         build(tmp_path, num_proc=num_proc)
     with pytest.raises(FeatureCacheError):

@@ -42,8 +42,8 @@ from vietst.data.feature_plan import CachePlan, Shard, cached_name, make_plan, p
 from vietst.data.feature_reuse import ReusableRows
 from vietst.data.feature_shards import (
     TEMPORARY_PREFIX,
+    MissingShards,
     cache_features,
-    make_jobs,
     shard_num_rows,
     write_shards,
 )
@@ -61,21 +61,26 @@ _LOOK_AGAIN_S: Final = 0.5
 logger = get_logger(__name__)
 
 
-def build_feature_cache(
+def build_feature_cache(splits_dir: Path, features_dir: Path, kind: InputKind, **options: Any) -> Path:
+    """`build_feature_caches` for one kind; `options` are its keywords. Returns the cache's folder."""
+    return build_feature_caches(splits_dir, features_dir, [kind], **options)[0]
+
+
+def build_feature_caches(
     splits_dir: Path,
     features_dir: Path,
-    kind: InputKind,
+    kinds: Sequence[InputKind],
     *,
     audio_root: Path,
     num_proc: int | None = None,
     measured: Path | None = None,
     member: BuildMember | None = None,
     progress: bool = True,
-) -> Path:
-    """Builds what is missing of the cache for these splits; does nothing when it is there.
+) -> list[Path]:
+    """Builds what is missing of the caches for these splits; does nothing where they are there.
 
-    An interrupted build is continued at the first missing shard, with the same bytes in the end. Features of
-    audio that another cache of this kind holds already are copied from it.
+    All kinds are computed from one decoding. An interrupted build is continued at the first missing shard,
+    with the same bytes in the end. Features of audio that another cache of a kind holds already are copied.
 
     Args:
         num_proc: processes; None: one for each CPU core, which the processes of a launch share.
@@ -84,7 +89,7 @@ def build_feature_cache(
             missing when this returns, unless the others of the launch write them.
 
     Returns:
-        The cache's folder.
+        The caches' folders.
 
     Raises:
         FeatureCacheError: unusable audio, or too little disk space.
@@ -92,24 +97,29 @@ def build_feature_cache(
     """
     member = member or BuildMember()
     num_proc = num_proc or max(1, num_usable_cores() // local_world_size())
-    plan = _plan_build(
-        splits_dir, features_dir, kind, audio_root, measured, num_threads=num_proc, progress=progress
+    first_plan = _plan_build(
+        splits_dir, features_dir, kinds[0], audio_root, measured, num_threads=num_proc, progress=progress
     )
-    directory = features_dir / plan.directory_name
-    if _is_complete(directory, plan):
-        logger.info("%s: nothing to do, it is built: %s", kind.name, directory)
-        return directory
-    missing = [
-        shard
-        for number, shard in enumerate(plan.shards)
-        if member.owns(number) and not _is_written(directory, plan, shard)
-    ]
+    plans = [dataclasses.replace(first_plan, kind=kind) for kind in kinds]
+    directories = [features_dir / plan.directory_name for plan in plans]
+    unfinished = []
+    for plan, directory in zip(plans, directories, strict=True):
+        if _is_complete(directory, plan):
+            logger.info("%s: nothing to do, it is built: %s", plan.kind.name, directory)
+        else:
+            unfinished.append((plan, directory))
+    missing = [of_cache for plan, directory in unfinished if (of_cache := _missing(plan, directory, member))]
     if missing:
-        _write_missing(plan, directory, audio_root, missing, num_proc=num_proc, progress=progress)
-    if member.rank == 0:
-        _wait_for_launch(directory, plan, member)
-    _complete_or_say_what_is_missing(features_dir, directory, plan, member)
-    return directory
+        _refuse_full_disk(features_dir, missing)
+        num_proc = min(num_proc, max(len(of_cache.shards) for of_cache in missing))
+        for of_cache in missing:
+            _say_what_is_to_do(of_cache, num_proc)
+        write_shards(missing, audio_root=audio_root, num_proc=num_proc, progress=progress)
+    for plan, directory in unfinished:
+        if member.rank == 0:
+            _wait_for_launch(directory, plan, member)
+        _complete_or_say_what_is_missing(features_dir, directory, plan, member)
+    return directories
 
 
 def open_feature_cache(
@@ -220,30 +230,18 @@ def _known_facts(features_dir: Path, measured: Path | None) -> AudioFactsFile:
     return facts_file
 
 
-def _write_missing(
-    plan: CachePlan,
-    directory: Path,
-    audio_root: Path,
-    missing: Sequence[Shard],
-    *,
-    num_proc: int,
-    progress: bool,
-) -> None:
-    _refuse_full_disk(directory.parent, plan, missing)
-    num_proc = min(num_proc, len(missing))
-    _say_what_is_to_do(plan, missing, num_proc)
+def _missing(plan: CachePlan, directory: Path, member: BuildMember) -> MissingShards | None:
+    """What this process has to write of a cache; None if that is nothing."""
+    shards = [
+        shard
+        for number, shard in enumerate(plan.shards)
+        if member.owns(number) and not _is_written(directory, plan, shard)
+    ]
+    if not shards:
+        return None
+    # A cache with a damaged shard is unfinished, and nothing to copy from.
     (directory / COMPLETE_MARK).unlink(missing_ok=True)
-    reusable = _reusable_rows(directory.parent, plan)
-    num_reused = sum(reusable.num_found(plan.numbers_of(shard)) for shard in missing)
-    if num_reused:
-        logger.info("%s: %d utterances are copied from another cache", plan.kind.name, num_reused)
-    write_shards(
-        make_jobs(plan, directory, audio_root=audio_root, shards=missing, reusable=reusable),
-        num_rows=sum(shard.stop - shard.start for shard in missing),
-        num_proc=num_proc,
-        kind=plan.kind,
-        progress=progress,
-    )
+    return MissingShards(plan, directory, shards, _reusable_rows(directory.parent, plan))
 
 
 def _wait_for_launch(directory: Path, plan: CachePlan, member: BuildMember) -> None:
@@ -296,19 +294,22 @@ def _reusable_rows(features_dir: Path, plan: CachePlan) -> ReusableRows:
 # --- saying and finishing ---------------------------------------------------------------------------------
 
 
-def _refuse_full_disk(features_dir: Path, plan: CachePlan, missing: Sequence[Shard]) -> None:
+def _refuse_full_disk(features_dir: Path, missing: Sequence[MissingShards]) -> None:
     features_dir.mkdir(parents=True, exist_ok=True)
-    needed, free = plan.forecast_bytes(missing), shutil.disk_usage(features_dir).free
+    needed = sum(of_cache.plan.forecast_bytes(of_cache.shards) for of_cache in missing)
+    free = shutil.disk_usage(features_dir).free
     if needed > free:
+        names = ", ".join(of_cache.plan.kind.name for of_cache in missing)
         raise FeatureCacheError(
             where=str(features_dir),
-            rule=f"the disk has room for the features of kind {plan.kind.name}: {_size(needed)}",
+            rule=f"the disk has room for the features of kind {names}: {_size(needed)}",
             found=f"{_size(free)} free",
-            do="free some space, or set paths.features_dir to another disk",
+            do="free some space, set paths.features_dir to another disk, or build fewer kinds (--kinds)",
         )
 
 
-def _say_what_is_to_do(plan: CachePlan, missing: Sequence[Shard], num_proc: int) -> None:
+def _say_what_is_to_do(missing: MissingShards, num_proc: int) -> None:
+    plan = missing.plan
     window_s = plan.kind.window_s
     num_long = sum(int((rows["duration_s"] > window_s).sum()) for rows in plan.rows.values())
     num_rows, hours = sum(plan.num_rows.values()), sum(plan.duration_s.values()) / 3600
@@ -320,8 +321,11 @@ def _say_what_is_to_do(plan: CachePlan, missing: Sequence[Shard], num_proc: int)
     logger.info(
         "%s: %d utterances, %.2f h, about %s on disk; %d of %d shards to write, %d process(es)",
         *(plan.kind.name, num_rows, hours, _size(plan.forecast_bytes(plan.shards))),
-        *(len(missing), len(plan.shards), num_proc),
+        *(len(missing.shards), len(plan.shards), num_proc),
     )
+    num_reused = sum(missing.reusable.num_found(plan.numbers_of(shard)) for shard in missing.shards)
+    if num_reused:
+        logger.info("%s: %d utterances are copied from another cache", plan.kind.name, num_reused)
 
 
 def _say_what_came_out(features_dir: Path, directory: Path, plan: CachePlan) -> None:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -45,8 +45,23 @@ _START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"
 
 
 @dataclass(frozen=True)
+class MissingShards:
+    """What is to be written of one cache."""
+
+    plan: CachePlan
+    cache_directory: Path
+    shards: list[Shard]
+    """In the plan's order."""
+    reusable: ReusableRows
+
+    @property
+    def num_rows(self) -> int:
+        return sum(shard.stop - shard.start for shard in self.shards)
+
+
+@dataclass(frozen=True)
 class ShardJob:
-    """All that one process needs to write one shard."""
+    """All that one process needs to write one shard of one cache."""
 
     cache_directory: Path
     shard: Shard
@@ -59,35 +74,35 @@ class ShardJob:
     fingerprint: str
 
 
-def make_jobs(
-    plan: CachePlan,
-    cache_directory: Path,
-    *,
-    audio_root: Path,
-    shards: Sequence[Shard],
-    reusable: ReusableRows,
-) -> Iterator[ShardJob]:
-    """One job per shard (of the plan, in its order), made when it is asked for."""
-    for shard, rows in planned_rows(plan, shards):
-        yield ShardJob(
-            cache_directory=cache_directory,
-            shard=shard,
-            kind=plan.kind,
-            columns=tuple(cached_name(column) for column in plan.columns),
-            rows=rows,
-            reusable=reusable.find(plan.numbers_of(shard)),
-            audio_root=audio_root,
-            fingerprint=f"{plan.key}{shard.split}{shard.index}",
-        )
+def make_jobs(missing: Sequence[MissingShards], *, audio_root: Path) -> Iterator[list[ShardJob]]:
+    """Yields for each shard the caches' jobs that write it, made when they are asked for.
+
+    Args:
+        missing: of caches of the same rows, which differ in their input kind.
+    """
+    plan = missing[0].plan
+    wanted = [frozenset(of_cache.shards) for of_cache in missing]
+    for shard, rows in planned_rows(
+        plan, [shard for shard in plan.shards if any(shard in w for w in wanted)]
+    ):
+        yield [
+            ShardJob(
+                cache_directory=of_cache.cache_directory,
+                shard=shard,
+                kind=of_cache.plan.kind,
+                columns=tuple(cached_name(column) for column in plan.columns),
+                rows=rows,
+                reusable=of_cache.reusable.find(plan.numbers_of(shard)),
+                audio_root=audio_root,
+                fingerprint=f"{of_cache.plan.key}{shard.split}{shard.index}",
+            )
+            for of_cache, its_shards in zip(missing, wanted, strict=True)
+            if shard in its_shards
+        ]
 
 
 def write_shards(
-    jobs: Iterator[ShardJob],
-    *,
-    num_rows: int,
-    num_proc: int,
-    kind: InputKind,
-    progress: bool = True,
+    missing: Sequence[MissingShards], *, audio_root: Path, num_proc: int, progress: bool = True
 ) -> None:
     """Writes the shards with `num_proc` processes (with one: in this process).
 
@@ -96,41 +111,48 @@ def write_shards(
     """
     from tqdm import tqdm
 
-    with tqdm(total=num_rows, desc=kind.name, unit=" utterances", disable=not progress) as bar:
-        for num_written in _write_in_processes(jobs, num_proc, kind) if num_proc > 1 else _write_here(jobs):
+    kinds = [of_cache.plan.kind for of_cache in missing]
+    num_rows = sum(of_cache.num_rows for of_cache in missing)
+    jobs = make_jobs(missing, audio_root=audio_root)
+    description = kinds[0].name if len(kinds) == 1 else f"{len(kinds)} kinds"
+    with tqdm(total=num_rows, desc=description, unit=" utterances", disable=not progress) as bar:
+        for num_written in _write_in_processes(jobs, num_proc, kinds) if num_proc > 1 else _write_here(jobs):
             bar.update(num_written)
     open_cached_split.cache_clear()
 
 
-def _write_here(jobs: Iterator[ShardJob]) -> Iterator[int]:
-    """Yields the number of rows of each shard that is written."""
+def _write_here(jobs: Iterator[list[ShardJob]]) -> Iterator[int]:
+    """Yields the number of rows that are written, shard by shard."""
     import torch
 
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # clips are short; the result is the same with more
     try:
-        for job in jobs:
-            write_shard(job)
-            yield len(job.rows)
+        for of_shard in jobs:
+            write_shard(of_shard)
+            yield _num_rows(of_shard)
     finally:
         torch.set_num_threads(num_threads)
 
 
-def _write_in_processes(jobs: Iterator[ShardJob], num_proc: int, kind: InputKind) -> Iterator[int]:
+def _write_in_processes(
+    jobs: Iterator[list[ShardJob]], num_proc: int, kinds: Sequence[InputKind]
+) -> Iterator[int]:
     # Imported here, what a forked process needs is there at once.
     import datasets  # noqa: F401
 
-    load_constants(kind)
+    for kind in kinds:
+        load_constants(kind)
     context = multiprocessing.get_context(_START_METHOD)
     pool = ProcessPoolExecutor(
-        num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), kind)
+        num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), kinds)
     )
     try:
         running: dict[Future[None], int] = {}
         while True:
             # Few are made ahead: a job holds the texts of its rows.
-            for job in itertools.islice(jobs, _JOBS_AHEAD * num_proc - len(running)):
-                running[pool.submit(write_shard, job)] = len(job.rows)
+            for of_shard in itertools.islice(jobs, _JOBS_AHEAD * num_proc - len(running)):
+                running[pool.submit(write_shard, of_shard)] = _num_rows(of_shard)
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -148,8 +170,12 @@ def _write_in_processes(jobs: Iterator[ShardJob], num_proc: int, kind: InputKind
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(parent_pid: int, kind: InputKind) -> None:
-    if kind.kind == "log_mel":
+def _num_rows(jobs: Sequence[ShardJob]) -> int:
+    return sum(len(job.rows) for job in jobs)
+
+
+def _start_worker(parent_pid: int, kinds: Sequence[InputKind]) -> None:
+    if any(kind.kind == "log_mel" for kind in kinds):
         import torch
 
         torch.set_num_threads(1)
@@ -169,7 +195,21 @@ def _die_with_parent(parent_pid: int) -> None:
 # --- one shard --------------------------------------------------------------------------------------------
 
 
-def write_shard(job: ShardJob) -> None:
+LoadRow = Callable[[Path, PlannedRow, str], np.ndarray]
+"""`_load_row`, or it with a memory."""
+
+
+def write_shard(jobs: Sequence[ShardJob]) -> None:
+    """Writes the same shard of several caches; each clip is decoded once.
+
+    With several, the shard's waveforms are kept meanwhile: 77 MB for `MAX_SHARD_DURATION_S`.
+    """
+    load_row: LoadRow = functools.cache(_load_row) if len(jobs) > 1 else _load_row
+    for job in jobs:
+        _write_shard(job, load_row)
+
+
+def _write_shard(job: ShardJob, load_row: LoadRow) -> None:
     """Computes one shard and moves it to its place in the cache."""
     target = job.cache_directory / job.shard.path_in_cache
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +219,7 @@ def write_shard(job: ShardJob) -> None:
     folder.mkdir()
     try:
         file = folder / target.name
-        _compute_shard(job, file)
+        _compute_shard(job, load_row, file)
         with file.open("rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
@@ -196,14 +236,14 @@ def write_shard(job: ShardJob) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compute_shard(job: ShardJob, file: Path) -> None:
+def _compute_shard(job: ShardJob, load_row: LoadRow, file: Path) -> None:
     import datasets
 
     features = cache_features(job.columns)
     audio_paths = [row.columns[job.columns.index("audio_path")] for row in job.rows]
     with _quiet_map():
         datasets.Dataset.from_dict({"audio_path": audio_paths}).map(
-            functools.partial(_compute_batch, job=job, schema=features.arrow_schema),
+            functools.partial(_compute_batch, job=job, load_row=load_row, schema=features.arrow_schema),
             with_indices=True,
             batched=True,
             batch_size=_ROWS_PER_BATCH,
@@ -251,14 +291,14 @@ def _quiet_map() -> Iterator[None]:
 
 
 def _compute_batch(
-    batch: Any, indices: list[int], *, job: ShardJob, schema: "pyarrow.Schema"
+    batch: Any, indices: list[int], *, job: ShardJob, load_row: LoadRow, schema: "pyarrow.Schema"
 ) -> "pyarrow.Table":
     """The function given to `map`: rows `indices` of the shard as a table of the cache's columns."""
     import pyarrow
 
     rows = [job.rows[index] for index in indices]
     computed = [
-        _features_of_file(row, audio_path, reusable, job)
+        _features_of_row(row, audio_path, reusable, job, load_row)
         for row, audio_path, reusable in zip(
             rows, batch["audio_path"], (job.reusable[index] for index in indices), strict=True
         )
@@ -277,24 +317,29 @@ def _compute_batch(
     )
 
 
-def _features_of_file(
-    row: PlannedRow, audio_path: str, reusable: CachedRow | None, job: ShardJob
+def _features_of_row(
+    row: PlannedRow, audio_path: str, reusable: CachedRow | None, job: ShardJob, load_row: LoadRow
 ) -> tuple[bytes, int, float]:
     """Half-precision little-endian features, number of frames, padding value."""
     if reusable is not None:
         cached = open_cached_split(reusable.cache_directory, reusable.split)[reusable.index]
         return cached["features"], cached["num_frames"], cached["pad_value"]
+    extracted = extract(load_row(job.audio_root, row, audio_path), job.kind)
+    values = extracted.values.astype("<f2")
+    return values.tobytes(), len(values), float(np.float32(extracted.pad_value))
+
+
+def _load_row(audio_root: Path, row: PlannedRow, audio_path: str) -> np.ndarray:
+    """As much of the waveform as counts: float32 [num_samples] at 16 kHz."""
     try:
-        path = resolve_audio_path(job.audio_root, audio_path)
+        path = resolve_audio_path(audio_root, audio_path)
         waveform = load_waveform(path)
         is_as_measured = path.stat().st_size == row.num_audio_bytes
     except AudioError as error:
         raise _changed_audio(audio_path, f"{error.code}: {error.found}") from error
     if not is_as_measured:
         raise _changed_audio(audio_path, "a file of another size")
-    extracted = extract(waveform[: num_samples(row.duration_s)] if row.is_cut else waveform, job.kind)
-    values = extracted.values.astype("<f2")
-    return values.tobytes(), len(values), float(np.float32(extracted.pad_value))
+    return waveform[: num_samples(row.duration_s)] if row.is_cut else waveform
 
 
 def _changed_audio(audio_path: str, found: str) -> FeatureCacheError:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vietst.data.build_members import BuildMember, one_at_a_time, require_shared_disk
-from vietst.data.feature_cache import build_feature_cache
+from vietst.data.feature_cache import build_feature_caches
 from vietst.data.features import LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, InputKind, log_mel_kind
 from vietst.data.manifest import AUDIO_FACTS_NAME, clean_manifest_is_current, preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
@@ -57,7 +57,7 @@ def prepare_features(
 
     Args:
         num_proc: processes (threads where audio is measured); None: `data.num_proc`, else one for each core.
-        member: the part of the builds that this process writes, see `build_feature_cache`. Whichever comes
+        member: the part of the builds that this process writes, see `build_feature_caches`. Whichever comes
             first cleans and splits.
 
     Returns:
@@ -74,19 +74,16 @@ def prepare_features(
     require_shared_disk(features_dir)
     with one_at_a_time(features_dir):
         _clean_and_split(config, num_proc, progress)
-    return [
-        build_feature_cache(
-            paths.splits_dir,
-            features_dir,
-            kind,
-            audio_root=paths.data_root,
-            num_proc=num_proc,
-            measured=paths.clean_manifest_path.with_name(AUDIO_FACTS_NAME),
-            member=member,
-            progress=progress,
-        )
-        for kind in kinds
-    ]
+    return build_feature_caches(
+        paths.splits_dir,
+        features_dir,
+        kinds,
+        audio_root=paths.data_root,
+        num_proc=num_proc,
+        measured=paths.clean_manifest_path.with_name(AUDIO_FACTS_NAME),
+        member=member,
+        progress=progress,
+    )
 
 
 def publish_features(
