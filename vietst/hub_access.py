@@ -20,6 +20,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
+HUB_ERRORS: Final = (OSError, ValueError, httpx.HTTPError)
+"""What huggingface_hub raises where the Hub refuses, a name is none, or there is no connection."""
+
 CHECK_NAME: Final = "check the spelling; a local folder is named by its path"
 
 _ANSWER_TIMEOUT_S: Final = 10.0
@@ -69,6 +72,8 @@ def refusal(error: BaseException) -> tuple[str, str] | None:
             return f"{hub} answers with HTTP {cause.response.status_code}", "try again later"
         if isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
             return _not_cached(hub)
+        if isinstance(cause, httpx.TransportError):
+            return f"{hub} does not answer ({cause})", "check the network; what was done so far is kept"
     return None
 
 

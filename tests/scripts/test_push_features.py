@@ -181,6 +181,7 @@ OPENING = """
 import json, os, sys
 from vietst.data.features import INPUT_KINDS
 from vietst.data.hub_features import open_hub_features
+from vietst.data.streaming import StreamedUtteranceDataset
 from vietst.errors import VietstError
 told = {}
 for name, (address, kind, token) in json.loads(sys.argv[1]).items():
@@ -188,6 +189,12 @@ for name, (address, kind, token) in json.loads(sys.argv[1]).items():
     if token:
         os.environ["HF_TOKEN"] = token
     try:
+        if name.startswith("streamed"):
+            features = open_hub_features(address, INPUT_KINDS[kind], streamed=("train", "test"))
+            rows = StreamedUtteranceDataset(features.cache["train"], features.remote_shards["train"])
+            fetched = rows.__getitems__(range(len(rows)))
+            told[name] = [dict(row, features=row["features"].hex()) for row in fetched]
+            continue
         cache = open_hub_features(address, INPUT_KINDS[kind]).cache
         told[name] = {s: [dict(row, features=row["features"].hex()) for row in cache[s]] for s in cache}
     except VietstError as error:
@@ -231,6 +238,10 @@ def without_a_shard(files: dict[str, bytes]) -> None:
     del files[next(path for path in files if "/dev/data-00000" in path)]
 
 
+def without_a_train_shard(files: dict[str, bytes]) -> None:
+    del files[next(path for path in files if "/train/data-00000" in path)]
+
+
 def of_other_code(files: dict[str, bytes]) -> None:
     path = next(path for path in files if path.endswith("feature_card.json"))
     files[path] = files[path].replace(b'"feature_code_version": 1', b'"feature_code_version": 7')
@@ -268,12 +279,17 @@ def test_what_is_opened_is_what_was_pushed_and_all_else_is_refused(
         "no card": (publish(machine, "no-card", with_card_of_another), KIND, None),
         "other text": (publish(machine, "text", with_other_text), KIND, None),
         "lost shard": (publish(machine, "lost", without_a_shard), KIND, None),
+        "streamed": (ADDRESS, KIND, TOKEN),
+        "streamed from a lost shard": (publish(machine, "no-train", without_a_train_shard), KIND, None),
     }
     told = opened(machine, tmp_path, cases)
     local = datasets.load_from_disk(str(next((machine.corpus / "data/features").glob(f"{KIND}-*"))))
     rows = {s: [dict(row, features=row["features"].hex()) for row in local[s]] for s in local}
     assert told.pop("pushed") == rows
     assert told.pop("names elsewhere are not followed") == rows
+    streamed = told.pop("streamed")
+    assert [row.pop("row_index") for row in streamed] == list(range(len(rows["train"])))
+    assert streamed == rows["train"]
     expected = {
         "private": "set HF_TOKEN",
         "wrong token": "refuses the token",
@@ -286,6 +302,7 @@ def test_what_is_opened_is_what_was_pushed_and_all_else_is_refused(
         "no card": "only",
         "other text": "whose hash stands in the folder's name",
         "lost shard": "all shards",
+        "streamed from a lost shard": "data.stream_features",
     }
     assert told.keys() == expected.keys()
     for name, part in expected.items():

@@ -18,7 +18,7 @@ from vietst.data.feature_plan import FEATURE_COLUMNS
 from vietst.data.features import InputKind
 from vietst.data.hub_features import HUB_PREFIX, open_verified
 from vietst.errors import FeatureCacheError
-from vietst.hub_access import connection_problem, refusal
+from vietst.hub_access import HUB_ERRORS, connection_problem, refusal
 from vietst.runtime import get_logger
 
 _CACHE_NAME: Final = re.compile(r".+-[0-9a-f]{16}")
@@ -53,7 +53,7 @@ def require_repository(repo_id: str, *, public: bool) -> str:
         except RepositoryNotFoundError:
             api.create_repo(repo_id, repo_type="dataset", private=not public)
             return repo_id
-    except (OSError, ValueError) as error:
+    except HUB_ERRORS as error:
         raise _refused(repo_id, *(refusal(error) or (str(error), "see above"))) from error
     _refuse_other_content(repo_id, [sibling.rfilename for sibling in info.siblings or []])
     if info.private == public:
@@ -106,7 +106,7 @@ def push_features(
             )
             _upload_index(repo_id, directory)
         _complete(repo_id, cards)
-    except (OSError, ValueError) as error:
+    except HUB_ERRORS as error:
         raise _refused(repo_id, *(refusal(error) or (str(error), "run the same command again"))) from error
     return f"{HUB_PREFIX}{repo_id}"
 

@@ -30,7 +30,7 @@ from vietst.data.feature_shards import cache_features
 from vietst.data.features import FEATURE_CODE_VERSION, InputKind
 from vietst.data.streaming import RemoteShards
 from vietst.errors import ConfigError, FeatureCacheError
-from vietst.hub_access import connection_problem, refusal
+from vietst.hub_access import HUB_ERRORS, connection_problem, refusal
 from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _download(address: str, repo_id: str, revision: str, patterns: list[str]) ->
             allow_patterns=patterns,
             local_files_only=is_offline or problem is not None,
         )
-    except (OSError, ValueError) as error:
+    except HUB_ERRORS as error:
         found, do = refusal(error) or (str(error), "see above")
         raise FeatureCacheError(
             where=address, rule="features that can be downloaded, or were before", found=found, do=do

@@ -16,7 +16,7 @@ from vietst.data.feature_index import PLACE_COLUMNS
 from vietst.data.feature_plan import shard_name
 from vietst.data.features import InputKind
 from vietst.errors import FeatureCacheError
-from vietst.hub_access import refusal
+from vietst.hub_access import HUB_ERRORS, refusal
 
 if TYPE_CHECKING:
     import datasets
@@ -42,7 +42,7 @@ class RemoteShards:
             FeatureCacheError: the Hub refuses, does not answer for about a minute, or gives other bytes.
         """
         from huggingface_hub import constants, hf_hub_url
-        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff, httpx
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
 
         name = f"{self.folder}/{shard_name(row['shard'], self.num_shards)}"
         start, length = row["offset"], row["num_frames"] * self.kind.bytes_per_frame
@@ -53,10 +53,10 @@ class RemoteShards:
                 "GET", url, headers=headers, follow_redirects=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
             )
             hf_raise_for_status(response)
-        except (OSError, httpx.HTTPError) as error:
+        except HUB_ERRORS as error:
             found, do = refusal(error) or (
-                f"no answer ({error})",
-                "check the network; the training can be resumed",
+                str(error),
+                "look into the repository; the training can be resumed",
             )
             raise self._error(name, found, do) from error
         if len(response.content) != length:
