@@ -55,6 +55,8 @@ def as_text(text: str, **arguments: object) -> str:
         # names
         ("anh/vi tuấn/name ở/vi hà/name nội/name", "Anh Tuấn ở Hà Nội"),
         ("anh/vi tuấn/vi ở/vi hà/name nội/name", "anh tuấn ở hà nội"),
+        ("em/vi cao/vi bằng/vi anh/vi", "em cao bằng anh"),
+        ("lên/vi cao/name bằng/name chơi/vi", "lên Cao Bằng chơi"),
         ("bạn/vi an/name rất/vi an/vi toàn/vi", "Bạn An rất an toàn"),
         ("lên/vi facebook/name xem/vi", "lên facebook xem"),
         ("hỏi/vi stack/name overflow/name đi/vi", "Hỏi Stack Overflow đi"),
