@@ -60,6 +60,11 @@ OPTIONS = (
 )
 STOCK = {"whisper": WhisperForConditionalGeneration, "e2e": SpeechEncoderDecoderModel}
 OVERRIDES = {"whisper": tiny_run_overrides, "e2e": tiny_e2e_run_overrides}
+OPTIONS_OF_KIND = {
+    "whisper": (),
+    # As in production. Its ReLUs, which tiny differences of the weights switch, would multiply these.
+    "e2e": ("training.freeze_feature_encoder=true",),
+}
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
 """Relative, in float32. A gradient's norm takes up more of the order in which processes are summed."""
@@ -72,7 +77,8 @@ def run(corpus: Path, folder: Path, kind: str, mode: str, *overrides: str, scrip
     folder.mkdir()
     config, options = MODES[mode]
     arguments = [
-        *("--config", f"nano_{kind}", *OVERRIDES[kind](corpus, folder), *OPTIONS),
+        *("--config", f"nano_{kind}", *OVERRIDES[kind](corpus, folder)),
+        *(*OPTIONS, *OPTIONS_OF_KIND[kind]),
         f"training.batch_size={8 if mode == 'one process' else 2}",
         *overrides,
     ]
