@@ -308,6 +308,14 @@ def test_a_thousand_vietnamese_lines_round_trip_through_a_vocabulary_trimmed_to_
         assert trimmed.tokenizer.decode(new) == full.decode(old)
 
 
+def test_frequent_words_are_of_both_languages_the_most_frequent_first_and_with_capitals():
+    words = frequent_words()
+    assert {"the", "The", "là", "Là"} <= set(words[:60])
+    assert {"deadline", "được", "Được"} <= set(words)
+    assert words[1::2] == [word.capitalize() for word in words[::2]]
+    assert not [word for word in words if not any(character.isalpha() for character in word)]
+
+
 @pytest.fixture(scope="module")
 def quarter_of_a_million(news, technical, tmp_path_factory) -> MBart50Tokenizer:
     """As many pieces as mBART-50 has: learned ones, every frequent word, and words of no language."""
