@@ -11,10 +11,13 @@ from vietst.evaluation.code_switching import (
     NO_REFERENCE,
     WORD_CLASSES,
     code_mixing_index,
+    code_mixing_indices,
     code_switching_scores,
     count_errors,
+    count_errors_of,
     error_rates,
     language_score_counts,
+    most_confused,
     switches_of,
 )
 from vietst.evaluation.metrics import Prediction, score_predictions, word_error_rate
@@ -184,9 +187,29 @@ def test_unpaired_or_no_texts_are_refused() -> None:
 def test_scores_of_predictions_are_of_what_was_transcribed() -> None:
     transcribed = Prediction("1", "v", 2.0, "cái deadline đó", "cái hạn chót đó", "cái hạn chót đó", None)
     translated = Prediction("2", "v", 2.0, "fix bug", "sửa lỗi", None, "sửa lỗi")
-    scores = code_switching_scores([transcribed, translated])
+    predictions = [translated, transcribed]
+    scores = code_switching_scores(predictions, count_errors_of(predictions))
     assert scores is not None
     assert scores["intervals"].keys() == {"wer_vietnamese", "pier", "wer_switch_points"}
     assert scores["words"]["en"]["error_kinds"] == {"translated": 1}
-    assert scores["mixed_error_rate"] == score_predictions([transcribed, translated])["wer"]
-    assert code_switching_scores([translated]) is None
+    assert scores["mixed_error_rate"] == score_predictions(predictions)["wer"]
+    assert code_switching_scores([translated], count_errors_of([translated])) is None
+
+
+def test_the_most_frequent_confusions_are_counted_for_each_language() -> None:
+    counts = count_errors(
+        ["fix cái bug này", "fix cái bug này", "fix cái bug đó"],
+        ["phích cái bất này", "phích cái bug này", "fix cái bất đo"],
+    )
+    assert most_confused(counts, WordTag.ENGLISH, 9) == [
+        {"reference": "bug", "written": "bất", "num": 2},
+        {"reference": "fix", "written": "phích", "num": 2},
+    ]
+    assert most_confused(counts, WordTag.VIETNAMESE, 9) == [{"reference": "đó", "written": "đo", "num": 1}]
+    assert most_confused(counts[1:], WordTag.ENGLISH, 1) == [{"reference": "bug", "written": "bất", "num": 1}]
+
+
+def test_code_mixing_from_counts_is_that_of_the_words() -> None:
+    texts = ["mình fix cái bug này", "được rồi nhé", "", "the meeting is over"]
+    expected = [code_mixing_index(tag_words(text)) for text in texts]
+    assert code_mixing_indices(count_errors(texts, texts)).tolist() == pytest.approx(expected)

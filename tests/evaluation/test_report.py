@@ -116,6 +116,14 @@ def test_a_task_that_was_not_run_has_no_column_and_reads_back_as_none(tmp_path: 
     assert read_predictions(predictions_csv) == transcribed
 
 
+def test_what_is_known_of_the_recordings_reads_back(tmp_path: Path) -> None:
+    known = [replace(p, speaker_id="s", audio_path="a/1.wav", level_dbfs=-23.1) for p in PREDICTIONS]
+    predictions = [known[0], replace(known[1], speaker_id="", level_dbfs=None), known[2]]
+    metrics_json, predictions_csv = write(tmp_path, predictions)
+    assert read_predictions(predictions_csv) == predictions
+    assert {"speaker_id", "level_dbfs"} <= read_metrics(metrics_json)["slices"].keys()
+
+
 def test_a_missing_translation_reads_back_as_not_translated(tmp_path: Path) -> None:
     predictions = [PREDICTIONS[0], replace(PREDICTIONS[1], translation="", translation_hypothesis=None)]
     assert read_predictions(write(tmp_path, predictions)[1]) == predictions

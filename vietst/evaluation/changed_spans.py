@@ -57,6 +57,12 @@ def changed_span_counts(
     ]
 
 
+def wants_change(change: ScoreCounts) -> bool:
+    """Whether any reference changes its transcript; if none does, the score `change` says nothing."""
+    by_operation = change.counts.sum(axis=0).reshape(len(OPERATIONS), NUM_ORDERS, 3)
+    return bool(by_operation[_CHANGES, :, 2].any())
+
+
 def _sentence_counts(transcript: list[str], reference: list[str], hypothesis: list[str]) -> list[int]:
     """For each operation and order: n-grams in both, by the hypothesis, by the reference."""
     counts = []

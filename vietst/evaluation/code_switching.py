@@ -9,6 +9,7 @@ Code-Switching", ICASSP 2025, arXiv 2501.09512). What was inserted into an empty
 and stands in a class of its own.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -33,6 +34,7 @@ KINDS: Final = tuple(ErrorKind)
 _CLASS_INDEX: Final = {name: index for index, name in enumerate(WORD_CLASSES)}
 _KIND_INDEX: Final = {kind: index for index, kind in enumerate(KINDS)}
 _SUBSTITUTION, _DELETION, _INSERTION = range(3)
+_NUM_CONFUSIONS: Final = 20
 _LANGUAGES: Final = (WordTag.VIETNAMESE, WordTag.ENGLISH)
 
 
@@ -51,6 +53,8 @@ class ErrorCounts:
             (names, numbers, signs and ambiguous words do not count as language).
         edits_at_switches: int32 [num_utterances, len(EDITS)], on those words.
         switches: int32 [num_utterances].
+        substituted: object [num_utterances], of each utterance a tuple with the tagged reference word and the
+            word written for it, one pair for each substitution.
     """
 
     words: npt.NDArray[np.int32]
@@ -59,6 +63,7 @@ class ErrorCounts:
     words_at_switches: npt.NDArray[np.int32]
     edits_at_switches: npt.NDArray[np.int32]
     switches: npt.NDArray[np.int32]
+    substituted: npt.NDArray[np.object_]
 
     def __getitem__(self, utterances: Any) -> "ErrorCounts":
         """The counts of a choice of utterances: a slice, a mask, or indices, of which some may repeat."""
@@ -120,7 +125,14 @@ def _empty_counts(num_utterances: int) -> ErrorCounts:
         words_at_switches=zeros(),
         edits_at_switches=zeros(len(EDITS)),
         switches=zeros(),
+        substituted=_empty_tuples(num_utterances),
     )
+
+
+def _empty_tuples(num_utterances: int) -> npt.NDArray[np.object_]:
+    tuples = np.empty(num_utterances, dtype=object)
+    tuples[:] = [()] * num_utterances
+    return tuples
 
 
 def _count_words(counts: ErrorCounts, utterance: int, words: Sequence[TaggedWord]) -> None:
@@ -145,6 +157,7 @@ def _count_edits(
     alignment: Sequence[Any],
 ) -> None:
     _, at_switches = switches_of(words)
+    substituted = []
     for edit, reference_position, position, block in _edits(alignment):
         charged = min(reference_position, len(words) - 1)
         word_class = _CLASS_INDEX[words[charged].tag if words else NO_REFERENCE]
@@ -154,6 +167,9 @@ def _count_edits(
         if edit != _INSERTION:
             kind = error_kind(words[charged], hypothesis, position, block, is_missing=edit == _DELETION)
             counts.kinds[utterance, word_class, _KIND_INDEX[kind]] += 1
+        if edit == _SUBSTITUTION:
+            substituted.append((words[charged], hypothesis.words[position].word))
+    counts.substituted[utterance] = tuple(substituted)
 
 
 def _edits(alignment: Sequence[Any]) -> Iterator[tuple[int, int, int, range]]:
@@ -231,6 +247,23 @@ def error_rates(counts: ErrorCounts) -> dict[str, Any]:
     }
 
 
+def most_confused(counts: ErrorCounts, language: WordTag, num: int) -> list[dict[str, str | int]]:
+    """The most frequent substitutions of words of one language: `reference`, `written`, how often (`num`).
+
+    Equally frequent pairs stand in alphabetical order.
+    """
+    pairs = Counter(
+        (reference.word, written)
+        for of_utterance in counts.substituted
+        for reference, written in of_utterance
+        if reference.tag is language
+    )
+    most = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:num]
+    return [
+        {"reference": reference, "written": written, "num": times} for (reference, written), times in most
+    ]
+
+
 def _percent(part: int | np.integer[Any], whole: int | np.integer[Any]) -> float | None:
     return 100 * (int(part) / int(whole)) if whole else None
 
@@ -256,25 +289,37 @@ def language_score_counts(counts: ErrorCounts) -> dict[str, ScoreCounts]:
 def count_errors_of(
     predictions: Sequence[Prediction], user_tags: Mapping[str, WordTag] | None = None
 ) -> ErrorCounts:
-    """`count_errors` of utterances all of which were transcribed."""
-    return count_errors(
-        [p.transcript for p in predictions],
-        [str(p.transcript_hypothesis) for p in predictions],
-        [p.translation for p in predictions],
-        user_tags,
-    )
+    """`count_errors` of predictions, in their order; all zero where an utterance was not transcribed."""
+    counts = _empty_counts(len(predictions))
+    transcribed = [index for index, p in enumerate(predictions) if p.transcript_hypothesis is not None]
+    if transcribed:
+        counted = count_errors(
+            [predictions[index].transcript for index in transcribed],
+            [str(predictions[index].transcript_hypothesis) for index in transcribed],
+            [predictions[index].translation for index in transcribed],
+            user_tags,
+        )
+        for name, array in vars(counted).items():
+            getattr(counts, name)[transcribed] = array
+    return counts
 
 
-def code_switching_scores(
-    predictions: Sequence[Prediction], user_tags: Mapping[str, WordTag] | None = None
-) -> dict[str, Any] | None:
-    """`error_rates` of the utterances that were transcribed, and their `intervals` by name; None where none
-    was."""
-    transcribed = [p for p in predictions if p.transcript_hypothesis is not None]
-    if not transcribed:
+def code_switching_scores(predictions: Sequence[Prediction], counts: ErrorCounts) -> dict[str, Any] | None:
+    """`error_rates`, their `intervals` by name, and by language the `confusions` (`most_confused`).
+
+    None where no utterance was transcribed.
+
+    Args:
+        counts: from `count_errors_of`.
+    """
+    if all(p.transcript_hypothesis is None for p in predictions):
         return None
-    counts = count_errors_of(transcribed, user_tags)
-    return error_rates(counts) | {"intervals": score_intervals(transcribed, language_score_counts(counts))}
+    return error_rates(counts) | {
+        "intervals": score_intervals(predictions, language_score_counts(counts)),
+        "confusions": {
+            language.value: most_confused(counts, language, _NUM_CONFUSIONS) for language in _LANGUAGES
+        },
+    }
 
 
 def code_mixing_index(words: Sequence[TaggedWord]) -> float:
@@ -286,3 +331,9 @@ def code_mixing_index(words: Sequence[TaggedWord]) -> float:
     """
     by_language = [sum(tag is language for _, tag in words) for language in _LANGUAGES]
     return 100 * (1 - max(by_language) / sum(by_language)) if any(by_language) else 0.0
+
+
+def code_mixing_indices(counts: ErrorCounts) -> npt.NDArray[np.float64]:
+    """`code_mixing_index` of each utterance: [num_utterances]."""
+    words = counts.words[:, [_CLASS_INDEX[language] for language in _LANGUAGES]]
+    return 100 * (1 - words.max(axis=1) / np.maximum(words.sum(axis=1), 1)) * words.any(axis=1)

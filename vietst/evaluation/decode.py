@@ -99,6 +99,7 @@ class _AudioRows(Dataset[dict[str, Any]]):
         extracted = extract(waveform, self.input_kind)
         return {
             "row_index": index,
+            "level_dbfs": 10 * math.log10(float(np.mean(np.square(waveform, dtype=np.float64)))),
             # The cache's precision: a model is judged on what it was trained on.
             "features": extracted.values.astype("<f2").tobytes(),
             "num_frames": extracted.values.shape[0],
@@ -119,7 +120,8 @@ def decode_rows(
     """Decode rows of a split file, longest first, every task from one encoder pass.
 
     Args:
-        rows: with `id`, `video_id`, `duration` (seconds), `audio_path`, `transcript`, `translation`.
+        rows: with `id`, `video_id`, `duration` (seconds), `audio_path`, `transcript`, `translation`, and
+            `speaker_id` where it is known.
         architecture: the module of `vietst.models` that the model belongs to.
 
     Raises:
@@ -139,6 +141,7 @@ def decode_rows(
     decoder = TextDecoder(tokenizer)
     texts: dict[str, list[str]] = {task: [""] * len(rows) for task in options.tasks}
     latencies_s, compute_s = [0.0] * len(rows), 0.0
+    levels_dbfs = [0.0] * len(rows)
     for batch in _with_progress(loader, len(rows)):
         started = time.perf_counter()
         hypotheses = _decode_batch(
@@ -148,6 +151,7 @@ def decode_rows(
         compute_s += elapsed_s
         for position, row in enumerate(batch):
             latencies_s[row["row_index"]] = elapsed_s
+            levels_dbfs[row["row_index"]] = row["level_dbfs"]
             for task_position, task in enumerate(options.tasks):
                 texts[task][row["row_index"]] = hypotheses[task_position * len(batch) + position]
     predictions = [
@@ -158,6 +162,9 @@ def decode_rows(
             transcript=str(row["transcript"]),
             translation=str(row["translation"]),
             **{f"{TARGET_COLUMN[task]}_hypothesis": texts[task][index] for task in options.tasks},
+            speaker_id=str(row.get("speaker_id", "")),
+            audio_path=str(row["audio_path"]),
+            level_dbfs=levels_dbfs[index],
         )
         for index, row in enumerate(rows)
     ]

@@ -31,7 +31,8 @@ class Prediction:
     """One utterance: what was said, and what the model wrote.
 
     A hypothesis of None means that the task was not run on this utterance; an empty text means that the model
-    wrote nothing. An empty `translation` means that the manifest has none.
+    wrote nothing. An empty `translation` means that the manifest has none. What is known of the recording
+    besides (`""` or None: not known) serves slices and audio players.
     """
 
     id: str
@@ -41,6 +42,11 @@ class Prediction:
     translation: str
     transcript_hypothesis: str | None = None
     translation_hypothesis: str | None = None
+    speaker_id: str = ""
+    audio_path: str = ""
+    """Relative to the audio root."""
+    level_dbfs: float | None = None
+    """Root mean square of the waveform, full scale 0 dB."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from vietst.data.records import format_record
 from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
-from vietst.evaluation.code_switching import code_switching_scores
+from vietst.evaluation.code_switching import code_switching_scores, count_errors_of
 from vietst.evaluation.metrics import (
     Prediction,
     bleu_above_copy,
@@ -28,6 +28,7 @@ from vietst.evaluation.metrics import (
     scores_by_video,
     utterance_scores,
 )
+from vietst.evaluation.slices import scores_by_slice
 from vietst.evaluation.word_language import WordTag
 
 METRICS_SUFFIX: Final = "_metrics.json"
@@ -35,6 +36,8 @@ PREDICTIONS_SUFFIX: Final = "_predictions.csv"
 
 _REQUIRED_COLUMNS: Final = ("id", "video_id", "duration_s", "transcript", "translation")
 _HYPOTHESIS_COLUMNS: Final = ("transcript_hypothesis", "translation_hypothesis")
+_KNOWN_COLUMNS: Final = ("speaker_id", "audio_path", "level_dbfs")
+"""Absent where nothing is known of any utterance."""
 _SCORE_COLUMNS: Final = ("wer", "cer", "chrf")
 
 
@@ -68,7 +71,7 @@ def write_results(
         timing: None where nothing was decoded (scores of someone else's predictions).
         facts: what the caller knows about model, data and run; plain JSON data (NaN becomes null).
         baseline_scores: from `metrics.baselines`.
-        user_tags: from `word_language.read_word_tags`, for the section `code_switching`.
+        user_tags: from `word_language.read_word_tags`, for the sections `code_switching` and `slices`.
 
     Returns:
         the two paths.
@@ -80,7 +83,7 @@ def write_results(
         raise ValueError(f"a run's name becomes a file name, so it cannot be {run_name!r}")
     predictions_csv = output_dir / f"{run_name}{PREDICTIONS_SUFFIX}"
     metrics_json = output_dir / f"{run_name}{METRICS_SUFFIX}"
-    counts = count_scores(predictions)
+    counts, errors = count_scores(predictions), count_errors_of(predictions, user_tags)
     scores = score_predictions(predictions, counts)
     _write_predictions(predictions_csv, predictions, utterance_scores(predictions, counts))
     record = {
@@ -91,7 +94,8 @@ def write_results(
         "baselines": baseline_scores or {},
         "bleu_above_copy": bleu_above_copy(scores, baseline_scores or {}),
         "intervals": score_intervals(predictions, counts),
-        "code_switching": code_switching_scores(predictions, user_tags),
+        "code_switching": code_switching_scores(predictions, errors),
+        "slices": scores_by_slice(predictions, counts, errors, user_tags),
         "by_video": scores_by_video(predictions, counts),
         "facts": _without_nan(facts),
         "predictions_csv": predictions_csv.name,
@@ -130,12 +134,15 @@ def _write_predictions(
     """Texts stand in the file as they are. Hypothesis columns of a task that was not run are absent."""
     was_run = [name for name in _HYPOTHESIS_COLUMNS if any(getattr(p, name) is not None for p in predictions)]
     _check_nothing_gets_lost(predictions, was_run)
-    columns = [*_REQUIRED_COLUMNS, *was_run, *_SCORE_COLUMNS]
+    known = [name for name in _KNOWN_COLUMNS if any(getattr(p, name) not in ("", None) for p in predictions)]
+    columns = [*_REQUIRED_COLUMNS, *was_run, *_SCORE_COLUMNS, *known]
     with atomic_writer(path) as file:
         file.write("\ufeff")  # without this mark Excel takes UTF-8 for the local 8-bit encoding
         file.write(format_record(columns, ","))
         for prediction, of_it in zip(predictions, scores, strict=True):
             shown = {name: f"{score:.2f}" for name, score in of_it.items()}
+            if prediction.level_dbfs is not None:
+                shown["level_dbfs"] = repr(float(prediction.level_dbfs))
             values = vars(prediction) | {"duration_s": repr(float(prediction.duration_s))} | shown
             file.write(format_record([_as_cell(values.get(name)) for name in columns], ","))
 
@@ -198,10 +205,10 @@ def _as_prediction(where: str, row: Mapping[str, str | None]) -> Prediction:
     if None in row or None in row.values():
         raise _unreadable(where, "every row has as many fields as the header", "more or fewer")
     cells = {name: value or "" for name, value in row.items()}
-    try:
-        duration_s = float(cells["duration_s"])
-    except ValueError:
-        raise _unreadable(where, "duration_s is a number of seconds", repr(cells["duration_s"])) from None
+    duration_s = _number(where, "duration_s", "a number of seconds", cells)
+    level_dbfs = (
+        _number(where, "level_dbfs", "a number of decibels", cells) if cells.get("level_dbfs") else None
+    )
     hypotheses = {name: cells.get(name) for name in _HYPOTHESIS_COLUMNS}
     for name, hypothesis in hypotheses.items():
         if not hypothesis and not cells[name.removesuffix("_hypothesis")]:
@@ -213,7 +220,17 @@ def _as_prediction(where: str, row: Mapping[str, str | None]) -> Prediction:
         transcript=cells["transcript"],
         translation=cells["translation"],
         **hypotheses,
+        speaker_id=cells.get("speaker_id", ""),
+        audio_path=cells.get("audio_path", ""),
+        level_dbfs=level_dbfs,
     )
+
+
+def _number(where: str, column: str, rule: str, cells: Mapping[str, str]) -> float:
+    try:
+        return float(cells[column])
+    except ValueError:
+        raise _unreadable(where, f"{column} is {rule}", repr(cells[column])) from None
 
 
 def _unreadable(where: str, rule: str, found: str) -> VietstError:
