@@ -1,5 +1,7 @@
 """Every dev utterance is scored once, losses are weighed by tokens, each task has its own reference."""
 
+import logging
+
 import datasets
 import numpy as np
 import pytest
@@ -66,6 +68,31 @@ def test_transcripts_and_translations_are_scored_against_their_own_references(pr
     metrics = compute(evaluated(processor, swapped, [0, 1, 2, 3], [1.0] * 4, [1] * 4))
     assert metrics["wer"] > 10
     assert metrics["bleu"] < 90
+
+
+@pytest.fixture
+def warnings_of_package(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("vietst"), "propagate", True)
+    with caplog.at_level(logging.WARNING):
+        yield caplog
+
+
+@pytest.mark.parametrize(("num_empty", "warns"), [(1, False), (2, True)])
+def test_alarms_are_counted_and_warn_with_an_example_from_a_share_on(
+    processor, warnings_of_package, num_empty, warns
+):
+    """One of 20 hypotheses is no larger share than the 5 % that are let pass."""
+    rows = cached_rows(20)
+    texts = [row[column] for row in rows for column in ("transcript", "translation")]
+    texts[: 2 * num_empty : 2] = [""] * num_empty
+    compute = make_compute_metrics(
+        UtteranceDataset(datasets.Dataset.from_list(rows)), lambda token_ids: texts, TASKS
+    )
+    metrics = compute(evaluated(processor, rows, list(range(20)), [1.0] * 20, [1] * 20))
+    assert metrics["alarm_empty_outputs"] == num_empty
+    assert metrics["alarm_sign_offs"] == 0
+    assert ("Empty outputs: 2 of 20 transcripts, e.g. " in warnings_of_package.text) == warns
+    assert bool(warnings_of_package.records) == warns
 
 
 def test_the_cap_on_new_tokens_grows_with_the_audio():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vietst.evaluation.changed_spans import CHANGE_ID, changed_span_counts
-from vietst.evaluation.repetition import LOOP_ID, count_loops
+from vietst.evaluation.repetition import LOOP_ID
 from vietst.evaluation.score_counts import (
     NUM_CHRF_WORD_ORDERS,
     ScoreCounts,
@@ -214,8 +214,6 @@ def score_predictions(
       stay in WER and CER;
     * `num_missing_translations`: translated utterances without a reference. They are left out of
       BLEU and chrF;
-    * `num_looping_transcripts`, `num_looping_translations`: hypotheses with a repetition loop
-      (`vietst.evaluation.repetition`) among the scored pairs, as far as the task was run;
     * `copy_rate`: hypotheses of translations that equal the transcript after normalization, per 100, and
       `reference_copy_rate`, the same of the references (nothing was to be translated there).
 
@@ -238,24 +236,7 @@ def score_predictions(
         "num_translated": num_translated,
         "num_empty_references": sum(not normalize_for_scoring(p.transcript) for p in transcribed),
         "num_missing_translations": num_translation_hypotheses - num_translated,
-        **_loop_counts(predictions),
         **_copy_rates(list(filter(_is_translated, predictions))),
-    }
-
-
-def _loop_counts(predictions: Sequence[Prediction]) -> dict[str, int]:
-    texts = {
-        "transcripts": [
-            (p.transcript, str(p.transcript_hypothesis)) for p in predictions if _is_transcribed(p)
-        ],
-        "translations": [
-            (p.translation, str(p.translation_hypothesis)) for p in predictions if _is_translated(p)
-        ],
-    }
-    return {
-        f"num_looping_{kind}": count_loops(*(_normalized(side) for side in zip(*pairs, strict=True)))
-        for kind, pairs in texts.items()
-        if pairs
     }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from vietst.data.records import format_record
 from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
+from vietst.evaluation.alarms import alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.code_switching import code_switching_scores, count_errors_of
 from vietst.evaluation.metrics import (
     Prediction,
@@ -97,6 +98,7 @@ def write_results(
         "code_switching": code_switching_scores(predictions, errors),
         "slices": scores_by_slice(predictions, counts, errors, user_tags),
         "by_video": scores_by_video(predictions, counts),
+        "alarms": alarms_record(raise_alarms(predictions)),
         "facts": _without_nan(facts),
         "predictions_csv": predictions_csv.name,
     }
@@ -351,13 +353,7 @@ def _notes(metrics: Mapping[str, Any]) -> list[str]:
         best, worst = (choose(by_video, key=lambda row: row["wer"]) for choose in (min, max))
         extremes = (f"{row['wer']:.1f} ({row['video_id']})" for row in (best, worst))
         notes.append(f"WER by video: from {' to '.join(extremes)}.")
-    loops = [
-        f"{num_loops} of {metrics[total]:,} {kind}"
-        for kind, total in (("transcripts", "num_transcribed"), ("translations", "num_translated"))
-        if (num_loops := metrics.get(f"num_looping_{kind}"))
-    ]
-    if loops:
-        notes.append(f"Repetition loops: {' and '.join(loops)}.")
+    notes += alarm_lines(metrics["alarms"])
     if metrics["num_empty_references"]:
         notes.append(
             f"References without a word: {metrics['num_empty_references']} (what was written there counts)."

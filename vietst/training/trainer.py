@@ -17,10 +17,12 @@ from vietst.constants import IGNORE_INDEX, TASKS
 from vietst.data.batching import UtteranceDataset
 from vietst.data.dealt_batches import DealtBatchSampler
 from vietst.data.duration_batches import DurationBatchSampler
+from vietst.evaluation.alarms import WARNING_SHARE, alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, max_new_tokens
 from vietst.evaluation.metrics import Prediction, score_predictions
 from vietst.models import lora
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
+from vietst.runtime import get_logger, rank
 from vietst.training.checkpoint_writing import (
     delete_old,
     full_disk_is_an_error,
@@ -35,6 +37,8 @@ from vietst.training.parameter_groups import LearningRates, parameter_groups
 from vietst.training.preemption import let_workers_outlive_stop_signals
 from vietst.training.throughput import ThroughputMeter
 from vietst.training.unfreezing import rebuild_reducer, restart_adam, set_encoder_decay
+
+logger = get_logger(__name__)
 
 _BOOKKEEPING_KEYS = ("row_index", "duration_s")
 """Keys of a batch that are about the utterances, not for the model."""
@@ -350,7 +354,8 @@ def make_compute_metrics(
     """Scores of an evaluation: token-weighted losses, WER/CER of transcripts, BLEU/chrF of translations.
 
     `loss` is the cross-entropy in nats per label token over both tasks (without CTC, smoothing and task
-    weights), `loss_<task>` the same for one task.
+    weights), `loss_<task>` the same for one task. `alarm_<name>` is the number of hypotheses of either task
+    that raised an alarm (`vietst.evaluation.alarms`); a share above `WARNING_SHARE` warns, with an example.
     """
     references = [
         {key: row[key] for key in ("id", "video_id", "duration_s", "transcript", "translation")}
@@ -371,17 +376,27 @@ def make_compute_metrics(
         for task in tasks:
             of_task = task_index == TASKS.index(task)
             metrics[f"loss_{task}"] = float(losses[of_task].sum() / max(num_tokens[of_task].sum(), 1))
-        scores = score_predictions(
-            [
-                Prediction(
-                    **references[row],
-                    transcript_hypothesis=by_task.get("transcribe"),
-                    translation_hypothesis=by_task.get("translate"),
-                )
-                for row, by_task in sorted(hypotheses.items())
-            ]
-        )
+        predictions = [
+            Prediction(
+                **references[row],
+                transcript_hypothesis=by_task.get("transcribe"),
+                translation_hypothesis=by_task.get("translate"),
+            )
+            for row, by_task in sorted(hypotheses.items())
+        ]
+        scores = score_predictions(predictions)
         metrics |= {name: scores[name] for name in EVALUATION_SCORES if name in scores}
+        metrics |= _alarm_counts(predictions)
         return metrics | {"num_utterances": len(hypotheses)}
 
     return compute_metrics
+
+
+def _alarm_counts(predictions: Sequence[Prediction]) -> dict[str, int]:
+    record = alarms_record(raise_alarms(predictions))
+    if rank() == 0 and (lines := alarm_lines(record, min_share=WARNING_SHARE)):
+        logger.warning("hypotheses of this evaluation raise alarms: %s", " ".join(lines))
+    return {
+        f"alarm_{alarm}": sum(found["num"] for found in by_texts.values())
+        for alarm, by_texts in record.items()
+    }
