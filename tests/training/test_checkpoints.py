@@ -202,10 +202,11 @@ def test_early_stopping_goes_on_counting(nano_config):
                "training.max_steps=9")  # fmt: skip
     straight = run_training(nano_config(*options))
     assert len(history(straight, "eval_loss")) == 4, "it stopped early"
-    folder = straight.with_name("resumed")
-    shutil.copytree(straight / "checkpoint-2", folder / "checkpoint-2")
-    resumed = run_training(nano_config(*options, f"output.dir={folder.as_posix()}"), resume=LATEST)
-    assert history(resumed, "eval_loss") == history(straight, "eval_loss")
+    for step in (2, 4):
+        folder = straight.with_name(f"from-{step}")
+        shutil.copytree(straight / f"checkpoint-{step}", folder / f"checkpoint-{step}")
+        resumed = run_training(nano_config(*options, f"output.dir={folder.as_posix()}"), resume=LATEST)
+        assert history(resumed, "eval_loss") == history(straight, "eval_loss")
 
 
 # --- a full disk -------------------------------------------------------------------------------------
@@ -259,6 +260,7 @@ def test_a_disk_that_fills_up_while_saving_stops_with_one_clear_error(
     assert ran.returncode == EXIT_USER_ERROR, ran.stderr[-2000:]
     assert "Traceback" not in ran.stderr
     assert f"error: saving in {run_dir}" in ran.stderr
+    assert "found: saving" not in ran.stderr, "it is said once"
     assert "checkpoint-2 is complete" in ran.stderr
     assert [path.name for path in run_dir.glob("checkpoint*")] == ["checkpoint-2"]
     assert missing_parts(run_dir / "checkpoint-2") == []

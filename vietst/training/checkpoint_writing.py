@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from vietst.errors import CheckpointError
+from vietst.errors import CheckpointError, VietstError
 from vietst.training.checkpoints import complete_checkpoints, files_of
 
 _BEING_WRITTEN = "checkpoint.partial"
@@ -24,7 +24,7 @@ _FULL_DISK_ERRNOS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.E
 _FULL_DISK_WORDS = (
     "No space left",
     "File too large",
-    "quota",
+    "Disk quota exceeded",
     "PytorchStreamWriter failed",
     "file write failed",
     "iostream error",
@@ -56,7 +56,7 @@ def publish(written: Path, run_dir: Path) -> Path:
         _delete(final)  # one that lacks something, else the run would have started from it
     written.rename(final)
     _flush_folder(run_dir)
-    written.parent.rmdir()
+    shutil.rmtree(written.parent)
     return final
 
 
@@ -88,15 +88,17 @@ def flush_to_disk(folder: Path) -> None:
         if path.is_dir():
             _flush_folder(path)
         elif path.is_file():
-            with path.open("r+b") as file:
-                os.fsync(file.fileno())
+            _flush(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     _flush_folder(folder)
 
 
 def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # Windows does not open folders, and has no need to
-    descriptor = os.open(folder, os.O_RDONLY)
+    if os.name != "nt":  # Windows does not open folders, and has no need to
+        _flush(folder, os.O_RDONLY)
+
+
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -128,6 +130,8 @@ def full_disk_is_an_error(run_dir: Path) -> Iterator[None]:
     """
     try:
         yield
+    except VietstError:
+        raise  # has been said
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         if number not in _FULL_DISK_ERRNOS and not any(word in str(error) for word in _FULL_DISK_WORDS):

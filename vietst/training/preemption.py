@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
 from vietst.runtime import STOP_SIGNALS, Preempted, get_logger
 from vietst.training.launching import NOTE_FILE
@@ -106,7 +107,9 @@ class PreemptionCallback(TrainerCallback):
                 signal.Signals(self.signal_number).name,
                 state.global_step,
             )
-            control.should_save = True
+            # At the end of an epoch that is evaluated as such, dev comes first, and a checkpoint follows.
+            evaluates_now = args.save_strategy == SaveStrategy.EPOCH and float(state.epoch or 0).is_integer()
+            control.should_save = control.should_save or not evaluates_now
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, Seq2SeqTrainer
+from transformers import EarlyStoppingCallback, EvalPrediction, Seq2SeqTrainer
 from transformers.trainer_utils import seed_worker
 
 from vietst.constants import IGNORE_INDEX, TASKS
@@ -284,9 +284,16 @@ class SpeechTrainer(Seq2SeqTrainer):
         load_result.unexpected_keys[:] = [key for key in load_result.unexpected_keys if key not in merged]
         super()._issue_warnings_after_load(load_result)
 
+    def _has_stopped_early(self) -> bool:
+        return any(
+            callback.early_stopping_patience_counter >= callback.early_stopping_patience
+            for callback in self.callback_handler.callbacks
+            if isinstance(callback, EarlyStoppingCallback)
+        )
+
     def _run_epoch(self, **kwargs: Any) -> None:
         # Resuming from a checkpoint of the last step must end at once; transformers would take one more step.
-        if self.state.global_step >= self.state.max_steps:
+        if self.state.global_step >= self.state.max_steps or self._has_stopped_early():
             self.control.should_training_stop = True
             return
         if self._train_batches is not None:
