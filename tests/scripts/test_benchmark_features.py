@@ -63,3 +63,22 @@ def test_mistakes_get_a_message_and_exit_code_2(
     assert answer.returncode == 2
     assert expected in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.slow
+def test_memory_and_time_are_measured_by_size_and_drawn(repo_root: Path, tmp_path: Path) -> None:
+    answer = run(
+        *(repo_root, tmp_path, "feature_scaling", "--sizes", "80", "160", "--num_proc", "2"),
+        *("--work_dir", str(tmp_path)),
+    )
+    assert answer.returncode == 0, answer.stderr
+    runs = json.loads((tmp_path / "benchmarks" / "feature_scaling.json").read_text(encoding="utf-8"))["runs"]
+    measured = runs[0]["results"]["runs"]
+    assert [run["num_utterances"] for run in measured] == [80, 160]
+    for step in ("clean", "split", "build features"):
+        # Python alone takes more than 10 MB; the build has imported torch in three processes.
+        assert all(run[step]["peak_bytes"] > 10e6 for run in measured)
+        assert step in answer.stdout
+    assert all(run["build features"]["peak_bytes"] > 2 * run["clean"]["peak_bytes"] for run in measured)
+    assert (tmp_path / "benchmarks" / "feature_scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.glob("vietst-benchmark-*"))
