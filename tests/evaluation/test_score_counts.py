@@ -13,6 +13,7 @@ from vietst.evaluation.score_counts import (
     character_error_counts,
     chrf_counts,
     rate,
+    ter_counts,
     word_error_counts,
 )
 
@@ -28,6 +29,7 @@ def all_counts(references: list[str], hypotheses: list[str]) -> list[ScoreCounts
         character_error_counts(references, hypotheses),
         bleu_counts(references, hypotheses),
         *chrf_counts(references, hypotheses),
+        ter_counts(references, hypotheses),
     ]
 
 
@@ -38,6 +40,7 @@ def library_scores(references: list[str], hypotheses: list[str]) -> dict[str, fl
         "bleu": sacrebleu.corpus_bleu(hypotheses, [references]).score,
         "chrf": sacrebleu.corpus_chrf(hypotheses, [references]).score,
         "chrf++": sacrebleu.corpus_chrf(hypotheses, [references], word_order=2).score,
+        "ter": sacrebleu.corpus_ter(hypotheses, [references]).score,
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from vietst.evaluation.metrics import Prediction
+from vietst.evaluation.metrics import Prediction, is_transcribed, is_translated
 from vietst.evaluation.repetition import is_loop
 from vietst.evaluation.word_language import WordTag, tag_words
 from vietst.text import normalize_for_scoring
@@ -82,9 +82,9 @@ class AlarmCount:
 def raise_alarms(predictions: Sequence[Prediction]) -> list[AlarmCount]:
     """Every alarm over the transcripts and over the translations that have a reference, as far as they were
     run, those that nothing raised among them."""
-    transcribed = [p for p in predictions if p.transcript_hypothesis is not None]
-    translated = [p for p in predictions if p.translation_hypothesis is not None and p.translation.strip()]
-    both = [p for p in translated if p.transcript_hypothesis is not None]
+    transcribed = list(filter(is_transcribed, predictions))
+    translated = list(filter(is_translated, predictions))
+    both = list(filter(is_transcribed, translated))
     counts: list[AlarmCount] = []
     if transcribed:
         pairs = [_pair(p.transcript, str(p.transcript_hypothesis), p) for p in transcribed]

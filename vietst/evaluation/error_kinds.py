@@ -68,7 +68,7 @@ def error_kind(
         near = range(max(block.start, position - _WINDOW_WORDS), min(block.stop, position + _WINDOW_WORDS))
         if _is_transliterated(reference.word, hypothesis.words, near):
             return ErrorKind.TRANSLITERATED
-        if _is_translated(hypothesis, near):
+        if is_translated(hypothesis, near):
             return ErrorKind.TRANSLATED
     if is_missing:
         return ErrorKind.MISSING
@@ -122,7 +122,7 @@ def _spans(written: Sequence[TaggedWord], near: range) -> Iterator[range]:
             yield range(start, stop)
 
 
-def _is_translated(hypothesis: Hypothesis, near: range) -> bool:
+def is_translated(hypothesis: Hypothesis, near: range) -> bool:
     return any(
         hypothesis.words[index].tag is WordTag.VIETNAMESE
         and hypothesis.words[index].word in hypothesis.translated_words

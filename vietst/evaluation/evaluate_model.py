@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,13 @@ from vietst.data.features import input_kind_of
 from vietst.data.splits import read_split_file
 from vietst.data.tables import file_digest
 from vietst.errors import ModelError, VietstError
-from vietst.evaluation.decode import Decoded, DecodingOptions, decode_rows
-from vietst.evaluation.metrics import baselines
-from vietst.evaluation.report import format_results_table, read_metrics, write_results
-from vietst.evaluation.word_language import WordTag, read_word_tags
+from vietst.evaluation.decode import DecodingOptions, decode_rows
+from vietst.evaluation.evaluate_predictions import score_and_write
+from vietst.evaluation.word_language import read_word_tags
 from vietst.models.architectures import ARCHITECTURES
 from vietst.runtime import environment_record, get_logger
 
 logger = get_logger(__name__)
-
-BASELINE_SEED = 1
 
 
 def evaluate_model(
@@ -41,6 +37,7 @@ def evaluate_model(
     num_beams: int | None,
     num_workers: int,
     word_tags: Path | None = None,
+    ter: bool = False,
 ) -> dict[str, Any]:
     """Decode a split with a model, score it, write the results and print them.
 
@@ -49,6 +46,7 @@ def evaluate_model(
             tasks, language and generation caps; a model without one is asked for both tasks in Vietnamese.
         train_csv: for the random-sentence baseline; None: `train.csv` beside `test_csv`, if it is there.
         word_tags: a word list for `word_language.read_word_tags`.
+        ter: score TER, too.
 
     Returns:
         The content of `<run>_metrics.json`.
@@ -96,41 +94,16 @@ def evaluate_model(
         "run": _run_facts(model_dir),
         "environment": environment_record(),
     }
-    files = _score_and_write(
-        decoded, output, run_name or Path(model_dir).name, facts, train_csv, test_csv, user_tags
-    )
-    metrics = read_metrics(files[0])
-    print(format_results_table(metrics, files))
-    return metrics
-
-
-def _score_and_write(
-    decoded: Decoded,
-    output: Path,
-    run_name: str,
-    facts: dict[str, Any],
-    train_csv: Path | None,
-    test_csv: Path,
-    user_tags: Mapping[str, WordTag],
-) -> tuple[Path, Path]:
-    training_rows = []
-    if train_csv is not None or (test_csv.parent / "train.csv").is_file():
-        training_rows = read_split_file(train_csv or test_csv.parent / "train.csv")
-    baseline_scores = baselines(
-        decoded.predictions,
-        [str(row["transcript"]) for row in training_rows],
-        [str(row["translation"]) for row in training_rows],
-        BASELINE_SEED,
-    )
-    output.mkdir(parents=True, exist_ok=True)
-    return write_results(
-        output,
-        run_name,
+    beside = test_csv.parent / "train.csv"
+    return score_and_write(
         decoded.predictions,
         decoded.timing,
+        output,
+        run_name or Path(model_dir).name,
         facts,
-        baseline_scores,
+        train_csv or (beside if beside.is_file() else None),
         user_tags,
+        with_ter=ter,
     )
 
 

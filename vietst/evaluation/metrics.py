@@ -20,6 +20,7 @@ from vietst.evaluation.score_counts import (
     bleu_counts,
     character_error_counts,
     chrf_counts,
+    ter_counts,
     word_error_counts,
 )
 from vietst.evaluation.significance import confidence_interval
@@ -119,7 +120,7 @@ def _check_pairs(references: Sequence[str], hypotheses: Sequence[str]) -> None:
         )
 
 
-def metric_signatures() -> dict[str, str]:
+def metric_signatures(*, with_ter: bool = False) -> dict[str, str]:
     """What exactly was computed: library, version and settings of each leading metric."""
     from importlib.metadata import version
 
@@ -128,7 +129,8 @@ def metric_signatures() -> dict[str, str]:
     error_rate = f"jiwer:{version('jiwer')}|normalizer:{NORMALIZER_ID}"
     signatures = {"wer": error_rate, "cer": error_rate}
     with_words = sacrebleu.CHRF(word_order=NUM_CHRF_WORD_ORDERS)
-    for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF()), ("chrf++", with_words)):
+    metrics = {"bleu": sacrebleu.BLEU(), "chrf": sacrebleu.CHRF(), "chrf++": with_words}
+    for name, metric in (metrics | ({"ter": sacrebleu.TER()} if with_ter else {})).items():
         metric.corpus_score(["a"], [["a"]])  # the number of references is known only after a score
         signatures[name] = str(metric.get_signature())
     signatures["change"] = f"{CHANGE_ID}|normalizer:{NORMALIZER_ID}"
@@ -139,34 +141,37 @@ def metric_signatures() -> dict[str, str]:
 # --- all scores of a test set from one pass over its texts ------------------------------------------------
 
 
-def count_scores(predictions: Sequence[Prediction]) -> dict[str, ScoreCounts]:
+def count_scores(predictions: Sequence[Prediction], *, with_ter: bool = False) -> dict[str, ScoreCounts]:
     """What every score of a test set is computed from, by the score's name.
 
     Of the transcripts `wer`, `cer` on normalized text, `wer_raw`, `cer_raw` on the texts as they are; of the
-    translations `bleu`, `chrf`, `chrf++` as they are, `bleu_normalized`, `chrf_normalized` and, of what was
-    to be changed, `change` with its parts (`changed_span_counts`) normalized. What was run on no utterance is
-    absent. Rows stand in the order of the predictions.
+    translations `bleu`, `chrf`, `chrf++` and, if asked for, `ter` as they are, `bleu_normalized`,
+    `chrf_normalized` and, of what was to be changed, `change` with its parts (`changed_span_counts`)
+    normalized. What was run on no utterance is absent. Rows stand in the order of the predictions.
     """
     counts: dict[str, ScoreCounts] = {}
-    if transcribed := [index for index, p in enumerate(predictions) if _is_transcribed(p)]:
+    if transcribed := [index for index, p in enumerate(predictions) if is_transcribed(p)]:
         references = [predictions[index].transcript for index in transcribed]
         hypotheses = [str(predictions[index].transcript_hypothesis) for index in transcribed]
         for score in _transcript_counts(references, hypotheses):
             counts[score.name] = score.spread(transcribed, len(predictions))
-    if translated := [index for index, p in enumerate(predictions) if _is_translated(p)]:
+    if translated := [index for index, p in enumerate(predictions) if is_translated(p)]:
         references = [predictions[index].translation for index in translated]
         hypotheses = [str(predictions[index].translation_hypothesis) for index in translated]
         transcripts = [predictions[index].transcript for index in translated]
         for score in _translation_counts(transcripts, references, hypotheses):
             counts[score.name] = score.spread(translated, len(predictions))
+        if with_ter:
+            counts["ter"] = ter_counts(references, hypotheses).spread(translated, len(predictions))
     return counts
 
 
-def _is_transcribed(prediction: Prediction) -> bool:
+def is_transcribed(prediction: Prediction) -> bool:
+    """Whether the task was run; an empty reference is scored, too."""
     return prediction.transcript_hypothesis is not None
 
 
-def _is_translated(prediction: Prediction) -> bool:
+def is_translated(prediction: Prediction) -> bool:
     """Translated, with a reference to score it by."""
     return prediction.translation_hypothesis is not None and bool(prediction.translation.strip())
 
@@ -204,9 +209,9 @@ def score_predictions(
     """All scores of one test set, and what they were computed on.
 
     Args:
-        counts: from `count_scores`, where the caller has them already.
+        counts: from `count_scores`, where the caller has them already, perhaps with others.
 
-    Returns the scores that `count_scores` names (those of a task that was not run are absent), and always:
+    Returns the scores of `counts` (those of a task that was not run are absent), and always:
 
     * `normalizer`, `metric_signatures`; `num_utterances`, `num_videos`, `audio_s` (seconds);
     * `num_transcribed`, `num_translated`: the scored pairs of each task;
@@ -222,13 +227,14 @@ def score_predictions(
     """
     if not predictions:
         raise ValueError("there are no predictions to score")
-    transcribed = [p for p in predictions if _is_transcribed(p)]
-    num_translated = sum(map(_is_translated, predictions))
+    counts = count_scores(predictions) if counts is None else counts
+    transcribed = [p for p in predictions if is_transcribed(p)]
+    num_translated = sum(map(is_translated, predictions))
     num_translation_hypotheses = sum(p.translation_hypothesis is not None for p in predictions)
     return {
-        **{name: score.score for name, score in (counts or count_scores(predictions)).items()},
+        **{name: score.score for name, score in counts.items()},
         "normalizer": NORMALIZER_ID,
-        "metric_signatures": metric_signatures(),
+        "metric_signatures": metric_signatures(with_ter="ter" in counts),
         "num_utterances": len(predictions),
         "num_videos": len({p.video_id for p in predictions}),
         "audio_s": sum(p.duration_s for p in predictions),
@@ -236,7 +242,7 @@ def score_predictions(
         "num_translated": num_translated,
         "num_empty_references": sum(not normalize_for_scoring(p.transcript) for p in transcribed),
         "num_missing_translations": num_translation_hypotheses - num_translated,
-        **_copy_rates(list(filter(_is_translated, predictions))),
+        **_copy_rates(list(filter(is_translated, predictions))),
     }
 
 
@@ -261,8 +267,8 @@ def utterance_scores(
     }
     rows = []
     for index, prediction in enumerate(predictions):
-        was_scored = {name: _is_transcribed(prediction) for name in ("wer", "cer")}
-        was_scored["chrf"] = _is_translated(prediction)
+        was_scored = {name: is_transcribed(prediction) for name in ("wer", "cer")}
+        was_scored["chrf"] = is_translated(prediction)
         rows.append({name: float(scores[index]) for name, scores in of_each.items() if was_scored[name]})
     return rows
 
@@ -278,8 +284,8 @@ def scores_by_video(
     rows: list[dict[str, Any]] = []
     for video_id, members in sorted(by_video.items()):
         of_video = [predictions[index] for index in members]
-        was_scored = {name: any(map(_is_transcribed, of_video)) for name in ("wer", "cer")}
-        was_scored |= {name: any(map(_is_translated, of_video)) for name in ("bleu", "chrf")}
+        was_scored = {name: any(map(is_transcribed, of_video)) for name in ("wer", "cer")}
+        was_scored |= {name: any(map(is_translated, of_video)) for name in ("bleu", "chrf")}
         rows.append(
             {
                 "video_id": video_id,

@@ -19,6 +19,7 @@ from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
 from vietst.evaluation.alarms import alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.code_switching import code_switching_scores, count_errors_of
+from vietst.evaluation.english_left import english_left_counts
 from vietst.evaluation.metrics import (
     Prediction,
     bleu_above_copy,
@@ -63,6 +64,8 @@ def write_results(
     facts: Mapping[str, Any],
     baseline_scores: Mapping[str, Mapping[str, float]] | None = None,
     user_tags: Mapping[str, WordTag] | None = None,
+    *,
+    with_ter: bool = False,
 ) -> tuple[Path, Path]:
     """Score predictions; write `<run_name>_metrics.json` and `<run_name>_predictions.csv`, each atomically.
 
@@ -72,7 +75,8 @@ def write_results(
         timing: None where nothing was decoded (scores of someone else's predictions).
         facts: what the caller knows about model, data and run; plain JSON data (NaN becomes null).
         baseline_scores: from `metrics.baselines`.
-        user_tags: from `word_language.read_word_tags`, for the sections `code_switching` and `slices`.
+        user_tags: from `word_language.read_word_tags`, for all that is told by language.
+        with_ter: score TER, too, which takes longer than all the rest together.
 
     Returns:
         the two paths.
@@ -84,7 +88,8 @@ def write_results(
         raise ValueError(f"a run's name becomes a file name, so it cannot be {run_name!r}")
     predictions_csv = output_dir / f"{run_name}{PREDICTIONS_SUFFIX}"
     metrics_json = output_dir / f"{run_name}{METRICS_SUFFIX}"
-    counts, errors = count_scores(predictions), count_errors_of(predictions, user_tags)
+    counts = count_scores(predictions, with_ter=with_ter) | english_left_counts(predictions, user_tags)
+    errors = count_errors_of(predictions, user_tags)
     scores = score_predictions(predictions, counts)
     _write_predictions(predictions_csv, predictions, utterance_scores(predictions, counts))
     record = {
@@ -276,6 +281,7 @@ SCORE_LABELS: Final = {
     "bleu": "BLEU",
     "chrf": "chrF",
     "chrf++": "chrF++",
+    "ter": "TER %",
     "change": "changed spans",
     "wer_vietnamese": "Vietnamese WER %",
     "pier": "English WER % (PIER)",
@@ -349,6 +355,11 @@ def _notes(metrics: Mapping[str, Any]) -> list[str]:
             f"Translations equal to the transcript: {copy_rate:.1f} % (references: "
             f"{metrics['reference_copy_rate']:.1f} %)."
         )
+    if (english_left := metrics.get("english_left")) is not None:
+        notes.append(
+            f"English words left in the translations: {english_left:.1f} % (references: "
+            f"{metrics['reference_english_left']:.1f} %)."
+        )
     if by_video := [row for row in metrics["by_video"] if "wer" in row]:
         best, worst = (choose(by_video, key=lambda row: row["wer"]) for choose in (min, max))
         extremes = (f"{row['wer']:.1f} ({row['video_id']})" for row in (best, worst))
@@ -373,4 +384,6 @@ def _notes(metrics: Mapping[str, Any]) -> list[str]:
     notes.append(
         f"BLEU: {metrics['metric_signatures']['bleu']}. chrF: {metrics['metric_signatures']['chrf']}."
     )
+    if "ter" in metrics:
+        notes.append(f"TER: {metrics['metric_signatures']['ter']}.")
     return notes

@@ -136,6 +136,15 @@ def chrf_counts(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[S
     )
 
 
+def ter_counts(references: Sequence[str], hypotheses: Sequence[str]) -> ScoreCounts:
+    """`ter`, the translation edit rate with sacreBLEU's defaults: edits, shifts of words among them, per 100
+    words of the reference (Snover et al. 2006). Slow."""
+    import sacrebleu
+
+    counts = _sentence_counts(sacrebleu.TER(), references, hypotheses)
+    return rate("ter", counts[:, 0], counts[:, 1])
+
+
 def _sentence_counts(metric: Any, references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
     """What sacreBLEU itself keeps of every sentence for its own significance tests: [num_utterances, n]."""
     counts = metric._extract_corpus_statistics(list(hypotheses), [list(references)])

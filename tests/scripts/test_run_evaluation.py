@@ -1,0 +1,75 @@
+"""The real script on predictions that are there already: anybody's, without a model."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.scripts.test_compare_runs import one_word_wrong, write_predictions
+from vietst.evaluation.report import read_metrics, read_predictions
+
+
+def run_script(repo_root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(repo_root / "scripts" / "run_evaluation.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(repo_root)},
+    )
+
+
+def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(
+    repo_root: Path, tmp_path: Path
+) -> None:
+    """Their file has another name and order of columns, and one that nobody here knows."""
+    elsewhere = write_predictions(
+        tmp_path / "whisperx.csv",
+        one_word_wrong,
+        translation_hypothesis=lambda number: "mình sẽ sửa cái bug này",
+        confidence=lambda number: "0.5",
+    )
+    ran = run_script(repo_root, tmp_path, "--predictions", "whisperx.csv", "--ter")
+    assert ran.returncode == 0, ran.stderr
+    assert "24 utterances, 12 videos" in ran.stdout
+    assert "11.11" in next(line for line in ran.stdout.splitlines() if "WER %" in line)
+    results = tmp_path / "outputs" / "results"
+    metrics = read_metrics(results / "whisperx_metrics.json")
+    assert metrics["wer"] == pytest.approx(100 / 9)
+    assert metrics["ter"] == pytest.approx(100 / 6), "one word of six"
+    assert "TER" in ran.stdout
+    assert metrics["metric_signatures"]["ter"] in ran.stdout
+    assert metrics["english_left"] == pytest.approx(100 / 6)
+    assert metrics["baselines"].keys() == {"copy"}
+    assert "latency_s" not in metrics
+    assert metrics["facts"]["predictions"] == "whisperx.csv"
+    assert read_predictions(results / "whisperx_predictions.csv") == read_predictions(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--predictions", "a.csv", "--batch_size", "16", "--test_csv", "b.csv"),
+            "runs no model, so --test_csv, --batch_size cannot be given",
+        ),
+        (("--predictions", "a.csv", "--model_dir", "outputs/x"), "not allowed with argument"),
+        ((), "one of the arguments --model_dir --predictions is required"),
+        (("--predictions", "missing.csv"), "missing.csv"),
+        (("--predictions", "empty.csv"), "no utterances"),
+        (("--predictions", "a_predictions.csv", "--output", "."), "choose another --run_name or --output"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_in_words(
+    repo_root: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    write_predictions(tmp_path / "a_predictions.csv", one_word_wrong)
+    write_predictions(tmp_path / "empty.csv", one_word_wrong, num_videos=0)
+    ran = run_script(repo_root, tmp_path, *arguments)
+    assert ran.returncode == 2
+    assert said in " ".join(ran.stderr.split())
+    assert "Traceback" not in ran.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"a_predictions.csv", "empty.csv"}
