@@ -1,5 +1,6 @@
 """A training in processes of its own, in any launch mode, that can be killed or signalled at any moment."""
 
+import contextlib
 import json
 import os
 import re
@@ -105,9 +106,12 @@ class RunningLaunch:
         if self.process.poll() is None:
             processes = self.processes()
             for process in processes:
-                process.suspend()
-            for process in {*processes, *self.processes()}:
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
+            processes = list({*processes, *self.processes()})  # what was started meanwhile
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             psutil.wait_procs(processes)
             self.process.wait()
 
