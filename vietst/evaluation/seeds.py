@@ -1,0 +1,117 @@
+"""Several trainings that differ in their seed, as one row: mean and standard deviation of each score."""
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vietst.errors import VietstError
+from vietst.evaluation.report import METRICS_SUFFIX, SCORE_LABELS, read_metrics
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """What several runs scored on the same test set."""
+
+    name: str
+    num_runs: int
+    scores: Mapping[str, tuple[float, float]]
+    """By the names of `report.SCORE_LABELS`: mean, and standard deviation of the sample (n − 1 below)."""
+    not_in_every_run: tuple[str, ...]
+    """Scores that some of the runs lack, and that are left out."""
+
+
+def summarize_seeds(runs: Sequence[str], results_dir: Path, name: str | None = None) -> SeedSummary:
+    """Summarize the results of several runs.
+
+    Args:
+        runs: names of runs in `results_dir`, or paths of `_metrics.json` files.
+        name: of the row; None: the first run's name without the number of its seed.
+
+    Raises:
+        VietstError: fewer than two runs, one named twice, a file that cannot be read, or runs that were
+            scored on different utterances or by different rules.
+    """
+    paths = [_metrics_path(run, results_dir) for run in runs]
+    if len(set(paths)) < max(len(paths), 2):
+        raise VietstError(
+            where="the runs to summarize",
+            rule="two or more, each named once",
+            found=", ".join(runs),
+            do="name the runs of all seeds",
+        )
+    records = [read_metrics(path) for path in paths]
+    for path, record in zip(paths[1:], records[1:], strict=True):
+        _require_same_test(paths[0], records[0], path, record)
+    scores = [_shown_scores(record) for record in records]
+    in_some = [label for label in SCORE_LABELS if any(label in of_run for of_run in scores)]
+    in_all = [label for label in in_some if all(label in of_run for of_run in scores)]
+    return SeedSummary(
+        name=name or _without_seed(paths[0].name.removesuffix(METRICS_SUFFIX)),
+        num_runs=len(paths),
+        scores={
+            label: (statistics.fmean(values), statistics.stdev(values))
+            for label in in_all
+            for values in [[of_run[label] for of_run in scores]]
+        },
+        not_in_every_run=tuple(label for label in in_some if label not in in_all),
+    )
+
+
+def _metrics_path(run: str, results_dir: Path) -> Path:
+    of_run = results_dir / f"{run}{METRICS_SUFFIX}"
+    return of_run if Path(run).name == run and of_run.is_file() else Path(run)
+
+
+def _require_same_test(path_a: Path, a: Mapping[str, Any], path_b: Path, b: Mapping[str, Any]) -> None:
+    def fingerprint(record: Mapping[str, Any]) -> dict[str, Any]:
+        digest = record.get("facts", {}).get("test_csv_digest")
+        names = ("num_utterances", "num_videos", "audio_s", "normalizer")
+        return {"test_csv_digest": digest, **{name: record.get(name) for name in names}}
+
+    of_a, of_b = fingerprint(a), fingerprint(b)
+    if different := [name for name in of_a if of_a[name] != of_b[name]]:
+        raise VietstError(
+            where=f"{path_a} and {path_b}",
+            rule="runs of one row were scored on the same utterances, by the same rules",
+            found=f"other {', '.join(different)}",
+            do="evaluate all of them on the same test split",
+        )
+
+
+def _shown_scores(record: Mapping[str, Any]) -> dict[str, float]:
+    scores = {**(record.get("code_switching") or {}), **record}
+    return {name: scores[name] for name in SCORE_LABELS if scores.get(name) is not None}
+
+
+def _without_seed(run_name: str) -> str:
+    return re.sub(r"(?<=[^_.\d-])[_.-]*(?:seed[_.-]*)?\d+$", "", run_name)
+
+
+def format_markdown(summary: SeedSummary) -> str:
+    """A table of one row."""
+    header = ["", *(SCORE_LABELS[name] for name in summary.scores)]
+    cells = [f"{mean:.2f} ± {deviation:.2f}" for mean, deviation in summary.scores.values()]
+    label = f"{summary.name} ({summary.num_runs} seeds)".replace("|", r"\|")
+    lines = [header, ["---", *["---:"] * len(cells)], [label, *cells]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def format_latex(summary: SeedSummary) -> str:
+    """A row of a table, after a comment that names its columns."""
+    columns = " & ".join(_latex(SCORE_LABELS[name]) for name in summary.scores)
+    cells = [rf"${mean:.2f} \pm {deviation:.2f}$" for mean, deviation in summary.scores.values()]
+    row = " & ".join([f"{_latex(summary.name)} ({summary.num_runs} seeds)", *cells])
+    return f"%  & {columns} \\\\\n{row} \\\\"
+
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "%&$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
