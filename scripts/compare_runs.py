@@ -7,7 +7,7 @@ Runs are named as in outputs/results, or by their predictions files: ours or any
 id, video_id, duration_s, transcript, translation and transcript_hypothesis or translation_hypothesis.
 Utterances are paired by id, and whole videos are drawn and swapped, since the utterances of one video are not
 independent. Prints both scores, the difference, its 95 % interval and p-value, and writes
-<A>_vs_<B>_comparison.json.
+<A>_vs_<B>_comparison.json and <A>_vs_<B>_report.html, which shows where either run is better.
 """
 
 import argparse
@@ -40,6 +40,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     from vietst.evaluation.compare import compare_runs, format_comparison, write_comparison
+    from vietst.evaluation.html_report import write_comparison_report
     from vietst.evaluation.report import predictions_path
     from vietst.evaluation.word_language import read_word_tags
 
@@ -51,7 +52,8 @@ def main() -> None:
     print(format_comparison(comparison))
     written = arguments.results_dir / f"{comparison.run_a}_vs_{comparison.run_b}_comparison.json"
     write_comparison(comparison, written)
-    print(f"\nWritten:\n  {written}")
+    report = write_comparison_report(written, path_a, path_b, user_tags)
+    print(f"\nWritten:\n  {written}\n  {report}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Draw the charts of all runs from the files that training and evaluation wrote.
+"""Draw the charts and write the HTML reports of all runs from the files that training and evaluation wrote.
 
     python scripts/export_charts.py [--runs_dir outputs] [--results_dir outputs/results]
-        [--output_dir outputs/charts]
+        [--output_dir outputs/charts] [--audio [--audio_root .]]
 
-Writes training_loss.png, learning_curve.png, wer_comparison.png and bleu_comparison.png, as far as there are
-data for them. No model is loaded. By default all folders are those of `paths.output_dir`.
+Writes training_loss.png, learning_curve.png, wer_comparison.png, bleu_comparison.png and slices_<run>.png, as
+far as there are data for them, and <run>_report.html and <A>_vs_<B>_report.html beside the results. No model
+is loaded. By default all folders are those of `paths.output_dir`.
 """
 
 import argparse
@@ -22,6 +23,23 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--results_dir", type=Path, help="from run_evaluation.py (default: RUNS_DIR/results)")
     parser.add_argument("--output_dir", type=Path, help="for the PNG files (default: RUNS_DIR/charts)")
+    parser.add_argument(
+        "--audio",
+        action="store_true",
+        help="audio players in the reports: links to files below AUDIO_ROOT, so keep both in place",
+    )
+    parser.add_argument(
+        "--audio_root",
+        type=Path,
+        default=Path(),
+        help="what audio_path is relative to (default: current folder)",
+    )
+    parser.add_argument(
+        "--word_tags",
+        type=Path,
+        metavar="TSV",
+        help="the word list that the runs were evaluated with, for the words shown in reports",
+    )
     return parser.parse_args()
 
 
@@ -29,17 +47,26 @@ def main() -> None:
     arguments = parse_arguments()
     from vietst.config import load_config
     from vietst.evaluation.charts import export_charts
+    from vietst.evaluation.html_report import write_reports
+    from vietst.evaluation.word_language import read_word_tags
 
     runs_dir = arguments.runs_dir
     if runs_dir is None:
         results_dir = arguments.results_dir
         runs_dir = results_dir.parent if results_dir else load_config("base").config.paths.output_dir
-    charts = export_charts(
-        runs_dir, arguments.results_dir or runs_dir / "results", arguments.output_dir or runs_dir / "charts"
+    results_dir = arguments.results_dir or runs_dir / "results"
+    charts = export_charts(runs_dir, results_dir, arguments.output_dir or runs_dir / "charts")
+    reports = write_reports(
+        runs_dir,
+        results_dir,
+        arguments.audio_root if arguments.audio else None,
+        read_word_tags(arguments.word_tags) if arguments.word_tags else {},
     )
     for reason in charts.not_drawn:
         print(f"not drawn: {reason}")
-    print("written:", *charts.written, sep="\n  ")
+    for reason in reports.not_written:
+        print(f"not written: {reason}")
+    print("written:", *charts.written, *reports.written, sep="\n  ")
 
 
 if __name__ == "__main__":

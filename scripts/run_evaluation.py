@@ -6,7 +6,8 @@
 
 With a model, audio is read from the files that the split names. Predictions are anybody's CSV with the
 columns id, video_id, duration_s, transcript, translation and transcript_hypothesis or translation_hypothesis;
-they get the same scorer and baselines. Writes <run>_metrics.json and <run>_predictions.csv.
+they get the same scorer and baselines. Writes <run>_metrics.json, <run>_predictions.csv and
+<run>_report.html, a page that opens from disk without a network.
 """
 
 import argparse
@@ -18,7 +19,6 @@ from vietst.runtime import quiet_libraries, run_script
 OF_MODEL: dict[str, Any] = {
     "model_type": "whisper",
     "test_csv": Path("data/splits/test.csv"),
-    "audio_root": Path(),
     "task": None,
     "batch_size": 16,
     "num_beams": None,
@@ -52,6 +52,17 @@ def parse_arguments() -> dict[str, Any]:
         metavar="TSV",
         help="your own words for the rates by language: word, tab, vi|en|name|number|other on each line",
     )
+    parser.add_argument(
+        "--audio_root",
+        type=Path,
+        default=Path(),
+        help="what audio_path is relative to (default: current folder)",
+    )
+    parser.add_argument(
+        "--audio",
+        action="store_true",
+        help="audio players in the report: links to files below AUDIO_ROOT, so keep both in place",
+    )
     parser.add_argument("--ter", action="store_true", help="score TER, too; slow")
     _add_model_options(parser)
     given = vars(parser.parse_args())
@@ -73,9 +84,6 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help=f"architecture (default: {OF_MODEL['model_type']})",
     )
     options.add_argument("--test_csv", type=Path, help=f"split file (default: {OF_MODEL['test_csv']})")
-    options.add_argument(
-        "--audio_root", type=Path, help="what audio_path is relative to (default: current folder)"
-    )
     options.add_argument(
         "--task", choices=["transcribe", "translate", "both"], help="default: what the run trained"
     )

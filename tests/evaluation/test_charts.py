@@ -19,6 +19,7 @@ from vietst.errors import VietstError
 from vietst.evaluation.charts import (
     draw_bleu_comparison,
     draw_learning_curve,
+    draw_slices,
     draw_training_loss,
     draw_wer_comparison,
     export_charts,
@@ -60,6 +61,29 @@ def result_of(name: str = "run", wer: float = 7.8, bleu: float = 88.2) -> dict[s
         "chrf": bleu + 2,
         "baselines": {"copy": {"bleu": 28.3, "chrf": 41.6}, "random_training_sentence": {"wer": 110.0}},
     }
+
+
+def sliced_run(name: str = "run", *, is_translated: bool = True) -> dict[str, Any]:
+    """Three dimensions; the second bin of each has intervals."""
+
+    def row(label: str, number: int) -> dict[str, Any]:
+        scores = {"wer": 10.0 + number, "wer_vietnamese": 8.0, "pier": 20.0 + 9 * number}
+        scores |= {"bleu": 60.0, "change": 50.0} if is_translated else {}
+        intervals = {score: {"low": value - 4, "high": value + 5} for score, value in scores.items()}
+        return {
+            "slice": label,
+            "num_utterances": 1000 * number + 1,
+            **scores,
+            "intervals": intervals if number else {},
+        }
+
+    labels = {
+        "code_mixing_index": ["0", "0 to 15", "15 to 30", "> 30"],
+        "duration_s": ["≤ 2", "2 to 5", "5 to 10", "10 to 20", "> 20"],
+        "level_dbfs": ["≤ −40", "> −20"],
+    }
+    slices = {name: [row(label, index) for index, label in enumerate(of)] for name, of in labels.items()}
+    return {"run_name": name, "slices": slices}
 
 
 def write_json(path: Path, content: object) -> None:
@@ -201,6 +225,15 @@ def test_texts_neither_overlap_nor_leave_the_picture(draw, num_runs: int, num_st
         figure = draw([history_of(name, num_steps) for name in names])
     else:
         figure = draw([result_of(name, wer=7 + 3 * i, bleu=97.9 - 10 * i) for i, name in enumerate(names)])
+    assert_readable(figure)
+
+
+@pytest.mark.parametrize("name", LONG_NAMES)
+def test_texts_of_slices_neither_overlap_nor_leave_the_picture(name: str) -> None:
+    assert_readable(draw_slices(sliced_run(name)))
+
+
+def assert_readable(figure: Figure) -> None:
     FigureCanvasAgg(figure).draw()
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts_of(figure)]
     assert len(boxes) > 5
@@ -209,6 +242,22 @@ def test_texts_neither_overlap_nor_leave_the_picture(draw, num_runs: int, num_st
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, text
     for (one, box), (other, other_box) in itertools.combinations(boxes, 2):
         assert not box.overlaps(other_box), (one, other)
+
+
+@pytest.mark.parametrize("is_translated", [True, False], ids=["both tasks", "transcribed only"])
+def test_slices_draw_every_score_with_its_interval(*, is_translated: bool) -> None:
+    figure = draw_slices(sliced_run(LONG_NAMES[1], is_translated=is_translated))
+    errors, scores = figure.get_axes()
+    points = {line.get_label(): line for line in errors.get_lines() if line.get_marker() != "None"}
+    assert points.keys() == {"WER", "Vietnamese WER", "PIER: English WER"}
+    pier = points["PIER: English WER"]
+    assert list(pier.get_xdata()) == [20, 29, 38, 47, 20, 29, 38, 47, 56, 20, 29]
+    intervals = [tuple(line.get_xdata()) for line in errors.get_lines() if line.get_marker() == "None"]
+    assert len(intervals) == 3 * 8
+    assert (25, 34) in intervals
+    labels = [label.get_text() for label in errors.get_yticklabels()]
+    assert labels[:3] == ["code-mixing index", "0  (1)", "0 to 15  (1,001)"]
+    assert any(text.get_text() == "not evaluated" for text in scores.texts) != is_translated
 
 
 def test_names_stay_distinct_when_shortened() -> None:

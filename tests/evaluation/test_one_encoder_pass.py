@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from vietst.constants import TASKS
+from vietst.data.audio import measure_audio
 from vietst.evaluation.evaluate_model import evaluate_model
+from vietst.evaluation.report import read_predictions
 from vietst.models.architectures import ARCHITECTURES
 from vietst.training.runner import run_training
 
@@ -75,6 +77,11 @@ def test_both_tasks_come_from_one_pass_over_the_real_audio(
             num_beams=None,
             num_workers=0,
         )
+        results = tmp_path / str(batch_size)
+        assert (results / "run_report.html").is_file()
+        for row in read_predictions(results / "run_predictions.csv"):
+            audio = measure_audio(tiny_corpus / row.audio_path)
+            assert row.level_dbfs == pytest.approx(audio.rms_dbfs, abs=0.1), "resampled or not"
         assert [len(batch) for batch in encoded] == [batch_size] * (15 // batch_size)
         heard[batch_size] = [length for batch in encoded for length in batch]
         assert metrics["facts"]["decoding"]["tasks"] == list(TASKS)

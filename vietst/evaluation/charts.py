@@ -4,6 +4,7 @@ The `draw_*` functions return matplotlib figures, `export_charts` reads the file
 PNG of 1200 pixels width. The same files give the same pictures.
 """
 
+import io
 import math
 import os
 import re
@@ -181,9 +182,13 @@ def _draw_dev_scores(axes: "Axes", histories: Sequence[History], metric: str, la
     axes.set_ylim(bottom=0)
     _plain_steps(axes)
     if not any(history.has(f"eval_{metric}") for history in histories):
-        axes.set_xticks([])
-        axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center", color="#555555")
+        _say_not_evaluated(axes)
     return [*handles, target]
+
+
+def _say_not_evaluated(axes: "Axes") -> None:
+    axes.set_xticks([])
+    axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center", color="#555555")
 
 
 def draw_wer_comparison(runs: Sequence[Mapping[str, Any]]) -> "Figure":
@@ -246,6 +251,69 @@ def _write_value(axes: "Axes", row: float, value: float, copy: float | None) -> 
     )
 
 
+_BINNED_SLICES: Final = {
+    "code_mixing_index": "code-mixing index",
+    "duration_s": "duration (s)",
+    "level_dbfs": "level (dB below full scale)",
+}
+_SLICE_PANELS: Final = (
+    (
+        "errors (%), lower is better",
+        {"wer": "WER", "wer_vietnamese": "Vietnamese WER", "pier": "PIER: English WER"},
+    ),
+    ("score (0–100), higher is better", {"bleu": "BLEU", "change": "changed spans"}),
+)
+
+
+def draw_slices(run: Mapping[str, Any]) -> "Figure":
+    """Scores of one run by code-mixing, duration and level, with 95 % intervals where there are any."""
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    for dimension, name in _BINNED_SLICES.items():
+        if of_dimension := run["slices"].get(dimension):
+            rows.append((name, {}))
+            rows += [(f"{row['slice']}  ({row['num_utterances']:,})", row) for row in of_dimension]
+    with chart_style():
+        figure = new_figure(1.7 + 0.32 * len(rows))
+        figure.suptitle(f"Scores by slice: {_short(run['run_name'], 44)}", fontsize=13)
+        panels = figure.subplots(1, len(_SLICE_PANELS), sharey=True)
+        looks = iter(range(len(_COLOURS)))
+        handles: list[Any] = []
+        for axes, (title, labels) in zip(panels, _SLICE_PANELS, strict=True):
+            handles += _draw_slice_scores(axes, rows, labels, looks)
+            axes.set_xlabel(title)
+            axes.set_xlim(left=0)
+            if not any(name in row for _, row in rows for name in labels):
+                _say_not_evaluated(axes)
+        panels[0].set_yticks(range(len(rows)), [label for label, _ in rows])
+        panels[0].set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
+        for tick, (_, row) in zip(panels[0].get_yticklabels(), rows, strict=True):
+            tick.set_fontweight("normal" if row else "bold")
+        _add_legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
+    return figure
+
+
+def _draw_slice_scores(
+    axes: "Axes",
+    rows: Sequence[tuple[str, Mapping[str, Any]]],
+    labels: Mapping[str, str],
+    looks: Iterator[int],
+) -> list["Line2D"]:
+    """Points, set off from each other within a row so that intervals do not cover each other."""
+    handles = []
+    for offset, (name, label) in enumerate(labels.items()):
+        shift = 0.22 * (offset - (len(labels) - 1) / 2)
+        scored = [(index + shift, row) for index, (_, row) in enumerate(rows) if name in row]
+        look = look_of(next(looks))
+        for height, row in scored:
+            if interval := row["intervals"].get(name):
+                axes.plot(
+                    [interval["low"], interval["high"]], [height] * 2, color=look["color"], linewidth=1.5
+                )
+        values = [row[name] for _, row in scored]
+        handles += axes.plot(values, [y for y, _ in scored], linestyle="", markersize=5, label=label, **look)
+    return handles
+
+
 # --- saving -----------------------------------------------------------------------------------------------
 
 
@@ -297,8 +365,11 @@ def export_charts(runs_dir: Path, results_dir: Path, output_dir: Path) -> Export
     for name, draw, data, _ in charts:
         if data:
             save_chart(draw(data), output_dir / name)
+    sliced = {f"slices_{run['run_name']}.png": run for run in results if run.get("slices")}
+    for name, run in sliced.items():
+        save_chart(draw_slices(run), output_dir / name)
     return ExportedCharts(
-        written=[output_dir / name for name, _, data, _ in charts if data],
+        written=[output_dir / name for name in [*(name for name, _, data, _ in charts if data), *sliced]],
         not_drawn=[f"{name}: {reason}" for name, _, data, reason in charts if not data],
     )
 
@@ -311,13 +382,20 @@ def _with_all(results: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[
     return [run for run in results if all(isinstance(run.get(key), int | float) for key in keys)]
 
 
+def png_of(figure: "Figure") -> bytes:
+    """A PNG image of 1200 pixels width. Equal figures give equal bytes."""
+    image = io.BytesIO()
+    with chart_style():
+        figure.savefig(image, format="png", metadata={"Software": None})
+    return image.getvalue()
+
+
 def save_chart(figure: "Figure", path: Path) -> None:
-    """Write a PNG file of 1200 pixels width, atomically. Equal figures give equal bytes."""
+    """Write `png_of` a figure to a file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with chart_style():
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+        temporary.write_bytes(png_of(figure))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

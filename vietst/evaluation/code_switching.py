@@ -158,7 +158,7 @@ def _count_edits(
 ) -> None:
     _, at_switches = switches_of(words)
     substituted = []
-    for edit, reference_position, position, block in _edits(alignment):
+    for edit, reference_position, position, block in edits_of(alignment):
         charged = min(reference_position, len(words) - 1)
         word_class = _CLASS_INDEX[words[charged].tag if words else NO_REFERENCE]
         counts.edits[utterance, word_class, edit] += 1
@@ -172,7 +172,7 @@ def _count_edits(
     counts.substituted[utterance] = tuple(substituted)
 
 
-def _edits(alignment: Sequence[Any]) -> Iterator[tuple[int, int, int, range]]:
+def edits_of(alignment: Sequence[Any]) -> Iterator[tuple[int, int, int, range]]:
     """(edit, reference position, hypothesis position, block of `error_kind`) for each edit of jiwer's chunks.
 
     The position of what is missing on one side is that of the word which follows there.

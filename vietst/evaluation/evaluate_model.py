@@ -16,6 +16,7 @@ from vietst.data.tables import file_digest
 from vietst.errors import ModelError, VietstError
 from vietst.evaluation.decode import DecodingOptions, decode_rows
 from vietst.evaluation.evaluate_predictions import score_and_write
+from vietst.evaluation.history import run_histories
 from vietst.evaluation.word_language import read_word_tags
 from vietst.models.architectures import ARCHITECTURES
 from vietst.runtime import environment_record, get_logger
@@ -37,6 +38,7 @@ def evaluate_model(
     num_beams: int | None,
     num_workers: int,
     word_tags: Path | None = None,
+    audio: bool = False,
     ter: bool = False,
 ) -> dict[str, Any]:
     """Decode a split with a model, score it, write the results and print them.
@@ -46,6 +48,7 @@ def evaluate_model(
             tasks, language and generation caps; a model without one is asked for both tasks in Vietnamese.
         train_csv: for the random-sentence baseline; None: `train.csv` beside `test_csv`, if it is there.
         word_tags: a word list for `word_language.read_word_tags`.
+        audio: whether the report gets audio players.
         ter: score TER, too.
 
     Returns:
@@ -103,6 +106,8 @@ def evaluate_model(
         facts,
         train_csv or (beside if beside.is_file() else None),
         user_tags,
+        run_histories(Path(model_dir)),
+        audio_root if audio else None,
         with_ter=ter,
     )
 

@@ -7,6 +7,8 @@ from typing import Any
 from vietst.data.splits import read_split_file
 from vietst.data.tables import file_digest
 from vietst.errors import VietstError
+from vietst.evaluation.history import History
+from vietst.evaluation.html_report import write_run_report
 from vietst.evaluation.metrics import Prediction, baselines
 from vietst.evaluation.report import (
     PREDICTIONS_SUFFIX,
@@ -28,7 +30,9 @@ def evaluate_predictions_file(
     output: Path,
     train_csv: Path | None,
     run_name: str | None,
+    audio_root: Path,
     word_tags: Path | None = None,
+    audio: bool = False,
     ter: bool = False,
 ) -> dict[str, Any]:
     """Score a predictions file (`report.read_predictions`), write the results and print them.
@@ -36,7 +40,9 @@ def evaluate_predictions_file(
     Args:
         train_csv: for the random-sentence baseline; None: without it.
         run_name: None: the file's name.
+        audio_root: what `audio_path` in the file is relative to, where it has that column.
         word_tags: a word list for `word_language.read_word_tags`.
+        audio: whether the report gets audio players.
         ter: score TER, too.
 
     Returns:
@@ -62,7 +68,18 @@ def evaluate_predictions_file(
         "environment": environment_record(),
     }
     user_tags = read_word_tags(word_tags) if word_tags else {}
-    return score_and_write(rows, None, output, run_name, facts, train_csv, user_tags, with_ter=ter)
+    return score_and_write(
+        rows,
+        None,
+        output,
+        run_name,
+        facts,
+        train_csv,
+        user_tags,
+        [],
+        audio_root if audio else None,
+        with_ter=ter,
+    )
 
 
 def score_and_write(
@@ -73,13 +90,17 @@ def score_and_write(
     facts: Mapping[str, Any],
     train_csv: Path | None,
     user_tags: Mapping[str, WordTag],
+    histories: Sequence[History],
+    players_root: Path | None,
     *,
     with_ter: bool,
 ) -> dict[str, Any]:
-    """Score predictions beside the baselines, write the results, print them and return the metrics.
+    """Score predictions beside the baselines, write results and report, print and return the metrics.
 
     Args:
         train_csv: for the random-sentence baseline; None: without it.
+        histories: of the model's training, for the report.
+        players_root: the audio root of the report's players; None: without players.
     """
     training_rows = read_split_file(train_csv) if train_csv is not None else []
     baseline_scores = baselines(
@@ -92,6 +113,7 @@ def score_and_write(
     files = write_results(
         output, run_name, predictions, timing, facts, baseline_scores, user_tags, with_ter=with_ter
     )
+    report = write_run_report(files[0], histories, players_root, user_tags)
     metrics = read_metrics(files[0])
-    print(format_results_table(metrics, files))
+    print(format_results_table(metrics, [*files, report]))
     return metrics

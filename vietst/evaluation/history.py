@@ -40,7 +40,15 @@ def load_histories(runs_dir: Path) -> list[History]:
     Raises:
         VietstError: a file that holds no history.
     """
-    paths = sorted(runs_dir.glob(f"*/metrics/*{METRICS_SUFFIX}"))
+    return _load(sorted(runs_dir.glob(f"*/metrics/*{METRICS_SUFFIX}")))
+
+
+def run_histories(run_dir: Path) -> list[History]:
+    """As `load_histories`, of one run; none where the folder is no run's."""
+    return _load(sorted(run_dir.resolve().glob(f"metrics/*{METRICS_SUFFIX}")))
+
+
+def _load(paths: Sequence[Path]) -> list[History]:
     run_names = [path.parents[1].name for path in paths]
     histories = []
     for path, run_name in zip(paths, run_names, strict=True):

@@ -244,6 +244,18 @@ def _unreadable(where: str, rule: str, found: str) -> VietstError:
     return VietstError(where=where, rule=rule, found=found, do="remove the file, or make it again")
 
 
+def read_utterance_scores(path: Path) -> dict[str, dict[str, float]]:
+    """`wer`, `cer` and `chrf` of each utterance by its id, from a file that `write_results` wrote.
+
+    Those that a row does not have are absent.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return {
+            row["id"]: {name: float(row[name]) for name in _SCORE_COLUMNS if row.get(name)}
+            for row in csv.DictReader(file, strict=True)
+        }
+
+
 def read_metrics(path: Path) -> dict[str, Any]:
     """Read a `_metrics.json` file: of results, or of a run's history.
 
@@ -300,14 +312,15 @@ def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ())
     """
     counts = f"{metrics['num_utterances']:,} utterances, {metrics['num_videos']:,} videos"
     lines = [f"{metrics['run_name']}: {counts}, {metrics['audio_s'] / 3600:.2f} h of audio", ""]
-    lines += _aligned(_table_rows(metrics))
-    lines += ["", *_notes(metrics)]
+    lines += _aligned(score_rows(metrics))
+    lines += ["", *score_notes(metrics)]
     if files:
         lines += ["", "Written:", *(f"  {path}" for path in files)]
     return "\n".join(lines)
 
 
-def _table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """The table of scores as cells, a header first: against intervals, the guide's targets, baselines."""
     rows = [["", "this run", "95 % interval", "target", "", "copy", "random sentence"]]
     by_language = metrics.get("code_switching") or {"intervals": {}}
     scores = {**by_language, **metrics}
@@ -341,7 +354,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
-def _notes(metrics: Mapping[str, Any]) -> list[str]:
+def score_notes(metrics: Mapping[str, Any]) -> list[str]:
+    """Sentences below the table of scores."""
     reasons = [metrics["intervals"][name].get("why_none") for name in metrics["targets"]]
     notes = [f"95 % interval: {reason}." for reason in sorted({reason for reason in reasons if reason})]
     if (difference := metrics["bleu_above_copy"]) is not None:

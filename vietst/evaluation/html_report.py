@@ -1,0 +1,324 @@
+"""Reports of one run, and of two runs beside each other, as HTML files that need nothing else to be read.
+
+They are made from the files of an evaluation alone, so that they can be made again a year later without the
+model. Only audio players, where asked for, refer to other files: to audio below the audio root, by links
+that hold as long as report and audio keep their places to each other.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from vietst.data.tables import atomic_writer
+from vietst.evaluation.charts import draw_learning_curve, draw_slices, draw_training_loss, png_of
+from vietst.evaluation.history import History, run_histories
+from vietst.evaluation.metrics import Prediction
+from vietst.evaluation.report import (
+    METRICS_SUFFIX,
+    PREDICTIONS_SUFFIX,
+    SCORE_LABELS,
+    read_metrics,
+    read_predictions,
+    read_utterance_scores,
+    score_notes,
+)
+from vietst.evaluation.report_tables import (
+    CLASS_LABELS,
+    KIND_LABELS,
+    ReportTable,
+    confusion_table,
+    dev_score_table,
+    difference_table,
+    error_kind_table,
+    fact_table,
+    headline_table,
+    slice_tables,
+    word_class_table,
+)
+from vietst.evaluation.score_counts import word_error_counts
+from vietst.evaluation.shown_utterances import (
+    ShownUtterance,
+    aligned_texts,
+    audio_links,
+    random_utterances,
+    recording_facts,
+    worst_utterances,
+)
+from vietst.evaluation.word_language import WordTag
+from vietst.text import normalize_for_scoring
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REPORT_SUFFIX: Final = "_report.html"
+COMPARISON_SUFFIX: Final = "_comparison.json"
+
+NUM_DIFFERENT: Final = 10
+"""Utterances of a comparison on which either run is better."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart inside the page."""
+
+    data_uri: str
+    text: str
+    """What stands there for those who do not see it."""
+
+
+@dataclass(frozen=True)
+class UtteranceGroup:
+    title: str
+    introduction: str
+    utterances: list[ShownUtterance]
+
+
+# --- one run ----------------------------------------------------------------------------------------------
+
+
+def write_run_report(
+    metrics_json: Path,
+    histories: Sequence[History] = (),
+    audio_root: Path | None = None,
+    user_tags: Mapping[str, WordTag] | None = None,
+) -> Path:
+    """Write `<run>_report.html` beside the results of a run.
+
+    Args:
+        metrics_json: from `report.write_results`, its predictions file beside it.
+        histories: of the run's training, for the learning curve.
+        audio_root: what `audio_path` is relative to; None: no players.
+        user_tags: those that the results were scored with.
+
+    Raises:
+        VietstError: a file that cannot be read.
+    """
+    metrics = read_metrics(metrics_json)
+    predictions_csv = metrics_json.with_name(metrics["predictions_csv"])
+    predictions, scores = read_predictions(predictions_csv), read_utterance_scores(predictions_csv)
+    report = metrics_json.with_name(f"{metrics['run_name']}{REPORT_SUFFIX}")
+    code_switching = metrics["code_switching"]
+    _write_page(
+        report,
+        "run_report.html",
+        title=f"Evaluation of {metrics['run_name']}",
+        metrics=metrics,
+        headline=headline_table(metrics),
+        notes=score_notes(metrics),
+        language_tables=_language_tables(code_switching) if code_switching else [],
+        confusion_tables=[
+            confusion_table(pairs, language)
+            for language, pairs in (code_switching["confusions"] if code_switching else {}).items()
+            if pairs
+        ],
+        slice_tables=slice_tables(metrics["slices"]),
+        slice_picture=_picture(
+            draw_slices(metrics), "Scores by slice; the tables below hold the same figures."
+        ),
+        groups=_groups(predictions, scores, report.parent, audio_root, user_tags),
+        has_audio=audio_root is not None,
+        learning_pictures=_learning_pictures(histories),
+        dev_tables=[dev_score_table(history) for history in histories if history.has("eval_loss")],
+        facts=fact_table(metrics),
+    )
+    return report
+
+
+def _language_tables(code_switching: Mapping[str, Any]) -> list[ReportTable]:
+    tables = [word_class_table(code_switching), error_kind_table(code_switching)]
+    return [table for table in tables if table.rows]
+
+
+def _groups(
+    predictions: Sequence[Prediction],
+    scores: Mapping[str, Mapping[str, float]],
+    report_dir: Path,
+    audio_root: Path | None,
+    user_tags: Mapping[str, WordTag] | None,
+) -> list[UtteranceGroup]:
+    link = audio_links(audio_root, report_dir)
+
+    def shown(prediction: Prediction) -> ShownUtterance:
+        of_it = [f"{SCORE_LABELS[name]} {score:.2f}" for name, score in scores[prediction.id].items()]
+        facts = [*recording_facts(prediction), *of_it]
+        return ShownUtterance(prediction.id, facts, aligned_texts(prediction, user_tags), *link(prediction))
+
+    worst, drawn = worst_utterances(predictions, scores), random_utterances(predictions)
+    by = "highest WER" if any(p.transcript_hypothesis is not None for p in predictions) else "lowest chrF"
+    return [
+        UtteranceGroup(
+            "The worst utterances",
+            f"The {len(worst)} with the {by}." if worst else "Every utterance is right.",
+            [shown(prediction) for prediction in worst],
+        ),
+        UtteranceGroup(
+            "Random utterances",
+            f"{len(drawn)} of {len(predictions):,}, drawn with a fixed seed.",
+            [shown(prediction) for prediction in drawn],
+        ),
+    ]
+
+
+def _learning_pictures(histories: Sequence[History]) -> list[Picture]:
+    pictures = []
+    if any(history.has(key) for history in histories for key in ("eval_wer", "eval_bleu")):
+        text = "WER and BLEU on the dev split over optimizer steps; the table below holds the same figures."
+        pictures.append(_picture(draw_learning_curve(histories), text))
+    if any(history.has("loss") for history in histories):
+        pictures.append(
+            _picture(draw_training_loss(histories), "Training and dev loss over optimizer steps.")
+        )
+    return pictures
+
+
+def _picture(figure: "Figure", text: str) -> Picture:
+    return Picture("data:image/png;base64," + base64.b64encode(png_of(figure)).decode("ascii"), text)
+
+
+# --- two runs ---------------------------------------------------------------------------------------------
+
+
+def write_comparison_report(
+    comparison_json: Path,
+    predictions_a: Path,
+    predictions_b: Path,
+    user_tags: Mapping[str, WordTag] | None = None,
+) -> Path:
+    """Write `<A>_vs_<B>_report.html` beside a comparison that `compare.write_comparison` wrote.
+
+    Args:
+        predictions_a, predictions_b: the files that were compared.
+
+    Raises:
+        VietstError: a file that cannot be read.
+    """
+    comparison = read_metrics(comparison_json)
+    name = comparison_json.name.removesuffix(COMPARISON_SUFFIX)
+    report = comparison_json.with_name(f"{name}{REPORT_SUFFIX}")
+    of_b = {prediction.id: prediction for prediction in read_predictions(predictions_b)}
+    pairs = [(a, of_b[a.id]) for a in read_predictions(predictions_a) if a.id in of_b]
+    _write_page(
+        report,
+        "comparison_report.html",
+        title=f"{comparison['run_a']} against {comparison['run_b']}",
+        comparison=comparison,
+        differences=difference_table(comparison),
+        groups=_different_groups(pairs, comparison, user_tags),
+        has_audio=False,
+    )
+    return report
+
+
+def _different_groups(
+    pairs: Sequence[tuple[Prediction, Prediction]],
+    comparison: Mapping[str, Any],
+    user_tags: Mapping[str, WordTag] | None,
+) -> list[UtteranceGroup]:
+    """Where either run has fewer word errors: in transcripts, in translations if one did not transcribe."""
+    task = "transcript"
+    if any(p.transcript_hypothesis is None for pair in pairs for p in pair):
+        task = "translation"
+    errors_a, errors_b = (_word_errors([pair[side] for pair in pairs], task) for side in (0, 1))
+    gains = [float(b - a) for a, b in zip(errors_a, errors_b, strict=True)]
+
+    def better(run: str, sign: int) -> UtteranceGroup:
+        ranked = sorted(range(len(pairs)), key=lambda index: (-sign * gains[index], pairs[index][0].id))
+        chosen = [index for index in ranked if sign * gains[index] > 0][:NUM_DIFFERENT]
+        total = sum(sign * gain > 0 for gain in gains)
+        return UtteranceGroup(
+            f"Where {run} is better",
+            f"{run} has fewer word errors in {total:,} {task}s of {len(pairs):,}"
+            + (f"; the {len(chosen)} with the largest difference:" if chosen else "."),
+            [_shown_pair(pairs[index], comparison, user_tags) for index in chosen],
+        )
+
+    return [better(comparison["run_b"], -1), better(comparison["run_a"], 1)]
+
+
+def _word_errors(predictions: Sequence[Prediction], task: str) -> list[float]:
+    references = [normalize_for_scoring(getattr(p, task)) for p in predictions]
+    hypotheses = [normalize_for_scoring(getattr(p, f"{task}_hypothesis") or "") for p in predictions]
+    return [float(errors) for errors in word_error_counts(references, hypotheses).counts[:, 0]]
+
+
+def _shown_pair(
+    pair: tuple[Prediction, Prediction],
+    comparison: Mapping[str, Any],
+    user_tags: Mapping[str, WordTag] | None,
+) -> ShownUtterance:
+    texts = [
+        text
+        for prediction, run in zip(pair, (comparison["run_a"], comparison["run_b"]), strict=True)
+        for text in aligned_texts(prediction, user_tags, run)
+    ]
+    texts.sort(key=lambda text: text.title.startswith("Translation"))  # stable: A before B in either task
+    return ShownUtterance(pair[0].id, recording_facts(pair[0]), texts, "", "")
+
+
+# --- all, again -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WrittenReports:
+    """What `write_reports` wrote, and for each report it could not write, why."""
+
+    written: list[Path]
+    not_written: list[str]
+
+
+def write_reports(
+    runs_dir: Path,
+    results_dir: Path,
+    audio_root: Path | None = None,
+    user_tags: Mapping[str, WordTag] | None = None,
+) -> WrittenReports:
+    """Write the reports of all runs and comparisons in `results_dir` again, from their files.
+
+    Learning curves are those of the run folder in `runs_dir` that was evaluated. Comparisons with predictions
+    from elsewhere keep the report that they have.
+
+    Raises:
+        VietstError: a file that cannot be read.
+    """
+    result = WrittenReports([], [])
+    for metrics_json in sorted(results_dir.glob(f"*{METRICS_SUFFIX}")):
+        metrics = read_metrics(metrics_json)
+        if "slices" not in metrics:
+            name = metrics_json.name.removesuffix(METRICS_SUFFIX)
+            result.not_written.append(f"{name}{REPORT_SUFFIX}: the results are of a version without slices")
+            continue
+        run_folder = Path(metrics["facts"].get("model", metrics["run_name"])).name
+        histories = run_histories(runs_dir / run_folder)
+        result.written.append(write_run_report(metrics_json, histories, audio_root, user_tags))
+    for comparison_json in sorted(results_dir.glob(f"*{COMPARISON_SUFFIX}")):
+        comparison = read_metrics(comparison_json)
+        paths = [results_dir / f"{comparison[run]}{PREDICTIONS_SUFFIX}" for run in ("run_a", "run_b")]
+        if all(path.is_file() for path in paths):
+            result.written.append(write_comparison_report(comparison_json, paths[0], paths[1], user_tags))
+        else:
+            name = comparison_json.name.removesuffix(COMPARISON_SUFFIX)
+            result.not_written.append(f"{name}{REPORT_SUFFIX}: its predictions do not lie in {results_dir}")
+    return result
+
+
+# --- pages ------------------------------------------------------------------------------------------------
+
+
+def _write_page(path: Path, template: str, **content: Any) -> None:
+    """Fill a template of `vietst/templates` in; every text in it is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vietst", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template(template).render(
+        class_labels=CLASS_LABELS, kind_labels=KIND_LABELS, **content
+    )
+    with atomic_writer(path) as file:
+        file.write(page)

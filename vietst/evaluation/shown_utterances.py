@@ -1,0 +1,135 @@
+"""Which utterances a report shows, and each of them as a report shows it: aligned, and with its audio."""
+
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from vietst.data.audio_paths import resolve_audio_path
+from vietst.errors import AudioError, VietstError
+from vietst.evaluation.alignments import AlignedWord, align_transcript, align_translation
+from vietst.evaluation.metrics import Prediction
+from vietst.evaluation.word_language import WordTag
+
+NUM_WORST: Final = 20
+NUM_RANDOM: Final = 20
+SEED: Final = 1
+"""Of the random utterances: the same predictions give the same report."""
+
+
+@dataclass(frozen=True)
+class AlignedText:
+    """One hypothesis beside its reference."""
+
+    title: str
+    reference: str
+    hypothesis: str
+    words: list[AlignedWord]
+
+
+@dataclass(frozen=True)
+class ShownUtterance:
+    """One utterance of a report."""
+
+    id: str
+    facts: list[str]
+    """Video, speaker, duration, scores: in words."""
+    texts: list[AlignedText]
+    audio_url: str
+    """Relative to the report; empty where no player is asked for or the file cannot be linked."""
+    why_no_audio: str
+    """Empty with a player, and where none is asked for."""
+
+
+# --- which ------------------------------------------------------------------------------------------------
+
+
+def worst_utterances(
+    predictions: Sequence[Prediction], scores: Mapping[str, Mapping[str, float]]
+) -> list[Prediction]:
+    """The `NUM_WORST` with the highest WER, or where nothing was transcribed the lowest chrF.
+
+    Right ones never. Of equal ones the longer reference comes first, since more is wrong there.
+    """
+    metric, sign = ("wer", 1) if any("wer" in of_one for of_one in scores.values()) else ("chrf", -1)
+    right = 0.0 if metric == "wer" else 100.0
+    scored = [p for p in predictions if scores[p.id].get(metric, right) != right]
+    ranked = sorted(scored, key=lambda p: (-sign * scores[p.id][metric], -len(p.transcript), p.id))
+    return ranked[:NUM_WORST]
+
+
+def random_utterances(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """`NUM_RANDOM`, in the order of the file."""
+    drawn = random.Random(SEED).sample(range(len(predictions)), min(NUM_RANDOM, len(predictions)))
+    return [predictions[index] for index in sorted(drawn)]
+
+
+# --- how --------------------------------------------------------------------------------------------------
+
+
+def aligned_texts(
+    prediction: Prediction, user_tags: Mapping[str, WordTag] | None, run_name: str = ""
+) -> list[AlignedText]:
+    """Transcript and translation, as far as the tasks were run.
+
+    Args:
+        run_name: shown in the titles where several runs stand side by side.
+    """
+    texts = []
+    of_run = f" of {run_name}" if run_name else ""
+    if (hypothesis := prediction.transcript_hypothesis) is not None:
+        words = align_transcript(prediction.transcript, hypothesis, prediction.translation, user_tags)
+        texts.append(AlignedText(f"Transcript{of_run}", prediction.transcript, hypothesis, words))
+    if (hypothesis := prediction.translation_hypothesis) is not None:
+        words = align_translation(prediction.translation, hypothesis)
+        texts.append(AlignedText(f"Translation{of_run}", prediction.translation, hypothesis, words))
+    return texts
+
+
+def recording_facts(prediction: Prediction) -> list[str]:
+    """What is known of the recording, in words."""
+    facts = [f"video {prediction.video_id}", f"{prediction.duration_s:.1f} s"]
+    if prediction.speaker_id:
+        facts.insert(1, f"speaker {prediction.speaker_id}")
+    if prediction.level_dbfs is not None:
+        facts.append(f"{prediction.level_dbfs:.0f} dBFS".replace("-", "−"))
+    return facts
+
+
+def audio_links(audio_root: Path | None, report_dir: Path) -> Callable[[Prediction], tuple[str, str]]:
+    """A function from a prediction to (`audio_url`, `why_no_audio`) of `ShownUtterance`.
+
+    Only files below the audio root are linked: a predictions file may come from anyone.
+
+    Args:
+        audio_root: None where no players are asked for.
+
+    Raises:
+        VietstError: the report lies on another drive than the audio, so that no relative link leads there.
+    """
+    if audio_root is None:
+        return lambda prediction: ("", "")
+    real_root, real_report_dir = audio_root.resolve(), report_dir.resolve()
+    if real_root.drive != real_report_dir.drive:
+        raise VietstError(
+            where=str(audio_root),
+            rule="audio players link to files from the report's folder",
+            found=f"the report is on another drive: {report_dir}",
+            do="write the results to the drive that holds the audio, or leave --audio out",
+        )
+
+    def link(prediction: Prediction) -> tuple[str, str]:
+        if not prediction.audio_path:
+            return "", "the predictions file does not name the audio"
+        try:
+            path = resolve_audio_path(audio_root, prediction.audio_path)
+        except AudioError:
+            return "", "the path leads out of the audio root"
+        if not path.is_file():
+            return "", "not found below the audio root"
+        return quote(Path(os.path.relpath(path, real_report_dir)).as_posix()), ""
+
+    return link
