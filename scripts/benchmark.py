@@ -6,6 +6,7 @@
     python scripts/benchmark.py frozen_encoder
     python scripts/benchmark.py memory
     python scripts/benchmark.py batch_seconds [paths.features_dir=data/features …]
+    python scripts/benchmark.py scoring [--manifest data/export/manifest_clean.tsv] [--num_utterances 100000]
 
 features: the feature cache against the public Hugging Face recipe (30 s padded float32), on the same clips
 with the same number of processes. feature_scaling: memory and time from the manifest to the features, by
@@ -16,6 +17,8 @@ alone, at true sizes with random weights (10 GB, tens of minutes on a CPU). memo
 the peak of training steps at the sizes of Whisper small and of wav2vec2-base + mBART-50 with a trimmed
 vocabulary (8 GB). batch_seconds: training of
 nano_e2e on the corpus at hand with batches by seconds, against batches of equally many clips in random order.
+scoring: all that an evaluation computes from texts, intervals included, against jiwer and sacreBLEU alone on
+the same texts.
 Each prints its figures and ratios, and adds them with the machine and the versions to
 benchmarks/<stage>.json. Run it on an idle machine.
 """
@@ -58,6 +61,14 @@ def parse_arguments() -> argparse.Namespace:
     seconds.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration nano_e2e"
     )
+    scoring = stages.add_parser("scoring", help="scores and intervals of an evaluation")
+    scoring.add_argument("--manifest", type=Path, default=Path("data/export/manifest_clean.tsv"))
+    scoring.add_argument(
+        "--num_utterances",
+        type=int,
+        default=100_000,
+        help="texts of the manifest, repeated with other errors",
+    )
     return parser.parse_args()
 
 
@@ -89,6 +100,11 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
         results = batch_seconds.compare_batches(options.pop("overrides"), **options)
         return results, batch_seconds.describe(results)
+    if stage == "scoring":
+        from vietst.benchmarks import scoring
+
+        results = scoring.compare_scoring(options.pop("manifest"), **options)
+        return results, scoring.describe(results)
     if stage == "memory":
         from vietst.benchmarks import memory
 

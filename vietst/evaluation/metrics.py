@@ -305,9 +305,6 @@ def score_intervals(
     return {name: confidence_interval(score, video_ids).as_record() for name, score in counts.items()}
 
 
-_OF_COPY: Final = ("bleu", "chrf", "chrf++", "change")
-
-
 def baselines(
     predictions: Sequence[Prediction],
     training_transcripts: Sequence[str],
@@ -329,8 +326,10 @@ def baselines(
     result: dict[str, dict[str, float]] = {}
     if translated:
         copies = [p.transcript for p in translated]
-        counts = _translation_counts(copies, translations, copies)
-        result["copy"] = {score.name: score.score for score in counts if score.name in _OF_COPY}
+        normalized_copies = _normalized(copies)
+        change, *_ = changed_span_counts(normalized_copies, _normalized(translations), normalized_copies)
+        counts = (bleu_counts(translations, copies), *chrf_counts(translations, copies), change)
+        result["copy"] = {score.name: score.score for score in counts}
     drawn: dict[str, float] = {}
     if transcripts and (candidates := [text for text in training_transcripts if text.strip()]):
         texts = _normalized(generator.choices(candidates, k=len(transcripts)))
