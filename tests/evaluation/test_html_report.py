@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -287,6 +288,34 @@ def test_reports_are_written_again_from_the_files_alone(results: Path, tmp_path:
     (folder / "worse_predictions.csv").unlink()
     reason = write_reports(tmp_path, folder).not_written[-1]
     assert reason.startswith("run_vs_worse_report.html: its predictions do not lie in")
+
+
+def test_the_script_writes_reports_and_slices_from_files_without_torch(
+    repo_root: Path, results: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(results, tmp_path / "results")
+    for report in (tmp_path / "results").glob("*.html"):
+        report.unlink()
+    history = tmp_path / "run" / "metrics" / "run_metrics.json"
+    history.parent.mkdir(parents=True)
+    history.write_text(json.dumps({"history": HISTORY.entries}), encoding="utf-8")
+    code = (
+        "import runpy, sys; sys.argv = ['export_charts.py', '--runs_dir', sys.argv[1]]; "
+        f"runpy.run_path({str(repo_root / 'scripts' / 'export_charts.py')!r}, run_name='__main__'); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'datasets')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    written = {path.name for path in tmp_path.rglob("*.html")} | {
+        path.name for path in (tmp_path / "charts").glob("slices*.png")
+    }
+    assert written == {
+        *("run_report.html", "worse_report.html", "run_vs_worse_report.html"),
+        *("slices_run.png", "slices_worse.png"),
+    }
+    assert "41.75" in Page(tmp_path / "results" / "run_report.html").cells, "the curve of the run folder"
 
 
 # --- in a browser -----------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ def test_a_better_run_is_named_and_written_down(repo_root: Path, tmp_path: Path)
         "every second English word in two of three"
     )
     assert record["scores"]["wer_vietnamese"]["difference"] == 0
+    report = (results / "first_vs_second_report.html").read_text(encoding="utf-8")
+    assert "second has fewer word errors in 16 transcripts of 24" in " ".join(report.split())
 
 
 def test_a_word_list_decides_the_rates_by_language(repo_root: Path, tmp_path: Path) -> None:

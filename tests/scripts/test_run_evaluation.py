@@ -31,8 +31,12 @@ def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(
         one_word_wrong,
         translation_hypothesis=lambda number: "mình sẽ sửa cái bug này",
         confidence=lambda number: "0.5",
+        audio_path=lambda number: f"clips/{number}.wav",
     )
-    ran = run_script(repo_root, tmp_path, "--predictions", "whisperx.csv", "--ter")
+    (tmp_path / "data" / "clips").mkdir(parents=True)
+    (tmp_path / "data" / "clips" / "0.wav").write_bytes(b"RIFF")
+    with_audio = ("--audio", "--audio_root", "data")
+    ran = run_script(repo_root, tmp_path, "--predictions", "whisperx.csv", "--ter", *with_audio)
     assert ran.returncode == 0, ran.stderr
     assert "24 utterances, 12 videos" in ran.stdout
     assert "11.11" in next(line for line in ran.stdout.splitlines() if "WER %" in line)
@@ -47,6 +51,9 @@ def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(
     assert "latency_s" not in metrics
     assert metrics["facts"]["predictions"] == "whisperx.csv"
     assert read_predictions(results / "whisperx_predictions.csv") == read_predictions(elsewhere)
+    report = (results / "whisperx_report.html").read_text(encoding="utf-8")
+    assert 'src="../../data/clips/0.wav"' in report
+    assert "No player: not found below the audio root." in report
 
 
 @pytest.mark.parametrize(
