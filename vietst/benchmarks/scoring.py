@@ -47,7 +47,7 @@ def compare_scoring(manifest: Path, *, num_utterances: int) -> dict[str, Any]:
         "num_utterances": num_utterances,
         "num_videos": len({p.video_id for p in predictions}),
         "num_words": sum(len(f"{p.transcript} {p.translation}".split()) for p in predictions),
-        "libraries_s": {name: round(seconds, 3) for name, seconds in libraries_s.items()},
+        "libraries_s": {name: round(seconds, 5) for name, seconds in libraries_s.items()},
         "ours_s": round(ours_s, 3),
         "times_libraries": round(ours_s / sum(libraries_s.values()), 3),
     }

@@ -185,11 +185,9 @@ _OF_TEXTS: Final[Mapping[Alarm, Callable[[_Pair], bool]]] = {
 
 def _is_same_for_both_tasks(prediction: Prediction) -> bool:
     hypothesis = normalize_for_scoring(str(prediction.transcript_hypothesis))
-    is_same = hypothesis == normalize_for_scoring(str(prediction.translation_hypothesis))
-    should_differ = normalize_for_scoring(prediction.transcript) != normalize_for_scoring(
-        prediction.translation
-    )
-    return bool(hypothesis) and is_same and should_differ
+    if not hypothesis or hypothesis != normalize_for_scoring(str(prediction.translation_hypothesis)):
+        return False
+    return normalize_for_scoring(prediction.transcript) != normalize_for_scoring(prediction.translation)
 
 
 # --- what is told about them --------------------------------------------------------------------------------
