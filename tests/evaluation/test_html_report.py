@@ -19,7 +19,7 @@ from vietst.evaluation.history import History
 from vietst.evaluation.html_report import write_comparison_report, write_reports, write_run_report
 from vietst.evaluation.metrics import Prediction, baselines
 from vietst.evaluation.report import read_metrics, write_results
-from vietst.evaluation.report_tables import KIND_LABELS
+from vietst.evaluation.report_tables import KIND_LABELS, MAX_ROWS
 from vietst.evaluation.shown_utterances import NUM_RANDOM, NUM_WORST
 
 HOSTILE = "</p><script>alert('x')</script> \"quoted\" & 'more' <img src=x onerror=alert(1)>"
@@ -263,6 +263,24 @@ def test_a_run_with_one_task_has_a_report(task: str, tmp_path: Path) -> None:
     assert ("with the highest WER" in page.text) == (task == "transcript")
 
 
+def test_a_translation_without_a_reference_is_shown_and_not_called_wrong(tmp_path: Path) -> None:
+    rows = [*predictions(1), Prediction("alone", "v", 1.0, "fix", "", "fix", "sửa lại giúp nhé")]
+    page = Page(write_run_report(write(tmp_path, rows)))
+    shown = page.source.partition("<h4>alone</h4>")[2].partition("</article>")[0]
+    assert "Translation, without a reference" in shown
+    assert "sửa lại giúp nhé" in shown
+    assert "extra" not in shown
+
+
+def test_of_many_videos_the_worst_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
+    page = Page(write_run_report(write(tmp_path, predictions(MAX_ROWS + 3))))
+    ids = [cell for cell in page.cells if re.fullmatch(r"v\d\d", cell)]
+    better = {f"v{video:02d}" for video in range(0, MAX_ROWS + 3, 4)}
+    assert len(ids) == MAX_ROWS
+    assert not better & set(ids[: MAX_ROWS + 3 - len(better)])
+    assert f"{MAX_ROWS} of {MAX_ROWS + 3}; all stand in the JSON file." in page.text
+
+
 def test_too_few_videos_are_said(tmp_path: Path) -> None:
     page = Page(write_run_report(write(tmp_path, predictions(9))))
     assert "too few videos for an interval: 9, it takes 10" in page.text
@@ -285,9 +303,11 @@ def test_reports_are_written_again_from_the_files_alone(results: Path, tmp_path:
     assert [path.name for path in done.written] == ["run_report.html", "run_vs_worse_report.html"]
     assert done.not_written == ["worse_report.html: the results are of a version without slices"]
     assert done.written[1].read_bytes() == (results / "run_vs_worse_report.html").read_bytes()
-    (folder / "worse_predictions.csv").unlink()
-    reason = write_reports(tmp_path, folder).not_written[-1]
-    assert reason.startswith("run_vs_worse_report.html: its predictions do not lie in")
+    for name in ("run", "worse"):
+        (folder / f"{name}_predictions.csv").unlink()
+    reasons = write_reports(tmp_path, folder).not_written
+    assert reasons[0] == "run_report.html: there is no run_predictions.csv"
+    assert reasons[-1].startswith("run_vs_worse_report.html: its predictions do not lie in")
 
 
 def test_the_script_writes_reports_and_slices_from_files_without_torch(

@@ -285,9 +285,12 @@ def write_reports(
     result = WrittenReports([], [])
     for metrics_json in sorted(results_dir.glob(f"*{METRICS_SUFFIX}")):
         metrics = read_metrics(metrics_json)
+        name = metrics_json.name.removesuffix(METRICS_SUFFIX)
         if "slices" not in metrics:
-            name = metrics_json.name.removesuffix(METRICS_SUFFIX)
             result.not_written.append(f"{name}{REPORT_SUFFIX}: the results are of a version without slices")
+            continue
+        if not metrics_json.with_name(metrics["predictions_csv"]).is_file():
+            result.not_written.append(f"{name}{REPORT_SUFFIX}: there is no {metrics['predictions_csv']}")
             continue
         run_folder = Path(metrics["facts"].get("model", metrics["run_name"])).name
         histories = run_histories(runs_dir / run_folder)

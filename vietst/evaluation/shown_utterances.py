@@ -28,6 +28,7 @@ class AlignedText:
     reference: str
     hypothesis: str
     words: list[AlignedWord]
+    """None where there is nothing to align it with."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,10 @@ def aligned_texts(
         words = align_transcript(prediction.transcript, hypothesis, prediction.translation, user_tags)
         texts.append(AlignedText(f"Transcript{of_run}", prediction.transcript, hypothesis, words))
     if (hypothesis := prediction.translation_hypothesis) is not None:
-        words = align_translation(prediction.translation, hypothesis)
-        texts.append(AlignedText(f"Translation{of_run}", prediction.translation, hypothesis, words))
+        has_reference = bool(prediction.translation.strip())
+        words = align_translation(prediction.translation, hypothesis) if has_reference else []
+        title = f"Translation{of_run}" if has_reference else f"Translation{of_run}, without a reference"
+        texts.append(AlignedText(title, prediction.translation, hypothesis, words))
     return texts
 
 
