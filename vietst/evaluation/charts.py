@@ -254,7 +254,7 @@ def _write_value(axes: "Axes", row: float, value: float, copy: float | None) -> 
 _BINNED_SLICES: Final = {
     "code_mixing_index": "code-mixing index",
     "duration_s": "duration (s)",
-    "level_dbfs": "level (dB below full scale)",
+    "level_dbfs": "level (dBFS)",
 }
 _SLICE_PANELS: Final = (
     (

@@ -58,7 +58,7 @@ KIND_LABELS: Final[Mapping[str, tuple[str, str]]] = {
 _SLICE_LABELS: Final = {
     "code_mixing_index": ("By degree of code-mixing", "index"),
     "duration_s": ("By duration", "seconds"),
-    "level_dbfs": ("By signal level", "dB below full scale"),
+    "level_dbfs": ("By signal level", "dBFS"),
     "video_id": ("By video", "video"),
     "speaker_id": ("By speaker", "speaker"),
 }
@@ -137,13 +137,14 @@ def _slice_table(dimension: str, rows: Sequence[Mapping[str, Any]]) -> ReportTab
         [
             str(row["slice"]),
             f"{row['num_utterances']:,}",
-            f"{row['num_videos']:,}",
+            *([] if dimension == "video_id" else [f"{row['num_videos']:,}"]),
             f"{row['audio_s'] / 3600:.2f}",
             *(_score_cell(row, score) for score in scores),
         ]
         for row in rows[:MAX_ROWS]
     ]
-    header = [name, "utterances", "videos", "hours", *(SCORE_LABELS[score] for score in scores)]
+    sizes = ["utterances", "hours"] if dimension == "video_id" else ["utterances", "videos", "hours"]
+    header = [name, *sizes, *(SCORE_LABELS[score] for score in scores)]
     return ReportTable(caption, header, cells, notes, is_long=len(cells) > 12)
 
 
@@ -211,7 +212,7 @@ def fact_table(metrics: Mapping[str, Any]) -> ReportTable:
 
     Of absolute paths only the last part is shown: reports are passed on.
     """
-    facts = {"signature": metrics["metric_signatures"], **metrics["facts"]}
+    facts = {**metrics["facts"], "signature": metrics["metric_signatures"]}
     rows = [
         [name.replace("_", " "), _fact_cell(value)]
         for name, value in _flat(facts)

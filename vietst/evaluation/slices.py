@@ -32,7 +32,7 @@ DURATION_BINS_S: Final = (2.0, 5.0, 10.0, 20.0)
 """Upper ends, included, in seconds."""
 
 LEVEL_BINS_DBFS: Final = (-40.0, -30.0, -20.0)
-"""Upper ends, included, of the root mean square in dB below full scale. Broadcast speech lies near -23."""
+"""Upper ends, included, of the root mean square in dBFS (full scale is 0). Broadcast speech lies near -23."""
 
 
 def scores_by_slice(
