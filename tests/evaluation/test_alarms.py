@@ -35,7 +35,8 @@ def raised(prediction: Prediction) -> set[tuple[str, str]]:
         (REFERENCE, "mình sẽ fix cái bug", set()),
         (REFERENCE, f"{REFERENCE} Vâng ạ, em xin phép gửi anh bản mới nhất.", {Alarm.LENGTH_RATIO}),
         (REFERENCE, f"{REFERENCE} Vâng ạ, em xin phép gửi anh bản mới.", set()),
-        ("Ok luôn.", "ok luôn nhé anh ơi", set()),
+        ("Ok luôn nhé.", "ok luôn nhé anh ơi em đi", set()),
+        ("Ok luôn nhé.", "ok luôn nhé anh ơi em đi đây", {Alarm.LENGTH_RATIO}),
         ("…", "em xin phép gửi anh", {Alarm.LENGTH_RATIO}),
         # language
         (REFERENCE, "I will fix this bug before the deadline", {Alarm.WRONG_LANGUAGE}),
