@@ -6,6 +6,7 @@
     python scripts/benchmark.py frozen_encoder
     python scripts/benchmark.py memory
     python scripts/benchmark.py batch_seconds [paths.features_dir=data/features …]
+    python scripts/benchmark.py scaling [paths.features_dir=data/features …]
     python scripts/benchmark.py scoring [--manifest data/export/manifest_clean.tsv] [--num_utterances 100000]
 
 features: the feature cache against the public Hugging Face recipe (30 s padded float32), on the same clips
@@ -15,10 +16,10 @@ encoding once, against the doubled batch in a plain Seq2SeqTrainer, at Whisper t
 frozen_encoder: a step on cached states of the frozen encoder against computing them, and against the decoder
 alone, at true sizes with random weights (10 GB, tens of minutes on a CPU). memory: the memory plan against
 the peak of training steps at the sizes of Whisper small and of wav2vec2-base + mBART-50 with a trimmed
-vocabulary (8 GB). batch_seconds: training of
-nano_e2e on the corpus at hand with batches by seconds, against batches of equally many clips in random order.
-scoring: all that an evaluation computes from texts, intervals included, against jiwer and sacreBLEU alone on
-the same texts.
+vocabulary (8 GB). batch_seconds: training of nano_e2e on the corpus at hand with batches by seconds, against
+batches of equally many clips in random order. scaling: training of nano_whisper there by two processes
+against one. scoring: all that an evaluation computes from texts, intervals included, against jiwer and
+sacreBLEU alone on the same texts.
 Each prints its figures and ratios, and adds them with the machine and the versions to
 benchmarks/<stage>.json. Run it on an idle machine.
 """
@@ -28,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from vietst.runtime import quiet_libraries, run_script
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -42,10 +45,10 @@ def parse_arguments() -> argparse.Namespace:
     features.add_argument("--num_utterances", type=int, default=2000, help="the first of the manifest")
     features.add_argument("--num_proc", type=int, default=1, help="processes, for both")
     features.add_argument("--work_dir", type=Path, help="for temporary files: 1 MB per utterance")
-    scaling = stages.add_parser("feature_scaling", help="memory and time by number of utterances")
-    scaling.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], metavar="N")
-    scaling.add_argument("--num_proc", type=int, default=2, help="processes of the build")
-    scaling.add_argument("--work_dir", type=Path, help="for temporary files: 10 kB per utterance")
+    sizes = stages.add_parser("feature_scaling", help="memory and time by number of utterances")
+    sizes.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], metavar="N")
+    sizes.add_argument("--num_proc", type=int, default=2, help="processes of the build")
+    sizes.add_argument("--work_dir", type=Path, help="for temporary files: 10 kB per utterance")
     step = stages.add_parser("training_step", help="a training step on both tasks")
     step.add_argument("--num_utterances", type=int, default=2, help="clips in a batch")
     step.add_argument("--num_label_tokens", type=int, default=40, help="tokens of each target")
@@ -60,6 +63,12 @@ def parse_arguments() -> argparse.Namespace:
     seconds.add_argument("--max_steps", type=int, help="steps of each way; default: an epoch")
     seconds.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration nano_e2e"
+    )
+    scaling = stages.add_parser("scaling", help="training by two processes and by one")
+    scaling.add_argument("--max_steps", type=int, default=100, help="steps of each run")
+    scaling.add_argument("--num_rounds", type=int, default=2, help="runs of each kind")
+    scaling.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration nano_whisper"
     )
     scoring = stages.add_parser("scoring", help="scores and intervals of an evaluation")
     scoring.add_argument("--manifest", type=Path, default=Path("data/export/manifest_clean.tsv"))
@@ -100,6 +109,11 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
         results = batch_seconds.compare_batches(options.pop("overrides"), **options)
         return results, batch_seconds.describe(results)
+    if stage == "scaling":
+        from vietst.benchmarks import scaling
+
+        results = scaling.compare_processes(REPO_ROOT, options.pop("overrides"), **options)
+        return results, scaling.describe(results)
     if stage == "scoring":
         from vietst.benchmarks import scoring
 

@@ -1,0 +1,38 @@
+"""`benchmark.py scaling`: real trainings by one process and by two, and what they log of their throughput."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_runs import tiny_run_overrides
+
+
+def run(repo_root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(repo_root / "scripts" / "benchmark.py"), "scaling", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.slow
+def test_one_process_and_two_are_trained_and_compared(repo_root: Path, tiny_corpus: Path, tmp_path: Path):
+    taken_by_the_stage = ("output.dir", "model.name", "training.max_steps", "training.logging_steps")
+    overrides = [o for o in tiny_run_overrides(tiny_corpus, tmp_path) if not o.startswith(taken_by_the_stage)]
+    answer = run(repo_root, tmp_path, "--max_steps", "10", "--num_rounds", "1", *overrides)
+    assert answer.returncode == 0, answer.stderr
+    results = json.loads((tmp_path / "benchmarks" / "scaling.json").read_text(encoding="utf-8"))
+    measured = results["runs"][-1]["results"]
+    # five logs, of which the first is left out
+    assert [len(values) for values in measured["utterances_per_s"].values()] == [4, 4]
+    one, two = measured["median_utterances_per_s"].values()
+    assert measured["times_faster"] == pytest.approx(two / one, abs=0.01)
+    assert "2 processes: " in answer.stdout
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_training_that_fails_is_told_with_its_own_message(repo_root: Path, tmp_path: Path):
+    answer = run(repo_root, tmp_path)
+    assert answer.returncode == 2
+    assert "build_features.py" in answer.stderr
+    assert "Traceback" not in answer.stderr
