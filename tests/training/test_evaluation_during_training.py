@@ -12,7 +12,7 @@ from tests.tiny_models import cached_rows, whisper_processor
 from vietst.data.batching import UtteranceDataset
 from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, max_new_tokens
 from vietst.models.whisper import text_token_ids
-from vietst.training.trainer import make_compute_metrics
+from vietst.training.dev_scores import make_compute_metrics
 
 TASKS = ("transcribe", "translate")
 

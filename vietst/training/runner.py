@@ -26,6 +26,7 @@ from vietst.training.callbacks import (
 from vietst.training.checkpoint_writing import flush_to_disk, full_disk_is_an_error, remove_leftovers
 from vietst.training.checkpoints import checkpoint_to_start_from, require_same_tokenizer
 from vietst.training.continuation import check_continuation, make_record, parallelism_of
+from vietst.training.dev_scores import make_compute_metrics
 from vietst.training.model_flops import flops_of_batches, peak_flops
 from vietst.training.out_of_memory import out_of_memory_is_an_error
 from vietst.training.parameter_groups import LearningRates
@@ -33,7 +34,7 @@ from vietst.training.preemption import PreemptionCallback, noted_stop_signals, r
 from vietst.training.preparation import Preparation, prepare, run_folder
 from vietst.training.run_plan import describe_plan
 from vietst.training.throughput import ThroughputMeter
-from vietst.training.trainer import SpeechTrainer, make_compute_metrics
+from vietst.training.trainer import SpeechTrainer
 from vietst.training.unfreezing import EncoderUnfreezeCallback
 
 logger = get_logger(__name__)

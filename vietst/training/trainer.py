@@ -6,23 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, EvalPrediction, Seq2SeqTrainer
+from transformers import EarlyStoppingCallback, Seq2SeqTrainer
 from transformers.trainer_utils import seed_worker
 
 from vietst.constants import IGNORE_INDEX, TASKS
-from vietst.data.batching import UtteranceDataset
 from vietst.data.dealt_batches import DealtBatchSampler
 from vietst.data.duration_batches import DurationBatchSampler
-from vietst.evaluation.alarms import WARNING_SHARE, alarm_lines, alarms_record, raise_alarms
-from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, max_new_tokens
-from vietst.evaluation.metrics import Prediction, score_predictions
+from vietst.evaluation.decode import cut_at_own_cap, max_new_tokens
 from vietst.models import lora
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
-from vietst.runtime import get_logger, rank
+from vietst.runtime import get_logger
 from vietst.training.checkpoint_writing import (
     delete_old,
     full_disk_is_an_error,
@@ -42,9 +38,6 @@ logger = get_logger(__name__)
 
 _BOOKKEEPING_KEYS = ("row_index", "duration_s")
 """Keys of a batch that are about the utterances, not for the model."""
-
-EVALUATION_SCORES = ("wer", "cer", "bleu", "chrf")
-"""Scores that an evaluation during training reports, as far as its tasks give them."""
 
 Generate = Callable[..., torch.Tensor]
 """`generate(model, encoder_states, tasks, max_new_tokens=, num_beams=, synced_gpus=)` of an architecture."""
@@ -353,57 +346,3 @@ class SpeechTrainer(Seq2SeqTrainer):
             [row_index.repeat(len(self.tasks)), task_ids.repeat_interleave(num_utterances), num_tokens], dim=1
         )
         return None, (generated, losses[:, None]), identity
-
-
-def make_compute_metrics(
-    dataset: UtteranceDataset, decoder: TextDecoder, tasks: Sequence[str]
-) -> Callable[[EvalPrediction], dict[str, float]]:
-    """Scores of an evaluation: token-weighted losses, WER/CER of transcripts, BLEU/chrF of translations.
-
-    `loss` is the cross-entropy in nats per label token over both tasks (without CTC, smoothing and task
-    weights), `loss_<task>` the same for one task. `alarm_<name>` is the number of hypotheses of either task
-    that raised an alarm (`vietst.evaluation.alarms`); a share above `WARNING_SHARE` warns, with an example.
-    """
-    references = [
-        {key: row[key] for key in ("id", "video_id", "duration_s", "transcript", "translation")}
-        for row in dataset.rows.select_columns(["id", "video_id", "duration_s", "transcript", "translation"])
-    ]
-
-    def compute_metrics(evaluated: EvalPrediction) -> dict[str, float]:
-        generated, losses = evaluated.predictions
-        identity = evaluated.label_ids
-        # Samplers repeat rows to give every process equally many: keep each (row, task) once.
-        kept = np.unique(identity[:, :2], axis=0, return_index=True)[1]
-        row_index, task_index, num_tokens = identity[kept].T
-        losses, texts = losses[kept, 0], decoder(generated[kept])
-        metrics = {"loss": float(losses.sum() / max(num_tokens.sum(), 1))}
-        hypotheses: dict[int, dict[str, str]] = {int(row): {} for row in row_index}
-        for row, task, text in zip(row_index, task_index, texts, strict=True):
-            hypotheses[int(row)][TASKS[task]] = text
-        for task in tasks:
-            of_task = task_index == TASKS.index(task)
-            metrics[f"loss_{task}"] = float(losses[of_task].sum() / max(num_tokens[of_task].sum(), 1))
-        predictions = [
-            Prediction(
-                **references[row],
-                transcript_hypothesis=by_task.get("transcribe"),
-                translation_hypothesis=by_task.get("translate"),
-            )
-            for row, by_task in sorted(hypotheses.items())
-        ]
-        scores = score_predictions(predictions)
-        metrics |= {name: scores[name] for name in EVALUATION_SCORES if name in scores}
-        metrics |= _alarm_counts(predictions)
-        return metrics | {"num_utterances": len(hypotheses)}
-
-    return compute_metrics
-
-
-def _alarm_counts(predictions: Sequence[Prediction]) -> dict[str, int]:
-    record = alarms_record(raise_alarms(predictions))
-    if rank() == 0 and (lines := alarm_lines(record, min_share=WARNING_SHARE)):
-        logger.warning("hypotheses of this evaluation raise alarms: %s", " ".join(lines))
-    return {
-        f"alarm_{alarm}": sum(found["num"] for found in by_texts.values())
-        for alarm, by_texts in record.items()
-    }
