@@ -14,7 +14,13 @@ from tests.tiny_runs import history, tiny_run_overrides
 from vietst.errors import CheckpointError
 from vietst.runtime import EXIT_USER_ERROR
 from vietst.training import checkpoint_writing
-from vietst.training.checkpoint_writing import delete_old, partial_folder, publish, remove_leftovers
+from vietst.training.checkpoint_writing import (
+    delete_old,
+    partial_folder,
+    publish,
+    remove_leftovers,
+    resharing_folder,
+)
 from vietst.training.checkpoints import (
     AUTO,
     LATEST,
@@ -172,6 +178,7 @@ def test_a_new_training_clears_what_an_earlier_one_left_half_written(nano_config
                          "training.load_best_model_at_end=false")  # fmt: skip
     left = partial_folder(loaded.config.output.dir) / "checkpoint-7"
     plain_checkpoint(left, PLAIN_FILES[:1])
+    resharing_folder(loaded.config.output.dir).mkdir()
     run_dir = run_training(loaded, resume=AUTO)
     assert not left.parent.exists()
     assert [path.name for path in run_dir.glob("checkpoint*")] == ["checkpoint-1"]

@@ -105,8 +105,20 @@ def with_other_record(checkpoint: Path, folder: Path, **entries: Any) -> Path:
     return copied
 
 
-def test_zero_goes_on_with_as_many_processes_only(checkpoint, record, tmp_path):
+def test_zero_goes_on_with_other_numbers_of_processes_and_says_so(checkpoint, record, tmp_path):
     zero = with_other_record(checkpoint, tmp_path, parallelism="zero-2", num_processes=8)
+    now = {**record, "parallelism": "zero-2", "num_processes": 8}
+    assert check_continuation(zero, now) == []
+    (line,) = check_continuation(zero, {**now, "num_processes": 4})
+    assert line.startswith("processes: 8 → 4 (")
+    assert "shared out anew" in line
+
+
+def test_zero_with_another_optimizer_goes_on_with_as_many_processes_only(checkpoint, record, tmp_path):
+    record["config"]["training"]["optim"] = "adafactor"
+    zero = with_other_record(
+        checkpoint, tmp_path, parallelism="zero-2", num_processes=8, config=record["config"]
+    )
     now = {**record, "parallelism": "zero-2", "num_processes": 8}
     assert check_continuation(zero, now) == []
     with pytest.raises(CheckpointError, match=r"8 process\(es\), zero-2 → 4 process\(es\), zero-2"):
@@ -134,6 +146,8 @@ def test_a_checkpoint_of_plain_transformers_tells_by_its_files(checkpoint, recor
     (plain / "global_step2").mkdir()
     with pytest.raises(CheckpointError, match=r"4 process\(es\), zero-2 → 1 process\(es\), data"):
         check_continuation(plain, record)
+    with pytest.raises(CheckpointError, match=RECORD_FILE):  # files of unknown origin are not unpickled
+        check_continuation(plain, {**record, "parallelism": "zero-2"})
 
 
 def test_the_effects_are_as_they_are_said_to_be(checkpoint, nano_config):

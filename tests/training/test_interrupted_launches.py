@@ -19,7 +19,7 @@ from tests.launched_run import ARCHITECTURES, Launch, RunningLaunch, last_logged
 from tests.tiny_runs import history
 from vietst.config import load_config
 from vietst.training.checkpoint_writing import partial_folder
-from vietst.training.checkpoints import complete_checkpoints, missing_parts, step_of
+from vietst.training.checkpoints import RECORD_FILE, complete_checkpoints, missing_parts, step_of
 from vietst.training.launching import NOTE_FILE
 from vietst.training.runner import run_training
 
@@ -49,6 +49,17 @@ BY_SECONDS = (
 )
 """For E2E; there what is dropped and masked is drawn alike in all modes of two processes."""
 
+RESHARED = (
+    "training.max_steps=12",
+    "training.save_steps=4",
+    "training.eval_steps=4",
+    "training.lr_scheduler_type=constant",
+    "training.warmup_steps=0",
+    "training.encoder_learning_rate=3e-4",
+    "training.weight_decay=0.1",
+)
+"""A short training, whose learning rate does not depend on its length, but on the part of the model."""
+
 MakeLaunch = Callable[..., Launch]
 
 
@@ -59,10 +70,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def make_launch(tiny_corpus: Path, folder: Path) -> MakeLaunch:
-    def make(name: str, mode: str, architecture: str, **more: object) -> Launch:
+    def make(
+        name: str, mode: str, architecture: str, more_overrides: tuple[str, ...] = (), **more: object
+    ) -> Launch:
         base = ARCHITECTURES[architecture](tiny_corpus, folder / f"base-{architecture}")
         by_kind = BY_SECONDS if architecture == "e2e" else ()
-        overrides = (*base, *OPTIONS, *by_kind, f"output.dir={(folder / name).as_posix()}")
+        overrides = (*base, *OPTIONS, *by_kind, *more_overrides, f"output.dir={(folder / name).as_posix()}")
         return Launch(mode, architecture, overrides, folder / f"launch-{name}", **more)  # type: ignore[arg-type]
 
     return make
@@ -83,7 +96,8 @@ def two_processes(make_launch: MakeLaunch, folder: Path) -> Path:
 
 
 def run_dir_of(launch: Launch) -> Path:
-    return Path(launch.overrides[-1].removeprefix("output.dir="))
+    *_, stated = (key for key in launch.overrides if key.startswith("output.dir="))
+    return Path(stated.removeprefix("output.dir="))
 
 
 def kill_inside_checkpoint(launch: Launch, step: int) -> None:
@@ -209,15 +223,61 @@ def test_two_processes_go_on_where_one_was_and_say_what_changes(make_launch, one
 
 
 @needs_deepspeed
-def test_zero_does_not_go_on_in_fewer_processes_and_says_what_can_be_done(make_launch, folder):
-    """Goes on from what the test of ZeRO-1 leaves, if it ran."""
-    before = make_launch("zero1", "zero1", "whisper")
-    if not complete_checkpoints(run_dir_of(before)):
-        kill_after_the_unfreezing(before)
-    launch = dataclasses.replace(before, num_processes=1)
-    with RunningLaunch(launch, "--resume") as running:
-        assert running.wait() != 0
-    assert "2 process(es), zero-1 → 1 process(es), zero-1" in running.output()
-    ours, _, launchers = running.output().partition("Traceback (most recent call last):")
-    assert "model.name=" in ours
-    assert "/vietst/" not in launchers, "the only traceback is the launcher's own"
+def test_zero_2_goes_on_in_one_process_and_in_two_again(make_launch):
+    """From before the encoder joins and from after; in between, the best checkpoint is of the others."""
+    undisturbed = make_launch("reshared2", "zero2", "whisper", RESHARED)
+    launch_to_the_end(undisturbed)
+    others = make_launch("reshared2-others", "zero2", "whisper", RESHARED)
+    first = run_dir_of(others) / "checkpoint-4"
+    shutil.copytree(run_dir_of(undisturbed) / first.name, first)
+    make_best_for_ever(first)
+    one = dataclasses.replace(others, num_processes=1)
+    output = launch_to_the_end(one, "training.max_steps=8", "training.eval_strategy=steps",
+                               "training.load_best_model_at_end=true")  # fmt: skip
+    assert "different from the run before: processes: 2 → 1 (" in output
+    check_same_weights(run_dir_of(one), first)
+    assert "different from the run before: processes: 1 → 2 (" in launch_to_the_end(others)
+    check_exact_losses(run_dir_of(others), run_dir_of(undisturbed), 12)
+    left = {path.name for path in run_dir_of(others).glob("checkpoint*")}
+    assert left == {"checkpoint-4", "checkpoint-8", "checkpoint-12"}
+
+
+@needs_deepspeed
+def test_zero_3_goes_on_in_one_process(make_launch):
+    """From after the encoder has joined: it has steps, a learning rate and a weight decay of its own."""
+    overrides = (*RESHARED, "training.max_steps=8", "training.freeze_encoder_updates=2")
+    undisturbed = make_launch("reshared3", "zero3", "whisper", overrides)
+    launch_to_the_end(undisturbed)
+    one = make_launch("reshared3-one", "zero3", "whisper", overrides, num_processes=1)
+    shutil.copytree(run_dir_of(undisturbed) / "checkpoint-4", run_dir_of(one) / "checkpoint-4")
+    launch_to_the_end(one)
+    check_exact_losses(run_dir_of(one), run_dir_of(undisturbed), 8)
+
+
+def launch_to_the_end(launch: Launch, *more_overrides: str) -> str:
+    """What a new training or one that goes on prints."""
+    launch = dataclasses.replace(launch, overrides=(*launch.overrides, *more_overrides))
+    with RunningLaunch(launch, "--resume", "auto") as running:
+        assert running.wait() == 0, running.output()[-3000:]
+    return running.output()
+
+
+def make_best_for_ever(checkpoint: Path) -> None:
+    """Whatever is evaluated later, this checkpoint is loaded at the end."""
+    state_file, record_file = checkpoint / "trainer_state.json", checkpoint / RECORD_FILE
+    state = json.loads(state_file.read_text(encoding="utf-8"))
+    state |= {"best_metric": 0.0, "best_global_step": state["global_step"]}
+    state_file.write_text(json.dumps(state), encoding="utf-8")
+    record = json.loads(record_file.read_text(encoding="utf-8"))
+    record["files"][state_file.name] = state_file.stat().st_size
+    record_file.write_text(json.dumps(record), encoding="utf-8")
+
+
+def check_same_weights(found: Path, expected: Path) -> None:
+    one, two = (load_file(folder / "model.safetensors") for folder in (found, expected))
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+
+
+def check_exact_losses(found: Path, expected: Path, num_steps: int) -> None:
+    assert len(history(found, "loss")) == num_steps
+    assert history(found, "loss") == pytest.approx(history(expected, "loss"), rel=1e-5)

@@ -18,6 +18,7 @@ from vietst.training.checkpoints import complete_checkpoints, files_of
 
 _BEING_WRITTEN = "checkpoint.partial"
 _BEING_DELETED = "checkpoint.deleted"
+_BEING_RESHARED = "checkpoint.reshared"
 
 _FULL_DISK_ERRNOS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 # safetensors and PyTorch have exceptions of their own, without a number.
@@ -37,9 +38,14 @@ def partial_folder(run_dir: Path) -> Path:
     return run_dir / _BEING_WRITTEN
 
 
+def resharing_folder(run_dir: Path) -> Path:
+    """The folder for a copy of a checkpoint that is shared out anew, see `vietst.training.resharing`."""
+    return run_dir / _BEING_RESHARED
+
+
 def remove_leftovers(run_dir: Path) -> None:
-    """Remove what an earlier process did not come to the end of: checkpoints half written or half deleted."""
-    for name in (_BEING_WRITTEN, _BEING_DELETED):
+    """Remove what an earlier process did not finish to write, delete or share out."""
+    for name in (_BEING_WRITTEN, _BEING_DELETED, _BEING_RESHARED):
         if (run_dir / name).exists():
             shutil.rmtree(run_dir / name)
 

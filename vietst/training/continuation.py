@@ -14,7 +14,8 @@ from vietst import __version__
 from vietst.config_schema import RunConfig
 from vietst.errors import CheckpointError
 from vietst.runtime import world_size
-from vietst.training.checkpoints import read_record
+from vietst.training.checkpoints import RECORD_FILE, read_record
+from vietst.training.resharing import RESHARABLE_OPTIMIZERS
 
 _EFFECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -119,23 +120,29 @@ def check_continuation(checkpoint: Path, current: dict[str, Any]) -> list[str]:
         if _is_one_of(key, keys)
     ]
     if before["num_processes"] != current["num_processes"]:
-        lines.insert(
-            0,
-            f"processes: {before['num_processes']} → {current['num_processes']} (weights, optimizer and "
-            "learning rate go on; dropout and masks are drawn anew)",
-        )
+        lines.insert(0, _other_processes(before, current))
     return lines
+
+
+def _other_processes(before: dict[str, Any], current: dict[str, Any]) -> str:
+    goes_on = "weights, optimizer and learning rate go on; dropout and masks are drawn anew"
+    if current["parallelism"].startswith("zero"):
+        goes_on += f"; what {current['parallelism']} shares out is shared out anew"
+    if current["parallelism"] == "zero-3":
+        goes_on += ", and weights that are always frozen are the base model's"
+    return f"processes: {before['num_processes']} → {current['num_processes']} ({goes_on})"
 
 
 def _refuse_other_parallelism(checkpoint: Path, before: dict[str, Any], current: dict[str, Any]) -> None:
     was, now = before["parallelism"], current["parallelism"]
     num_was, num_now = before["num_processes"], current["num_processes"]
-    is_partitioned = now.startswith("zero")
-    if was == now and not (is_partitioned and num_was != num_now):
+    can_be_reshared = "files" in before and current["config"]["training"]["optim"] in RESHARABLE_OPTIMIZERS
+    if was == now and (num_was == num_now or not now.startswith("zero") or can_be_reshared):
         return
     raise CheckpointError(
         where=f"resuming from {checkpoint}",
-        rule="ZeRO's optimizer state is shared out among the processes, and goes on with as many"
+        rule="ZeRO's optimizer state goes on with another number of processes where it is of "
+        f"{' or '.join(RESHARABLE_OPTIMIZERS)}, in a checkpoint with {RECORD_FILE}"
         if was == now
         else "a training goes on with the kind of launch configuration that it began with",
         found=f"{num_was} process(es), {was} → {num_now} process(es), {now}",

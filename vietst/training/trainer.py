@@ -31,6 +31,7 @@ from vietst.training.checkpoints import RECORD_FILE, files_of
 from vietst.training.nonfinite import NonFiniteSteps, Policy, spread
 from vietst.training.parameter_groups import LearningRates, parameter_groups
 from vietst.training.preemption import let_workers_outlive_stop_signals
+from vietst.training.resharing import is_shared_out_otherwise, load_reshared
 from vietst.training.throughput import ThroughputMeter
 from vietst.training.unfreezing import rebuild_reducer, restart_adam, set_encoder_decay
 
@@ -193,13 +194,28 @@ class SpeechTrainer(Seq2SeqTrainer):
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         frozen_at_first = self.model.encoder_is_frozen and with_frozen_encoder(self.scope) != self.scope
         if not (frozen_at_first and self.is_deepspeed_enabled):
-            return super()._prepare_for_training(*args, **kwargs)
+            return self._prepare_and_load(*args, **kwargs)
         # ZeRO partitions what requires gradients at this moment, and must know the encoder.
         self.scope.apply(self.model)
-        prepared = super()._prepare_for_training(*args, **kwargs)
+        prepared = self._prepare_and_load(*args, **kwargs)
         with_frozen_encoder(self.scope).apply(self.model)
         set_encoder_decay(self.optimizer, 0.0)
         return prepared
+
+    def _prepare_and_load(self, max_steps: int, train_dataloader: Any, checkpoint: str | None) -> Any:
+        if checkpoint is None or not is_shared_out_otherwise(Path(checkpoint)):
+            return super()._prepare_for_training(max_steps, train_dataloader, checkpoint)
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        load_reshared(self, Path(checkpoint))
+        self._load_optimizer_and_scheduler(checkpoint)  # under DeepSpeed: the schedule alone
+        return prepared
+
+    def _load_best_model(self) -> None:
+        best = Path(self.state.best_model_checkpoint)
+        if is_shared_out_otherwise(best):
+            load_reshared(self, best)
+        else:
+            super()._load_best_model()
 
     def unfreeze_encoder(self, was_frozen_before: bool = True) -> None:
         """Train the encoder from the next step on; see `vietst.training.unfreezing`.
