@@ -281,7 +281,8 @@ def draw_slices(run: Mapping[str, Any]) -> "Figure":
         for axes, (title, labels) in zip(panels, _SLICE_PANELS, strict=True):
             handles += _draw_slice_scores(axes, rows, labels, looks)
             axes.set_xlabel(title)
-            axes.set_xlim(left=0)
+            # From 0 on, scores that lie close together leave no room for their own marks.
+            axes.set_xlim(0, 1.04 * axes.get_xlim()[1])
             if not any(name in row for _, row in rows for name in labels):
                 _say_not_evaluated(axes)
         panels[0].set_yticks(range(len(rows)), [label for label, _ in rows])
