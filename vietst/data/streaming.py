@@ -1,9 +1,9 @@
 """Training on features that stay on the Hub: each utterance's are fetched when a batch needs them.
 
 The rest of a row is there from the start (`feature_index`). So everything that a downloaded cache promises
-holds, the order of the data and exact resuming included; what it costs is one request per utterance, again in
-every epoch, and nothing is kept. The requests of a batch run at the same time, and the data loader's workers
-work ahead.
+should hold: the order of the data and the losses, which are tested, and exact resuming, which is not. What it
+costs is one request per utterance, again in every epoch, and nothing is kept. The requests of a batch run at
+the same time, and the data loader's workers work ahead.
 """
 
 from collections.abc import Sequence
