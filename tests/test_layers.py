@@ -18,8 +18,10 @@ LAYERS = (
     ("data",),
     ("models",),
     ("evaluation",),
+    ("inference",),
+    ("hub",),
     ("training",),
-    ("hub", "inference", "benchmarks", "evaluate_modules"),
+    ("doctor", "demo", "export", "benchmarks", "evaluate_modules"),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 HEAVY = ("torch", "transformers", "datasets", "librosa", "matplotlib", "accelerate", "soundfile")
