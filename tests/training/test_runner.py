@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 from transformers import WhisperForConditionalGeneration
 
 from tests.tiny_runs import history
+from vietst import __version__
 from vietst.errors import CheckpointError, ConfigError, FeatureCacheError
 from vietst.models import whisper
+from vietst.models.model_record import ModelRecord, read_model_record
 from vietst.training.checkpoints import LATEST
 from vietst.training.preparation import evaluation_sample, usable_rows
 from vietst.training.run_plan import dry_run
@@ -44,6 +46,16 @@ def test_a_run_leaves_what_the_guide_names_and_stock_transformers_loads_it(nano_
     assert not info["missing_keys"]
     assert model.generation_config.language == "vi"
     assert model.generation_config.task == "transcribe"
+    for folder in (run_dir, run_dir / "checkpoint-4"):
+        assert read_model_record(str(folder)) == ModelRecord(
+            vietst_version=__version__,
+            architecture="whisper",
+            tasks=("transcribe", "translate"),
+            language="vi",
+            num_beams=1,
+            max_new_tokens_per_second=1.0,
+            max_new_tokens_base=6,
+        )
     assert len(history(run_dir, "loss")) == 4
     assert {"eval_loss", "eval_wer", "eval_cer", "eval_bleu", "eval_chrf"} <= json.loads(
         next((run_dir / "metrics").glob("*")).read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from vietst.config import LoadedConfig
 from vietst.config_rules import accumulation_steps, encoder_stays_frozen
 from vietst.config_schema import RunConfig
 from vietst.evaluation.decode import TextDecoder
+from vietst.models.model_record import record_of, write_model_record
 from vietst.models.multitask import LossWeights
 from vietst.models.trainable import starts_with_frozen_encoder, training_scope
 from vietst.runtime import Preempted, environment_record, get_logger, set_seed, world_size
@@ -121,6 +122,7 @@ def build_trainer(
     model = architecture.build_for_training(
         config, weights, len(preparation.ctc_table) if preparation.ctc_table else None
     )
+    write_model_record(model, record_of(config))
     callbacks = _callbacks(config)
     if config.model.cache_encoder_states:
         preparation, its_callbacks = with_cached_states(config, preparation, model, arguments.device)
