@@ -264,6 +264,39 @@ def test_freeze_encoder_of_a_later_source_wins_under_either_name(tmp_path: Path)
     assert load_config(path, ["training.freeze_encoder=false"]).config.model.freeze_encoder is False
 
 
+# --- hub ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_config_pushes_only_where_a_repository_is_stated(name: str) -> None:
+    assert not load_config(name).config.hub.pushes
+    with_repository = load_config(name, ["hub.repo_id=me/model"]).config.hub
+    assert with_repository.pushes
+    assert with_repository.private
+    assert not load_config(name, ["hub.repo_id=me/model", "hub.push=false"]).config.hub.pushes
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["hub.push=true"], "hub.push"),
+        (["hub.repo_id=me/my/model"], "hub.repo_id"),
+        (["hub.repo_id=mô-hình"], "hub.repo_id"),
+        (["hub.datasets=[speech]"], "hub.datasets"),
+        (
+            ["hub.repo_id=me/model", "hub.push_when=best", "training.eval_strategy=no",
+             "training.load_best_model_at_end=false"],
+            "hub.push_when",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_pushed_is_refused(overrides: list[str], key: str) -> None:
+    with pytest.raises(ConfigError) as excinfo:
+        load_config("base", overrides)
+    (problem,) = problems(excinfo)
+    assert problem.startswith(f"command line: {key}: ")
+
+
 # --- mistakes --------------------------------------------------------------------------------------------
 
 

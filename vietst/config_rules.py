@@ -288,6 +288,28 @@ def _nano_window(config: RunConfig) -> Iterator[str]:
         yield f"{nano.hop_length_samples} samples, with window_s {nano.window_s}"
 
 
+def _push_needs_a_repository(config: RunConfig) -> Iterator[str]:
+    if config.hub.push and config.hub.repo_id is None:
+        yield "true, without hub.repo_id"
+
+
+def _repository_name(config: RunConfig) -> Iterator[str]:
+    if config.hub.repo_id is None:
+        return
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(config.hub.repo_id)
+    except HFValidationError as error:
+        yield str(error)
+
+
+def _best_is_known(config: RunConfig) -> Iterator[str]:
+    if config.hub.pushes and config.hub.push_when == "best" and config.training.eval_strategy == "no":
+        yield "best, with eval_strategy no"
+
+
 _RULES: tuple[_Rule, ...] = (
     _Rule(
         ("paths.features_dir",),
@@ -406,6 +428,17 @@ _RULES: tuple[_Rule, ...] = (
         ("loss.transcribe_weight", "loss.translate_weight", "model.task"),
         "a weight above 0 for a task that is trained",
         _weights_of_task,
+    ),
+    _Rule(
+        ("hub.push", "hub.repo_id"),
+        "pushing needs a repository: hub.repo_id=OWNER/NAME",
+        _push_needs_a_repository,
+    ),
+    _Rule(("hub.repo_id",), "OWNER/NAME, or NAME in the account of the token", _repository_name),
+    _Rule(
+        ("hub.push_when", "hub.push", "hub.repo_id", "training.eval_strategy"),
+        "the best model is found by evaluating: eval_strategy steps or epoch",
+        _best_is_known,
     ),
     _Rule(("nano.attention_heads", "nano.d_model"), "a divisor of d_model", _head_width),
     _Rule(

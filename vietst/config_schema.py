@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, mode
 # YAML gives text and lists, where strict models ask for exactly these types.
 FilePath = Annotated[Path, Strict(False)]
 HUB_DATASET_PATTERN: Final = r"^hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?$"
+HubDatasetId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 HubDatasetAddress = Annotated[str, Field(pattern=HUB_DATASET_PATTERN)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 AutoOrBool = Literal[True, False, "auto"]
@@ -460,6 +461,48 @@ class DataloaderSection(Section):
     """Batches that each worker keeps ready; without workers it means nothing."""
 
 
+class HubSection(Section):
+    """The repository on the Hugging Face Hub, or another Hub (`HF_ENDPOINT`), that the model is pushed to.
+
+    What goes up is what users need: weights, processor, model card, and a record without local paths.
+    """
+
+    push: bool | None = None
+    """Push while training, beside it. None: where `repo_id` is stated."""
+
+    push_when: Literal["save", "best", "end"] = "end"
+    """save: after every checkpoint, the newest one; best: after every checkpoint that is the best so far;
+    end: once, the final model. It goes up at the end in any case."""
+
+    repo_id: Annotated[str, Field(min_length=1)] | None = None
+    """OWNER/NAME, or NAME in the account of the token. It is made if it is not there."""
+
+    private: bool = True
+    """Seen only by those who may. False: by everybody. A repository that is there has to be as this says."""
+
+    revision: Annotated[str, Field(min_length=1)] | None = None
+    """Branch to push to, made if it is not there. None: main."""
+
+    wait_s: Annotated[float, Field(ge=0)] = 600.0
+    """Seconds that a finished training goes on trying where the Hub does not answer. Then it says what is not
+    up yet, and how to bring it up."""
+
+    license: Annotated[str, Field(min_length=1)] | None = None
+    """License of the model, as the Hub writes it (cc-by-nc-4.0, apache-2.0 …). It has to suit those of the
+    base model and the data. None: not stated."""
+
+    datasets: Annotated[tuple[HubDatasetId, ...], Strict(False)] = ()
+    """Ids on the Hub of the data sets that were trained on, for the model card."""
+
+    dataset_license: Annotated[str, Field(min_length=1)] | None = None
+    """License of the training data, as the Hub writes it. None: not stated."""
+
+    @property
+    def pushes(self) -> bool:
+        """Whether a training pushes what it makes."""
+        return self.repo_id is not None if self.push is None else self.push
+
+
 class OutputSection(Section):
     """Names of what a run writes."""
 
@@ -485,4 +528,5 @@ class RunConfig(Section):
     augmentation: AugmentationSection = AugmentationSection()
     evaluation: EvaluationSection = EvaluationSection()
     dataloader: DataloaderSection = DataloaderSection()
+    hub: HubSection = HubSection()
     output: OutputSection

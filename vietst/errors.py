@@ -81,3 +81,7 @@ class CheckpointError(VietstError):
 
 class TrainingError(VietstError):
     """A training that cannot go on as it is configured."""
+
+
+class HubError(VietstError):
+    """A model that cannot be published, or a Hub that does not take it."""
