@@ -255,6 +255,7 @@ def test_the_config_names_no_class_of_ours(tmp_path):
     config = json.loads((write_base(tmp_path) / "config.json").read_text(encoding="utf-8"))
     assert "LengthTrue" not in json.dumps(config)
     assert "MultitaskE2E" not in json.dumps(config)
+    assert str(tmp_path) not in json.dumps(config), "where the parts lay is nobody's business"
     assert config["encoder"]["apply_spec_augment"] is False
     assert config["encoder"]["layerdrop"] == config["decoder"]["decoder_layerdrop"] == 0
 

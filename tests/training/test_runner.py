@@ -46,6 +46,8 @@ def test_a_run_leaves_what_the_guide_names_and_stock_transformers_loads_it(nano_
     assert not info["missing_keys"]
     assert model.generation_config.language == "vi"
     assert model.generation_config.task == "transcribe"
+    assert model.generation_config.num_beams == 1, "stock pipelines would take five"
+    assert model.config.use_cache, "the Trainer would have every token computed again"
     for folder in (run_dir, run_dir / "checkpoint-4"):
         assert read_model_record(str(folder)) == ModelRecord(
             vietst_version=__version__,

@@ -6,6 +6,7 @@ a checkpoint, somebody's data — is used as it is and never replaced.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vietst.config_schema import RunConfig
 from vietst.models import nano
@@ -31,6 +32,27 @@ def make_base_model(config: RunConfig, training_texts: Callable[[], Sequence[str
         if config.model.type == "e2e"
         else _make_whisper(config, training_texts)
     )
+
+
+def base_facts(config: RunConfig) -> dict[str, Any]:
+    """Where the weights come from that a run starts from, for its record; after `make_base_model`.
+
+    Returns:
+        `base_origin`: "untrained" (made here), "hub", or "local" where a part of them was a folder; and
+        `base_hub_ids`: the Hub ids that are known of it, for an E2E model those of encoder and decoder.
+    """
+    from vietst.models import e2e_base_card
+
+    model = config.model
+    if model.encoder and model.decoder and (Path(model.name) / e2e_base_card.CARD_NAME).is_file():
+        names, made_at = [model.encoder, model.decoder], Path(model.encoder).parent
+        is_nano = config.nano_e2e is not None
+    else:
+        names, made_at, is_nano = [model.name], Path(model.name), config.nano is not None
+    if is_nano and (made_at / nano.CARD_NAME).is_file():
+        return {"base_origin": "untrained", "base_hub_ids": []}
+    hub_ids = [name for name in names if not Path(name).is_dir()]
+    return {"base_origin": "hub" if hub_ids == names else "local", "base_hub_ids": hub_ids}
 
 
 def _make_whisper(config: RunConfig, training_texts: Callable[[], Sequence[str]]) -> list[str]:

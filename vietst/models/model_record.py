@@ -68,8 +68,12 @@ def _record(model: ModelSection, evaluation: EvaluationSection, version: str | N
 
 
 def write_model_record(model: Any, record: ModelRecord) -> None:
-    """Have `save_pretrained` of a transformers model write the record into its `config.json`."""
+    """Have `save_pretrained` of a transformers model write the record into its `config.json`.
+
+    Its beams stand in `generation_config.json` too: a stock pipeline that finds none there takes five.
+    """
     setattr(model.config, RECORD_KEY, record.model_dump(mode="json"))
+    model.generation_config.num_beams = record.num_beams
 
 
 def read_model_record(name_or_path: str, *, revision: str | None = None) -> ModelRecord | None:

@@ -156,9 +156,14 @@ def combine_losses(
 
 
 def write_stock_architecture(save_directory: Any, stock_class: type) -> None:
-    """Let a saved folder load as transformers' own class everywhere; it writes the name of ours."""
+    """Let a saved folder load as transformers' own class everywhere; it writes the name of ours.
+
+    Nor does it say where on this machine the parts of an E2E model lay.
+    """
     path = Path(save_directory) / "config.json"
     if path.is_file():
         config = json.loads(path.read_text(encoding="utf-8"))
         config["architectures"] = [stock_class.__name__]
+        for part in ("encoder", "decoder"):
+            config.get(part, {}).pop("_name_or_path", None)
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")

@@ -134,6 +134,7 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir),
         seed=training.seed,
+        use_cache=True,  # for whoever generates: it ends up in config.json; training itself never caches
         # batches
         per_device_train_batch_size=training.batch_size,
         per_device_eval_batch_size=training.eval_batch_size or training.batch_size,

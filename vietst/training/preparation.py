@@ -26,7 +26,7 @@ from vietst.data.splits import read_audit, read_split
 from vietst.data.streaming import RemoteShards, StreamedUtteranceDataset
 from vietst.errors import ConfigError
 from vietst.models.architectures import ARCHITECTURES
-from vietst.models.base_models import make_base_model
+from vietst.models.base_models import base_facts, make_base_model
 from vietst.models.e2e_base_card import trimming_of
 from vietst.runtime import get_logger, rank, world_size
 
@@ -110,6 +110,7 @@ def prepare(config: RunConfig) -> Preparation:
         train_batches=_batches_by_seconds(config, kept["train"], input_kind),
         facts={
             "base_model": config.model.name,
+            **base_facts(config),
             "architecture": config.model.type,
             "tasks": list(tasks),
             "language": config.model.language,
