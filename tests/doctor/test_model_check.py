@@ -1,0 +1,179 @@
+"""The doctor on a model: each way in which a folder can be broken is named."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests import tiny_e2e
+from tests.tiny_models import whisper_model, whisper_processor
+from vietst.doctor.findings import Finding, Status
+from vietst.doctor.model import check_model
+from vietst.errors import ModelError
+from vietst.models import e2e, whisper
+from vietst.models.model_record import ModelRecord, write_model_record
+
+
+def record(architecture: str) -> ModelRecord:
+    return ModelRecord(
+        vietst_version="0",
+        architecture=architecture,
+        tasks=("transcribe", "translate"),
+        language="vi",
+        num_beams=1,
+        max_new_tokens_per_second=12.0,
+        max_new_tokens_base=20,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of each architecture, as training leaves it."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("whisper", "e2e")}
+    processor = whisper_processor()
+    model = whisper_model(processor)
+    whisper.set_generation_defaults(model, "vi", "transcribe")
+    write_model_record(model, record("whisper"))
+    model.save_pretrained(folders["whisper"])
+    processor.save_pretrained(folders["whisper"])
+    base = tiny_e2e.write_base(tmp_path_factory.mktemp("parts"))
+    model, processor = e2e.load_model(str(base)), e2e.load_processor(str(base))
+    e2e.set_generation_defaults(model, "vi", "transcribe")
+    write_model_record(model, record("e2e"))
+    model.save_pretrained(folders["e2e"])
+    processor.save_pretrained(folders["e2e"])
+    return folders
+
+
+@pytest.fixture
+def copy(whole: dict[str, Path], tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    return lambda name: Path(shutil.copytree(whole[name], tmp_path / name))
+
+
+def findings(folder: Path) -> dict[str, Finding]:
+    return {finding.subject: finding for finding in check_model(str(folder))}
+
+
+def to_mend(folder: Path) -> dict[str, str]:
+    return {
+        subject: finding.found
+        for subject, finding in findings(folder).items()
+        if finding.status == Status.MEND
+    }
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["whisper", "e2e"])
+def test_what_training_leaves_is_whole(name: str, whole: dict[str, Path]) -> None:
+    found = findings(whole[name])
+    assert to_mend(whole[name]) == {}
+    for subject in ("weights", "tensors", "vocabulary", "pipeline's defaults"):
+        assert found[subject].status == Status.OK, found[subject]
+    assert "translates into vi" in found["prompt of translate"].found
+
+
+def test_a_weight_that_is_no_number_is_found(copy: Callable[[str], Path]) -> None:
+    path = copy("whisper") / "model.safetensors"
+    weights = load_file(path)
+    weights["model.decoder.layer_norm.weight"][3] = torch.nan
+    save_file(weights, path, metadata={"format": "pt"})
+    wrong = to_mend(path.parent)
+    assert list(wrong) == ["weights"]
+    assert "model.decoder.layer_norm.weight" in wrong["weights"]
+
+
+def test_missing_and_surplus_tensors_are_found(copy: Callable[[str], Path]) -> None:
+    path = copy("e2e") / "model.safetensors"
+    weights = load_file(path)
+    del weights["enc_to_dec_proj.bias"]
+    weights["ctc_head.weight"] = torch.zeros(2, 2)
+    save_file(weights, path, metadata={"format": "pt"})
+    wrong = to_mend(path.parent)
+    assert list(wrong) == ["tensors"]
+    assert "1 missing, such as enc_to_dec_proj.bias" in wrong["tensors"]
+    assert "1 unexpected, such as ctc_head.weight" in wrong["tensors"]
+
+
+def test_weights_cut_off_in_the_middle_are_one_finding_and_the_rest_is_checked(
+    copy: Callable[[str], Path],
+) -> None:
+    path = copy("whisper") / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert list(to_mend(path.parent)) == ["weights"]
+    assert "prompt of translate" in findings(path.parent)
+
+
+def test_pickles_are_no_weights(copy: Callable[[str], Path]) -> None:
+    folder = copy("whisper")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert "no model.safetensors" in to_mend(folder)["weights"]
+
+
+def test_a_tokenizer_with_more_tokens_than_the_embedding_is_found(copy: Callable[[str], Path]) -> None:
+    folder = copy("whisper")
+    processor = whisper.load_processor(str(folder))
+    processor.tokenizer.add_tokens(["<|one more|>"])
+    processor.save_pretrained(folder)
+    assert "vocabulary" in to_mend(folder)
+
+
+def test_letters_that_the_vocabulary_lacks_are_named(whole: dict[str, Path]) -> None:
+    tokenizer = findings(whole["e2e"])["tokenizer"]  # of four sentences
+    assert tokenizer.status == Status.WARNING
+    assert "code-switched (ớ)" in tokenizer.found
+    assert findings(whole["whisper"])["tokenizer"].status == Status.OK
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "subject", "words"),
+    [
+        ("whisper", {"forced_decoder_ids": [[1, 5], [2, 6]]}, "prompt of translate", "forced_decoder_ids"),
+        ("whisper", {"task_to_id": {"transcribe": 1, "translate": 2}}, "prompt of transcribe", "task_to_id"),
+        ("whisper", {"task": "translate"}, "pipeline's defaults", "not transcribe"),
+        ("whisper", {"language": "en"}, "pipeline's defaults", "not transcribe"),
+        ("e2e", {"decoder_start_token_id": 2}, "prompt of transcribe", "decoder_start_token_id is 2"),
+        ("e2e", {"forced_bos_token_id": None}, "pipeline's defaults", "not transcribe"),
+    ],
+)
+def test_generation_that_begins_otherwise_than_training_is_found(
+    name: str, changes: dict[str, Any], subject: str, words: str, copy: Callable[[str], Path]
+) -> None:
+    folder = copy(name)
+    edit(folder / "generation_config.json", **changes)
+    assert words in to_mend(folder)[subject]
+
+
+def test_slow_or_other_decoding_than_scored_is_a_warning(copy: Callable[[str], Path]) -> None:
+    folder = copy("whisper")
+    edit(folder / "config.json", use_cache=False)
+    assert "use_cache" in findings(folder)["pipeline's defaults"].found
+    edit(folder / "generation_config.json", num_beams=5)
+    assert "5 beams" in findings(folder)["pipeline's defaults"].found
+    assert to_mend(folder) == {}
+
+
+def test_translate_of_a_model_from_elsewhere_may_mean_another_language(copy: Callable[[str], Path]) -> None:
+    folder = copy("whisper")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del config["vietst"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert findings(folder)["prompt of translate"].status == Status.WARNING
+
+
+def test_what_is_no_model_is_a_message(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json"):
+        list(check_model(str(tmp_path)))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ModelError, match="one of type bert"):
+        list(check_model(str(tmp_path)))
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE"):
+        list(check_model("owner/name"))

@@ -1,0 +1,95 @@
+"""Does a model folder or repository hold a whole model that says what it said at training time?"""
+
+import json
+import tempfile
+import types
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub import constants
+
+from vietst.doctor.findings import Check, Finding, Status, run_checks
+from vietst.doctor.prompts import check_prompts
+from vietst.doctor.tokenizer import check_tokenizer
+from vietst.doctor.weights import check_weights
+from vietst.errors import ModelError
+from vietst.hub_access import HUB_ERRORS, connection_problem
+from vietst.models import e2e, whisper
+from vietst.models.loading import load_error
+
+NOT_DOWNLOADED = ("*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "checkpoint-*/*")
+"""What a model that was saved here does not need."""
+
+
+def check_model(name_or_path: str, *, revision: str | None = None) -> Iterator[Finding]:
+    """The findings of all checks, as they come; a repository is downloaded to an empty cache.
+
+    Raises:
+        ModelError: no such folder or repository, or no model of either architecture.
+    """
+    with tempfile.TemporaryDirectory(prefix="vietst-doctor-", ignore_cleanup_errors=True) as cache:
+        folder = fetch(name_or_path, revision, Path(cache))
+        if folder != Path(name_or_path):
+            num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            found = f"{name_or_path}, {num_bytes / 1e6:.1f} MB to an empty cache"
+            yield Finding(Status.OK, "download", found)
+        architecture = architecture_of(folder, name_or_path)
+        checks: dict[str, Check] = {
+            "weights": partial(check_weights, folder, architecture),
+            "tokenizer": partial(check_tokenizer, folder, architecture),
+            "prompts": partial(check_prompts, folder, architecture),
+        }
+        yield from run_checks(checks)
+
+
+def fetch(name_or_path: str, revision: str | None, cache: Path) -> Path:
+    """The folder, or the repository's files below `cache`.
+
+    Raises:
+        ModelError: no such folder or repository, or no way to it.
+    """
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    if constants.HF_HUB_OFFLINE:
+        raise ModelError(
+            where=f"model {name_or_path}",
+            rule="a folder, or a repository on a Hub that can be asked",
+            found="no such folder, and HF_HUB_OFFLINE is set",
+            do="unset HF_HUB_OFFLINE: what lies in the cache would say nothing about what others download",
+        )
+    try:
+        problem = connection_problem(huggingface_hub.hf_hub_url(name_or_path, "config.json"))
+        if problem is not None:
+            raise ConnectionError(problem)
+        return Path(
+            huggingface_hub.snapshot_download(
+                name_or_path, revision=revision, cache_dir=cache, ignore_patterns=list(NOT_DOWNLOADED)
+            )
+        )
+    except HUB_ERRORS as error:
+        raise load_error(name_or_path, "a model", error) from error
+
+
+def architecture_of(folder: Path, name: str) -> types.ModuleType:
+    """The module of `vietst.models` that the folder's `config.json` names.
+
+    Raises:
+        ModelError: another kind of model, or none.
+    """
+    path = folder / "config.json"
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise load_error(name, "a model with a config.json", error) from error
+    modules = {"whisper": whisper, "speech-encoder-decoder": e2e}
+    if found not in modules:
+        raise ModelError(
+            where=f"model {name}",
+            rule=f"a model of type {' or '.join(modules)}",
+            found=f"one of type {found}",
+            do="name a model that was trained here",
+        )
+    return modules[found]
