@@ -7,6 +7,8 @@
     python scripts/benchmark.py memory
     python scripts/benchmark.py batch_seconds [paths.features_dir=data/features …]
     python scripts/benchmark.py scaling [paths.features_dir=data/features …]
+    python scripts/benchmark.py reading [paths.features_dir=data/features …]
+    python scripts/benchmark.py start [paths.features_dir=data/features …]
     python scripts/benchmark.py scoring [--manifest data/export/manifest_clean.tsv] [--num_utterances 100000]
 
 features: the feature cache against the public Hugging Face recipe (30 s padded float32), on the same clips
@@ -18,8 +20,9 @@ alone, at true sizes with random weights (10 GB, tens of minutes on a CPU). memo
 the peak of training steps at the sizes of Whisper small and of wav2vec2-base + mBART-50 with a trimmed
 vocabulary (8 GB). batch_seconds: training of nano_e2e on the corpus at hand with batches by seconds, against
 batches of equally many clips in random order. scaling: training of nano_whisper there by two processes
-against one. scoring: all that an evaluation computes from texts, intervals included, against jiwer and
-sacreBLEU alone on the same texts.
+against one. reading: the share of its time that this training waits for data, with one worker. start: how
+long `--help` of every script takes, and the first training step against the imports alone. scoring: all that
+an evaluation computes from texts, intervals included, against jiwer and sacreBLEU alone on the same texts.
 Each prints its figures and ratios, and adds them with the machine and the versions to
 benchmarks/<stage>.json. Run it on an idle machine.
 """
@@ -70,6 +73,17 @@ def parse_arguments() -> argparse.Namespace:
     scaling.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration nano_whisper"
     )
+    reading = stages.add_parser("reading", help="how long training waits for data")
+    reading.add_argument("--max_steps", type=int, default=400, help="steps of the training")
+    reading.add_argument("--num_rounds", type=int, default=5, help="passes over the batches")
+    reading.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration nano_whisper"
+    )
+    start = stages.add_parser("start", help="help, refusals and the first training step")
+    start.add_argument("--num_rounds", type=int, default=5, help="measurements of each kind")
+    start.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration nano_whisper"
+    )
     scoring = stages.add_parser("scoring", help="scores and intervals of an evaluation")
     scoring.add_argument("--manifest", type=Path, default=Path("data/export/manifest_clean.tsv"))
     scoring.add_argument(
@@ -114,6 +128,16 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
         results = scaling.compare_processes(REPO_ROOT, options.pop("overrides"), **options)
         return results, scaling.describe(results)
+    if stage == "reading":
+        from vietst.benchmarks import reading
+
+        results = reading.measure_reading(options.pop("overrides"), **options)
+        return results, reading.describe(results)
+    if stage == "start":
+        from vietst.benchmarks import start
+
+        results = start.measure_start(REPO_ROOT, options.pop("overrides"), **options)
+        return results, start.describe(results)
     if stage == "scoring":
         from vietst.benchmarks import scoring
 

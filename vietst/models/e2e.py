@@ -28,7 +28,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from vietst.config_schema import AugmentationSection, RunConfig
 from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import label_batch, targets_of, utterance_batch
+from vietst.data.batching import Batch, label_batch, targets_of, utterance_batch
 from vietst.data.ctc_units import CtcTable
 from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pad_states
 from vietst.data.feature_cache import features_of
@@ -196,7 +196,7 @@ class E2ECollator:
             task: decoder_prompt(self.processor.tokenizer, task, self.language) for task in self.tasks
         }
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
         tokenizer = self.processor.tokenizer
         targets = targets_of(rows, self.tasks)
         batch = label_batch(
@@ -207,7 +207,7 @@ class E2ECollator:
             pad_token_id=tokenizer.pad_token_id,
         )
         batch |= input_batch(rows, self.input_kind)
-        return batch | utterance_batch(rows, self.ctc_table)
+        return Batch(batch | utterance_batch(rows, self.ctc_table))
 
 
 Collator = E2ECollator

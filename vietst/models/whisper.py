@@ -24,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from vietst.config_schema import RunConfig
 from vietst.constants import IGNORE_INDEX, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import label_batch, targets_of, utterance_batch
+from vietst.data.batching import Batch, label_batch, targets_of, utterance_batch
 from vietst.data.ctc_units import CtcTable
 from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pad_states
 from vietst.data.feature_cache import features_of
@@ -165,7 +165,7 @@ class WhisperCollator:
             task: decoder_prompt(self.processor.tokenizer, task, self.language) for task in self.tasks
         }
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
         tokenizer, kind = self.processor.tokenizer, self.input_kind
         targets = targets_of(rows, self.tasks)
         batch = label_batch(
@@ -180,7 +180,7 @@ class WhisperCollator:
         if self.ctc_table is not None:
             num_frames = torch.tensor([row["num_frames"] for row in rows])
             batch["num_positions"] = (num_frames + 1) // 2  # the second convolution has stride 2
-        return batch
+        return Batch(batch)
 
 
 Collator = WhisperCollator
