@@ -495,7 +495,11 @@ class HubSection(Section):
     """Ids on the Hub of the data sets that were trained on, for the model card."""
 
     dataset_license: Annotated[str, Field(min_length=1)] | None = None
-    """License of the training data, as the Hub writes it. None: not stated."""
+    """License of the training data, as the Hub writes it; `own`: the rights are yours. None: not stated."""
+
+    base_license: Annotated[str, Field(min_length=1)] | None = None
+    """License of a base model that `vietst/hub/base_licenses.json` does not list, or that is a folder, in the
+    same words. None: not stated."""
 
     @property
     def pushes(self) -> bool:
