@@ -10,11 +10,12 @@ from transformers import WhisperForConditionalGeneration
 
 from tests.tiny_runs import history
 from vietst import __version__
+from vietst.data.usable_rows import usable_rows
 from vietst.errors import CheckpointError, ConfigError, FeatureCacheError
 from vietst.models import whisper
 from vietst.models.model_record import ModelRecord, read_model_record
 from vietst.training.checkpoints import LATEST
-from vietst.training.preparation import evaluation_sample, usable_rows
+from vietst.training.preparation import evaluation_sample
 from vietst.training.run_plan import dry_run
 from vietst.training.runner import run_training
 
@@ -188,8 +189,6 @@ def test_dry_run_prints_origins_and_plan_and_trains_nothing(nano_config, capsys)
 
 
 def test_texts_beyond_the_decoder_and_clips_beyond_the_window_are_rejected_not_cut(nano_config, tmp_path):
-    import datasets
-
     from tests.tiny_models import cached_rows, whisper_processor
     from vietst.data.features import LOG_MEL_80_NANO
 
@@ -198,7 +197,7 @@ def test_texts_beyond_the_decoder_and_clips_beyond_the_window_are_rejected_not_c
     rows[2]["duration_s"] = 4.5
     rows[3]["transcript"] = rows[3]["translation"] = ""
     usable, rejected = usable_rows(
-        datasets.Dataset.from_list(rows),
+        rows,
         ("transcribe", "translate"),
         whisper,
         whisper_processor().tokenizer,

@@ -15,7 +15,7 @@ import torch
 from vietst.config_rules import accumulation_steps
 from vietst.config_schema import PathsSection, RunConfig
 from vietst.constants import TASKS
-from vietst.data.batching import UtteranceDataset, targets_of
+from vietst.data.batching import UtteranceDataset
 from vietst.data.ctc_units import CharacterTable, CtcTable, SubwordTable, describe_table
 from vietst.data.duration_batches import DurationBatchSampler, fixed_length_s
 from vietst.data.feature_cache import open_feature_cache
@@ -24,6 +24,7 @@ from vietst.data.hub_features import open_hub_features
 from vietst.data.preparation import input_kind_of_config
 from vietst.data.splits import read_audit, read_split
 from vietst.data.streaming import RemoteShards, StreamedUtteranceDataset
+from vietst.data.usable_rows import usable_rows
 from vietst.errors import ConfigError
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.base_models import base_facts, make_base_model
@@ -81,9 +82,8 @@ def prepare(config: RunConfig) -> Preparation:
     kept: dict[str, UtteranceDataset] = {}
     rejected: list[dict[str, Any]] = []
     for split in ("train", "dev"):
-        positions, left_out = usable_rows(
-            cache[split], tasks, architecture, processor.tokenizer, limit, input_kind
-        )
+        texts = cache[split].select_columns(["id", "transcript", "translation", "duration_s"]).to_list()
+        positions, left_out = usable_rows(texts, tasks, architecture, processor.tokenizer, limit, input_kind)
         rejected += [{"split": split, **row} for row in left_out]
         if not positions:
             raise ConfigError(
@@ -246,52 +246,6 @@ def _without_zero_3() -> Iterator[None]:
         yield
     finally:
         deepspeed._hf_deepspeed_config_weak_ref = configuration
-
-
-def usable_rows(
-    rows: Any,
-    tasks: tuple[str, ...],
-    architecture: types.ModuleType,
-    tokenizer: Any,
-    max_label_length: int,
-    kind: InputKind,
-) -> tuple[list[int], list[dict[str, Any]]]:
-    """Which rows the model can learn from, and why not the others. A text is never cut to fit.
-
-    Returns:
-        Positions of the usable rows, in order; and for each other row `id`, `reason`, `detail`.
-    """
-    texts = rows.select_columns(["id", "transcript", "translation", "duration_s"]).to_list()
-    longest = longest_label_lengths(texts, tasks, architecture, tokenizer)
-    usable: list[int] = []
-    rejected: list[dict[str, Any]] = []
-    for position, (row, length) in enumerate(zip(texts, longest, strict=True)):
-        if length == 0:
-            reason, detail = "no_target", f"no text for {' or '.join(tasks)}"
-        elif length > max_label_length:
-            reason, detail = "label_too_long", f"{length} tokens, the decoder has {max_label_length}"
-        elif kind.window_s is not None and row["duration_s"] > kind.window_s:
-            reason, detail = (
-                "longer_than_window",
-                f"{row['duration_s']:.2f} s, the model hears {kind.window_s} s",
-            )
-        else:
-            usable.append(position)
-            continue
-        rejected.append({"id": row["id"], "reason": reason, "detail": detail})
-    return usable, rejected
-
-
-def longest_label_lengths(
-    rows: Sequence[dict[str, Any]], tasks: tuple[str, ...], architecture: types.ModuleType, tokenizer: Any
-) -> list[int]:
-    """Decoder positions of each row's longest target; 0 for a row without any."""
-    targets = targets_of(rows, tasks)
-    lengths = architecture.label_lengths(tokenizer, [target.text for target in targets])
-    longest = [0] * len(rows)
-    for target, length in zip(targets, lengths, strict=True):
-        longest[target.utterance_index] = max(longest[target.utterance_index], length)
-    return longest
 
 
 def evaluation_sample(rows: Any, positions: list[int], limit: int | None, seed: int) -> list[int]:

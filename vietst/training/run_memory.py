@@ -11,6 +11,7 @@ import torch
 from vietst.config_rules import encoder_stays_frozen
 from vietst.config_schema import RunConfig
 from vietst.data.duration_batches import fixed_length_s
+from vietst.data.usable_rows import longest_label_lengths
 from vietst.models import e2e
 from vietst.models.multitask import LossWeights
 from vietst.models.trainable import training_scope
@@ -26,7 +27,7 @@ from vietst.training.memory_plan import (
 )
 from vietst.training.memory_steps import StepOptions, Workload, e2e_step, whisper_step
 from vietst.training.memory_trace import Build
-from vietst.training.preparation import Preparation, longest_label_lengths
+from vietst.training.preparation import Preparation
 
 
 def describe_memory(
