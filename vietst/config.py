@@ -143,12 +143,15 @@ def _validate(tree: dict[str, Any]) -> tuple[RunConfig | None, list[Problem]]:
 
 
 def _as_problem(details: Any) -> Problem:
-    section, key, *inside = [str(part) for part in details["loc"]]
+    section, key, *inside = details["loc"]
+    full_key, below = f"{section}.{key}", ".".join(map(str, inside))
+    if details["type"] == "extra_forbidden":
+        return Problem(full_key, f"{below}, an unknown key", "keys as vietst/config_schema.py has them")
+    if details["type"] == "missing" and inside and isinstance(inside[-1], str):
+        return Problem(full_key, f"no {below}", "required")
     if details["type"] == "missing":
-        return Problem(
-            f"{section}.{key}", f"{len(details['input'])} values" if inside else "nothing", "required"
-        )
-    return Problem(f"{section}.{key}", _as_yaml(details["input"]), details["msg"])
+        return Problem(full_key, f"{len(details['input'])} values" if inside else "nothing", "required")
+    return Problem(full_key, _as_yaml(details["input"]), details["msg"])
 
 
 def _source_to_mend(problem: Problem, origins: dict[str, str], sources: Sequence[str]) -> str:

@@ -305,6 +305,11 @@ def _repository_name(config: RunConfig) -> Iterator[str]:
         yield str(error)
 
 
+def _extra_sets_are_evaluated(config: RunConfig) -> Iterator[str]:
+    if config.evaluation.extra_sets and config.training.eval_strategy == "no":
+        yield f"{', '.join(config.evaluation.extra_sets)}, with eval_strategy no"
+
+
 def _best_is_known(config: RunConfig) -> Iterator[str]:
     if config.hub.pushes and config.hub.push_when == "best" and config.training.eval_strategy == "no":
         yield "best, with eval_strategy no"
@@ -428,6 +433,11 @@ _RULES: tuple[_Rule, ...] = (
         ("loss.transcribe_weight", "loss.translate_weight", "model.task"),
         "a weight above 0 for a task that is trained",
         _weights_of_task,
+    ),
+    _Rule(
+        ("evaluation.extra_sets", "training.eval_strategy"),
+        "extra sets are scored when dev is: eval_strategy steps or epoch",
+        _extra_sets_are_evaluated,
     ),
     _Rule(
         ("hub.push", "hub.repo_id"),

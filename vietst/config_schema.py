@@ -16,6 +16,7 @@ HubDatasetId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 HubDatasetAddress = Annotated[str, Field(pattern=HUB_DATASET_PATTERN)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 AutoOrBool = Literal[True, False, "auto"]
+ExtraSetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 def _no_as_text(value: object) -> object:
@@ -429,6 +430,21 @@ class AugmentationSection(Section):
     """Mel bins in one mask."""
 
 
+class ExtraSetSection(Section):
+    """One of `evaluation.extra_sets`."""
+
+    path: FilePath
+    """Its utterances: a split or manifest (CSV, TSV) with the columns `audio_path` and `transcript`, whose
+    texts are taken as they stand."""
+
+    audio_root: FilePath | None = None
+    """What its `audio_path` is relative to. None: `paths.data_root`."""
+
+    language: Annotated[str, Field(min_length=2)] | None = None
+    """Language code of the decoder prompt, of which Whisper has one for each language. None:
+    `model.language`."""
+
+
 class EvaluationSection(Section):
     """Generation on dev during training, and on test after it."""
 
@@ -446,6 +462,18 @@ class EvaluationSection(Section):
 
     max_new_tokens_base: Annotated[int, Field(ge=1)] = 20
     """Tokens allowed whatever the duration."""
+
+    extra_sets: dict[ExtraSetName, ExtraSetSection] = {}
+    """What training should not make worse (monolingual Vietnamese, English …): a name for each, with `path`,
+    `audio_root`, `language`. They are transcribed at every evaluation of dev, and once before the first step.
+    Their features are computed from the audio, not cached."""
+
+    max_extra_utterances: Annotated[int, Field(ge=1)] | None = 200
+    """Utterances of each extra set that are scored, the same ones every time. None: all."""
+
+    max_wer_rise_points: Annotated[float, Field(ge=0)] | None = 5.0
+    """A WER of an extra set that lies by more than so many points above that before training warns. Where it
+    was 100 or more before, there is nothing to lose. None: no warning."""
 
 
 class DataloaderSection(Section):

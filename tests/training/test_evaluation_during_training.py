@@ -2,14 +2,12 @@
 
 import logging
 
-import datasets
 import numpy as np
 import pytest
 import torch
 from transformers import EvalPrediction
 
 from tests.tiny_models import cached_rows, whisper_processor
-from vietst.data.batching import UtteranceDataset
 from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, max_new_tokens
 from vietst.models.whisper import text_token_ids
 from vietst.training.dev_scores import make_compute_metrics
@@ -37,8 +35,7 @@ def evaluated(processor, rows, order, losses, num_tokens):
 
 def test_rows_that_a_sampler_repeated_are_scored_once(processor):
     rows = cached_rows(4)
-    dataset = UtteranceDataset(datasets.Dataset.from_list(rows))
-    compute = make_compute_metrics(dataset, TextDecoder(processor.tokenizer), TASKS)
+    compute = make_compute_metrics(rows, TextDecoder(processor.tokenizer), TASKS)
     losses, num_tokens = [1.0, 2.0, 3.0, 4.0], [5, 5, 5, 5]
     once = compute(evaluated(processor, rows, [0, 1, 2, 3], losses, num_tokens))
     repeated = compute(evaluated(processor, rows, [0, 1, 2, 3, 3, 3], losses, num_tokens))
@@ -50,9 +47,7 @@ def test_rows_that_a_sampler_repeated_are_scored_once(processor):
 
 def test_the_loss_is_weighed_by_tokens_not_by_batches(processor):
     rows = cached_rows(2)
-    compute = make_compute_metrics(
-        UtteranceDataset(datasets.Dataset.from_list(rows)), TextDecoder(processor.tokenizer), TASKS
-    )
+    compute = make_compute_metrics(rows, TextDecoder(processor.tokenizer), TASKS)
     metrics = compute(evaluated(processor, rows, [0, 1], [10.0, 1.0], [1, 9]))
     assert metrics["loss"] == pytest.approx(11 / 10)
     assert metrics["loss_transcribe"] == pytest.approx(11 / 10)
@@ -62,9 +57,7 @@ def test_transcripts_and_translations_are_scored_against_their_own_references(pr
     """The guide scored both halves of the doubled batch with one prompt."""
     rows = cached_rows(4)
     swapped = [{**row, "transcript": row["translation"], "translation": row["transcript"]} for row in rows]
-    compute = make_compute_metrics(
-        UtteranceDataset(datasets.Dataset.from_list(rows)), TextDecoder(processor.tokenizer), TASKS
-    )
+    compute = make_compute_metrics(rows, TextDecoder(processor.tokenizer), TASKS)
     metrics = compute(evaluated(processor, swapped, [0, 1, 2, 3], [1.0] * 4, [1] * 4))
     assert metrics["wer"] > 10
     assert metrics["bleu"] < 90
@@ -85,9 +78,7 @@ def test_alarms_are_counted_and_warn_with_an_example_from_a_share_on(
     rows = cached_rows(20)
     texts = [row[column] for row in rows for column in ("transcript", "translation")]
     texts[: 2 * num_empty : 2] = [""] * num_empty
-    compute = make_compute_metrics(
-        UtteranceDataset(datasets.Dataset.from_list(rows)), lambda token_ids: texts, TASKS
-    )
+    compute = make_compute_metrics(rows, lambda token_ids: texts, TASKS)
     metrics = compute(evaluated(processor, rows, list(range(20)), [1.0] * 20, [1] * 20))
     assert metrics["alarm_empty_outputs"] == num_empty
     assert metrics["alarm_sign_offs"] == 0

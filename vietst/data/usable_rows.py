@@ -1,4 +1,4 @@
-"""Which utterances a model can use: those with a text that fits its decoder, and no longer than its window."""
+"""Which utterances a model can use: with a text that fits its decoder, and no longer than its window."""
 
 import types
 from collections.abc import Sequence

@@ -84,7 +84,7 @@ class Decoded:
     num_unknown_ids: int
 
 
-class _AudioRows(Dataset[dict[str, Any]]):
+class AudioRows(Dataset[dict[str, Any]]):
     """Rows of a split with their features, computed from the audio when asked for."""
 
     def __init__(self, rows: Sequence[dict[str, Any]], audio_root: Path, input_kind: InputKind) -> None:
@@ -133,7 +133,7 @@ def decode_rows(
         longest_first[start : start + options.batch_size] for start in range(0, len(rows), options.batch_size)
     ]
     loader = DataLoader(
-        _AudioRows(rows, audio_root, input_kind),
+        AudioRows(rows, audio_root, input_kind),
         batch_sampler=batches,
         collate_fn=list,
         num_workers=options.num_workers,

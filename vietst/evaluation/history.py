@@ -1,7 +1,8 @@
 """What training runs logged, read back from `outputs/<run>/metrics/<experiment>_metrics.json`."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,17 @@ class History:
     def has(self, key: str) -> bool:
         """Whether any finite value was logged under `key`."""
         return any(math.isfinite(value) for value in self.series(key)[1])
+
+
+def wer_key(extra_set: str) -> str:
+    """The log's key of the WER of an extra set (`evaluation.extra_sets`)."""
+    return f"eval_{extra_set}_wer"
+
+
+def extra_set_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The extra sets that were scored, in the order of the log."""
+    found = (re.fullmatch(wer_key("(.+)"), key) for entry in entries for key in entry)
+    return list(dict.fromkeys(match[1] for match in found if match))
 
 
 def load_histories(runs_dir: Path) -> list[History]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from vietst.evaluation.history import extra_set_names, wer_key
 from vietst.runtime import get_logger
 from vietst.training.throughput import describe_throughput
 
@@ -17,7 +18,7 @@ CONVERGENCE_PATIENCE_STEPS = 500
 
 
 class LoggingCallback(TrainerCallback):
-    """One readable line per log: loss, gradient norm, learning rate and throughput; or the dev scores."""
+    """One readable line per log: loss, gradient norm, learning rate, throughput; or dev and extra scores."""
 
     def on_log(
         self,
@@ -44,7 +45,8 @@ class LoggingCallback(TrainerCallback):
             scores = "  ".join(
                 f"{name} {logs[f'eval_{name}']:.3f}" for name in shown if f"eval_{name}" in logs
             )
-            logger.info("step %d/%d  dev  %s", state.global_step, state.max_steps, scores)
+            extra = "".join(f"  {name} wer {logs[wer_key(name)]:.3f}" for name in extra_set_names([logs]))
+            logger.info("step %d/%d  dev  %s%s", state.global_step, state.max_steps, scores, extra)
 
 
 class MetricsSaveCallback(TrainerCallback):

@@ -78,7 +78,7 @@ def make_record(
         "parallelism": parallelism,
         "batches_per_step": world_size() * gradient_accumulation_steps,
         **{key: facts[key] for key in ("split_hash", "num_train_utterances", "ctc_units", "num_parameters",
-                                       "num_trained_parameters")},
+                                       "num_trained_parameters", "extra_sets")},
         "config": config.model_dump(mode="json"),
     }  # fmt: skip
 

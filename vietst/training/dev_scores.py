@@ -1,12 +1,12 @@
 """Scores of an evaluation during training, from what `SpeechTrainer.prediction_step` returns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from transformers import EvalPrediction
 
 from vietst.constants import TASKS
-from vietst.data.batching import UtteranceDataset
 from vietst.evaluation.alarms import WARNING_SHARE, alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.decode import TextDecoder
 from vietst.evaluation.metrics import Prediction, score_predictions
@@ -17,20 +17,23 @@ logger = get_logger(__name__)
 EVALUATION_SCORES = ("wer", "cer", "bleu", "chrf")
 """Scores that an evaluation during training reports, as far as its tasks give them."""
 
+REFERENCE_COLUMNS = ("id", "video_id", "duration_s", "transcript", "translation")
+"""What scoring reads of an utterance."""
+
 
 def make_compute_metrics(
-    dataset: UtteranceDataset, decoder: TextDecoder, tasks: Sequence[str]
+    rows: Iterable[Mapping[str, Any]], decoder: TextDecoder, tasks: Sequence[str], *, with_alarms: bool = True
 ) -> Callable[[EvalPrediction], dict[str, float]]:
     """Scores of an evaluation: token-weighted losses, WER/CER of transcripts, BLEU/chrF of translations.
 
     `loss` is the cross-entropy in nats per label token over both tasks (without CTC, smoothing and task
     weights), `loss_<task>` the same for one task. `alarm_<name>` is the number of hypotheses of either task
     that raised an alarm (`vietst.evaluation.alarms`); a share above `WARNING_SHARE` warns, with an example.
+
+    Args:
+        rows: what is evaluated, in order: `id`, `video_id`, `duration_s`, `transcript`, `translation`.
     """
-    references = [
-        {key: row[key] for key in ("id", "video_id", "duration_s", "transcript", "translation")}
-        for row in dataset.rows.select_columns(["id", "video_id", "duration_s", "transcript", "translation"])
-    ]
+    references = [{key: row[key] for key in REFERENCE_COLUMNS} for row in rows]
 
     def compute_metrics(evaluated: EvalPrediction) -> dict[str, float]:
         generated, losses = evaluated.predictions
@@ -56,7 +59,8 @@ def make_compute_metrics(
         ]
         scores = score_predictions(predictions)
         metrics |= {name: scores[name] for name in EVALUATION_SCORES if name in scores}
-        metrics |= _alarm_counts(predictions)
+        if with_alarms:
+            metrics |= _alarm_counts(predictions)
         return metrics | {"num_utterances": len(hypotheses)}
 
     return compute_metrics

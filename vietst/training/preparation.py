@@ -26,6 +26,7 @@ from vietst.data.splits import read_audit, read_split
 from vietst.data.streaming import RemoteShards, StreamedUtteranceDataset
 from vietst.data.usable_rows import usable_rows
 from vietst.errors import ConfigError
+from vietst.evaluation.extra_sets import ExtraSet, SetReader
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.base_models import base_facts, make_base_model
 from vietst.models.e2e_base_card import trimming_of
@@ -47,6 +48,8 @@ class Preparation:
     tasks: tuple[str, ...]
     train: UtteranceDataset
     dev: UtteranceDataset
+    extra_sets: list[ExtraSet]
+    """Scored beside dev."""
     ctc_table: CtcTable | None
     train_batches: DurationBatchSampler | None
     """Batches by seconds; None: `training.batch_size` utterances each."""
@@ -97,7 +100,17 @@ def prepare(config: RunConfig) -> Preparation:
                 cache[split], positions, config.evaluation.max_dev_utterances, config.training.seed
             )
         kept[split] = opened.utterances(split, positions)
-    _report_rejected(run_folder(config), rejected)
+    extra_sets, left_out = SetReader(
+        config.evaluation,
+        config.model.language,
+        config.paths.data_root,
+        config.training.seed,
+        architecture,
+        processor.tokenizer,
+        limit,
+        input_kind,
+    ).read_all()
+    _report_rejected(run_folder(config), rejected + left_out)
     ctc_table = _ctc_table(config, architecture, processor, kept["train"].rows["transcript"])
     return Preparation(
         architecture=architecture,
@@ -106,6 +119,7 @@ def prepare(config: RunConfig) -> Preparation:
         tasks=tasks,
         train=kept["train"],
         dev=kept["dev"],
+        extra_sets=extra_sets,
         ctc_table=ctc_table,
         train_batches=_batches_by_seconds(config, kept["train"], input_kind),
         facts={
@@ -119,6 +133,7 @@ def prepare(config: RunConfig) -> Preparation:
             **_vocabulary_facts(config),
             **opened.facts,
             **_data_facts(kept),
+            "extra_sets": {extra_set.name: extra_set.digest for extra_set in extra_sets},
         },
     )
 

@@ -39,8 +39,16 @@ def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int
         f"({preparation.facts['train_hours']:.2f} h), {steps} steps of {effective_batch} utterances "
         f"({batch} × {accumulation} accumulated × {world_size()} processes), about "
         f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances"
-        f"{of_batches}\ntrained: {describe_training_scope(config)}{_describe_vocabulary(preparation)}"
+        f"{_describe_extra_sets(preparation)}{of_batches}\ntrained: {describe_training_scope(config)}"
+        f"{_describe_vocabulary(preparation)}"
         f"{_meaning_of_add_adapter(config)}"
+    )
+
+
+def _describe_extra_sets(preparation: Preparation) -> str:
+    return "".join(
+        f"; {extra_set.name}: {len(extra_set.rows)} utterances ({extra_set.language})"
+        for extra_set in preparation.extra_sets
     )
 
 

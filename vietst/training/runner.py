@@ -25,9 +25,10 @@ from vietst.training.callbacks import (
     MetricsSaveCallback,
 )
 from vietst.training.checkpoint_writing import flush_to_disk, full_disk_is_an_error, remove_leftovers
-from vietst.training.checkpoints import checkpoint_to_start_from, require_same_tokenizer
+from vietst.training.checkpoints import checkpoint_to_start_from, read_record, require_same_tokenizer
 from vietst.training.continuation import check_continuation, make_record, parallelism_of
-from vietst.training.dev_scores import make_compute_metrics
+from vietst.training.dev_scores import REFERENCE_COLUMNS, make_compute_metrics
+from vietst.training.extra_sets import ForgettingGuard, scored_sets
 from vietst.training.model_flops import flops_of_batches, peak_flops
 from vietst.training.out_of_memory import out_of_memory_is_an_error
 from vietst.training.parameter_groups import LearningRates
@@ -80,6 +81,10 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
             logger.info("going on from %s", checkpoint)
             for line in check_continuation(checkpoint, trainer.run_record):
                 logger.warning("different from the run before: %s", line)
+            for line in trainer.guard.go_on(read_record(checkpoint) or {}):
+                logger.warning("%s", line)
+        elif preparation.extra_sets:
+            arguments.eval_on_start = True  # what they are compared with; checkpoints keep it
         _open_run_folder(run_dir, loaded, facts, trainer)
         logger.info(describe_plan(config, preparation, accumulation))
         _train_and_save(trainer, preparation, checkpoint)
@@ -131,9 +136,7 @@ def build_trainer(
     def generate(
         model: Any, encoder_states: torch.Tensor, tasks: tuple[str, ...], **options: Any
     ) -> torch.Tensor:
-        return architecture.generate(
-            model, processor.tokenizer, encoder_states, tasks, language=config.model.language, **options
-        )
+        return architecture.generate(model, processor.tokenizer, encoder_states, tasks, **options)
 
     trainer = SpeechTrainer(
         model=model,
@@ -149,14 +152,19 @@ def build_trainer(
         eval_dataset=preparation.dev,
         processing_class=processor,
         compute_metrics=make_compute_metrics(
-            preparation.dev, TextDecoder(processor.tokenizer), preparation.tasks
+            preparation.dev.rows.select_columns(list(REFERENCE_COLUMNS)),
+            TextDecoder(processor.tokenizer),
+            preparation.tasks,
         ),
         callbacks=callbacks,
         tasks=preparation.tasks,
+        language=config.model.language,
         generate=generate,
         tokens_per_second=config.evaluation.max_new_tokens_per_second,
         tokens_base=config.evaluation.max_new_tokens_base,
         num_beams=config.evaluation.num_beams,
+        extra_sets=scored_sets(preparation),
+        guard=ForgettingGuard.of_run(config, preparation),
         train_batches=preparation.train_batches,
         on_nonfinite=config.training.on_nonfinite,
         meter=_throughput_meter(config, arguments, preparation, model),

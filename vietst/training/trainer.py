@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Seq2SeqTrainer
 from transformers.trainer_utils import seed_worker
 
-from vietst.constants import IGNORE_INDEX, TASKS
+from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE
 from vietst.data.dealt_batches import DealtBatchSampler
 from vietst.data.duration_batches import DurationBatchSampler
 from vietst.evaluation.decode import cut_at_own_cap, max_new_tokens
@@ -28,6 +28,7 @@ from vietst.training.checkpoint_writing import (
     require_space,
 )
 from vietst.training.checkpoints import RECORD_FILE, files_of
+from vietst.training.extra_sets import ForgettingGuard, ScoredSet
 from vietst.training.nonfinite import NonFiniteSteps, Policy, spread
 from vietst.training.parameter_groups import LearningRates, parameter_groups
 from vietst.training.preemption import let_workers_outlive_stop_signals
@@ -41,7 +42,8 @@ _BOOKKEEPING_KEYS = ("row_index", "duration_s")
 """Keys of a batch that are about the utterances, not for the model."""
 
 Generate = Callable[..., torch.Tensor]
-"""`generate(model, encoder_states, tasks, max_new_tokens=, num_beams=, synced_gpus=)` of an architecture."""
+"""`generate(model, encoder_states, tasks, language=, max_new_tokens=, num_beams=, synced_gpus=)` of an
+architecture."""
 
 
 class SpeechTrainer(Seq2SeqTrainer):
@@ -49,6 +51,9 @@ class SpeechTrainer(Seq2SeqTrainer):
 
     Args:
         tasks: what evaluation generates for every utterance.
+        language: of the decoder prompt in evaluation.
+        extra_sets: scored beside dev.
+        guard: compares their scores with those before the training.
         generate: the architecture's generation from encoder states.
         tokens_per_second, tokens_base: cap on new tokens, see `max_new_tokens`.
         num_beams: beams during evaluation.
@@ -62,14 +67,20 @@ class SpeechTrainer(Seq2SeqTrainer):
         run_record: what every checkpoint says about its run, see `vietst.training.continuation`.
     """
 
+    compute_metrics: Any
+    control: Any
+
     def __init__(
         self,
         *args: Any,
         tasks: Sequence[str],
+        language: str,
         generate: Generate,
         tokens_per_second: float,
         tokens_base: int,
         num_beams: int,
+        extra_sets: Sequence[ScoredSet],
+        guard: ForgettingGuard,
         train_batches: DurationBatchSampler | None = None,
         scope: TrainingScope,
         learning_rates: LearningRates | None = None,
@@ -78,8 +89,11 @@ class SpeechTrainer(Seq2SeqTrainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.tasks = tuple(tasks)
+        self.tasks, self.language = tuple(tasks), language
         self._generate = generate
+        self._extra_sets, self.guard = extra_sets, guard
+        self._extra_loaders: dict[str, DataLoader[Any]] = {}
+        self._extra_scores: dict[str, float] = {}
         self._tokens_per_second, self._tokens_base, self._num_beams = (
             tokens_per_second,
             tokens_base,
@@ -311,6 +325,50 @@ class SpeechTrainer(Seq2SeqTrainer):
             self._train_batches.set_epoch(kwargs["epoch"])
         super()._run_epoch(**kwargs)
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As transformers', on dev; the extra sets are scored before it, and stand in the same log entry."""
+        self.gather_function = self.accelerator.gather  # all rows, as Seq2SeqTrainer wants them for dev
+        scores: dict[str, float] = {}
+        for extra_set in self._extra_sets:
+            scores |= self._score(extra_set)
+        scores |= self.guard.judge(scores, self.state.global_step, self.state.log_history)
+        self._extra_scores = scores
+        return super().evaluate(*args, **kwargs)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().evaluation_loop(*args, **kwargs)
+        output.metrics.update(self._extra_scores)
+        return output
+
+    def _score(self, extra_set: ScoredSet) -> dict[str, float]:
+        of_dev = self.compute_metrics, self.tasks, self.language
+        self.compute_metrics, self.tasks = extra_set.compute_metrics, (TRANSCRIBE,)
+        self.language = extra_set.language
+        output = super().evaluation_loop(
+            self._extra_loader(extra_set),
+            description=extra_set.name,
+            metric_key_prefix=f"eval_{extra_set.name}",
+        )
+        self.compute_metrics, self.tasks, self.language = of_dev
+        # Closes its progress bar.
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, output.metrics)
+        return output.metrics
+
+    def _extra_loader(self, extra_set: ScoredSet) -> DataLoader[Any]:
+        """One for the whole training, whose workers end with every evaluation: the sets may be many."""
+        if extra_set.name not in self._extra_loaders:
+            arguments = self.args
+            loader: DataLoader[Any] = DataLoader(
+                extra_set.dataset,
+                batch_size=arguments.eval_batch_size,
+                collate_fn=extra_set.collator,
+                num_workers=arguments.dataloader_num_workers,
+                pin_memory=arguments.dataloader_pin_memory,
+                prefetch_factor=arguments.dataloader_prefetch_factor,
+            )
+            self._extra_loaders[extra_set.name] = self._with_workers_apart(self.accelerator.prepare(loader))
+        return self._extra_loaders[extra_set.name]
+
     def prediction_step(
         self,
         model: torch.nn.Module,
@@ -343,6 +401,7 @@ class SpeechTrainer(Seq2SeqTrainer):
                 self.accelerator.unwrap_model(model),
                 outputs.encoder_states,
                 self.tasks,
+                language=self.language,
                 max_new_tokens=max(caps),
                 num_beams=self._num_beams,
                 # ZeRO-3 and FSDP gather weights in every forward: ranks must take equally many steps.
