@@ -5,12 +5,13 @@ silence. soundfile decodes (WAV, FLAC, OGG, Opus, MP3), soxr resamples.
 """
 
 import hashlib
+import io
 import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 import soundfile
@@ -60,8 +61,8 @@ def load_waveform(path: Path, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> np.nda
     Raises:
         AudioError: any `audio_*` code of `audio_paths.AUDIO_RULES`.
     """
-    with _open(path) as file:
-        blocks = [_mono(block, path) for block in _decoded_blocks(file, path)]
+    with open_sound(path) as file:
+        blocks = list(mono_blocks(file, path))
         source_rate_hz = file.samplerate
     waveform = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     _refuse_silence(float(max(waveform.max(), -waveform.min())), path)
@@ -78,9 +79,8 @@ def measure_audio(path: Path) -> AudioFacts:
             manifest's decision.
     """
     num_samples, peak, sum_of_squares = 0, 0.0, 0.0
-    with _open(path) as file:
-        for block in _decoded_blocks(file, path):
-            mono = _mono(block, path)
+    with open_sound(path) as file:
+        for mono in mono_blocks(file, path):
             num_samples += len(mono)
             peak = max(peak, float(mono.max()), -float(mono.min()))
             sum_of_squares += float(np.dot(mono, mono))
@@ -109,36 +109,48 @@ def hash_file(path: Path) -> tuple[str, int]:
     return hasher.hexdigest(), num_bytes
 
 
-def _open(path: Path) -> soundfile.SoundFile:
-    """Opens a file for decoding; refuses what is missing, empty, not audio, or visibly cut off."""
+def open_sound(source: Path | bytes) -> soundfile.SoundFile:
+    """Opens a file, or what one holds, for decoding; refuses what is missing, empty, not audio, or cut off.
+
+    Raises:
+        AudioError: `audio_missing`, `audio_empty`, `audio_unreadable` or `audio_truncated`.
+    """
+    if isinstance(source, bytes):
+        return _open_stream(io.BytesIO(source), len(source), source)
     try:
-        num_bytes = path.stat().st_size
+        num_bytes = source.stat().st_size
+        if source.is_dir():
+            raise audio_error("audio_missing", source, "a folder", "write the path of an audio file")
+        with source.open("rb") as raw:
+            return _open_stream(raw, num_bytes, source)
     except (OSError, ValueError) as error:
         raise audio_error(
-            "audio_missing", path, str(error), "restore the file, or remove the row from the manifest"
+            "audio_missing", source, str(error), "restore the file, or remove the row from the manifest"
         ) from error
-    if path.is_dir():
-        raise audio_error("audio_missing", path, "a folder", "write the path of an audio file")
+
+
+def _open_stream(raw: BinaryIO, num_bytes: int, source: Path | bytes) -> soundfile.SoundFile:
+    """`raw` is read for what its headers promise; soundfile opens a path itself, which is quicker."""
+    where = name_of(source)
     if num_bytes == 0:
-        raise audio_error("audio_empty", path, "a file of 0 bytes", "cut the clip again")
+        raise audio_error("audio_empty", where, "a file of 0 bytes", "cut the clip again")
     try:
-        file = soundfile.SoundFile(os.fspath(path))
+        file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source))
     # soundfile asks for rate and channels of a headerless .raw file by a TypeError.
     except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:
         raise audio_error(
             "audio_unreadable",
-            path,
+            where,
             f"libsndfile: {error}",
             "convert it, for example: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac",
         ) from error
-    with path.open("rb") as raw:
-        num_missing = missing_bytes(raw, num_bytes)
-        num_counted = count_mp3_samples(raw) if file.format == "MP3" else None
+    num_missing = missing_bytes(raw, num_bytes)
+    num_counted = count_mp3_samples(raw) if file.format == "MP3" else None
     if num_missing:
         file.close()
         raise audio_error(
             "audio_truncated",
-            path,
+            where,
             f"{num_missing} bytes fewer than its header promises",
             "copy or cut it again",
         )
@@ -146,14 +158,30 @@ def _open(path: Path) -> soundfile.SoundFile:
         file.close()
         raise audio_error(
             "audio_unreadable",
-            path,
+            where,
             f"an MP3 without a Xing frame, whose {num_counted} samples are taken for {file.frames}",
             "write its frames anew: ffmpeg -i IN -c copy OUT.mp3",
         )
     return file
 
 
-def _decoded_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
+def name_of(source: Path | bytes) -> str:
+    """How errors call it."""
+    return f"{len(source)} bytes of audio" if isinstance(source, bytes) else str(source)
+
+
+def mono_blocks(file: soundfile.SoundFile, source: Path | bytes) -> Iterator[np.ndarray]:
+    """Yields float32 [num_samples] at the file's own rate until its end: the mean of the channels.
+
+    Raises:
+        AudioError: `audio_empty`, `audio_truncated` or `audio_not_finite`.
+    """
+    where = name_of(source)
+    for block in _decoded_blocks(file, where):
+        yield to_mono(block, where)
+
+
+def _decoded_blocks(file: soundfile.SoundFile, where: str) -> Iterator[np.ndarray]:
     """Yields float32 [num_frames, num_channels] until the end; at least one block, none of them empty."""
     num_promised = file.frames if file.frames < _UNKNOWN_NUM_FRAMES else None
     num_read = 0
@@ -164,7 +192,7 @@ def _decoded_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarra
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise audio_error(
                 "audio_truncated",
-                path,
+                where,
                 f"decoding broke off after {num_read} of {num_promised} frames: {error}",
                 "copy or cut it again",
             ) from error
@@ -173,24 +201,28 @@ def _decoded_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarra
         num_read += len(block)
         yield block
     if num_read == 0:
-        raise audio_error("audio_empty", path, "a header without samples", "cut the clip again")
+        raise audio_error("audio_empty", where, "a header without samples", "cut the clip again")
     tolerance = _MP3_TOLERANCE_SAMPLES if file.format == "MP3" else 0
     if num_promised is not None and num_read < num_promised - tolerance:
         raise audio_error(
             "audio_truncated",
-            path,
+            where,
             f"{num_read} of the {num_promised} promised frames",
             "copy or cut it again",
         )
 
 
-def _mono(block: np.ndarray, path: Path) -> np.ndarray:
-    """[num_frames, num_channels] -> float32 [num_frames]: the mean of the channels."""
+def to_mono(block: np.ndarray, where: str) -> np.ndarray:
+    """[num_frames, num_channels] -> float32 [num_frames]: the mean of the channels.
+
+    Raises:
+        AudioError: `audio_not_finite`.
+    """
     # Without a copy for the usual mono file; a sum is not finite exactly when a sample is not (or when it
     # overflows, which the second look tells apart).
     mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
     if not math.isfinite(float(mono.sum(dtype=np.float64))) and not np.isfinite(block).all():
-        raise audio_error("audio_not_finite", path, "NaN or infinite samples", "export the file again")
+        raise audio_error("audio_not_finite", where, "NaN or infinite samples", "export the file again")
     return np.ascontiguousarray(mono)
 
 

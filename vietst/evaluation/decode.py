@@ -96,15 +96,26 @@ class AudioRows(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
         waveform = load_waveform(resolve_audio_path(self.audio_root, str(row["audio_path"])))
-        extracted = extract(waveform, self.input_kind)
         return {
             "row_index": index,
             "level_dbfs": 10 * math.log10(float(np.mean(np.square(waveform, dtype=np.float64)))),
-            # The cache's precision: a model is judged on what it was trained on.
-            "features": extracted.values.astype("<f2").tobytes(),
-            "num_frames": extracted.values.shape[0],
-            "pad_value": extracted.pad_value,
+            **feature_row(waveform, self.input_kind),
         }
+
+
+def feature_row(waveform: np.ndarray, input_kind: InputKind) -> dict[str, Any]:
+    """What the feature cache holds of a clip, for an architecture's `input_batch`.
+
+    Args:
+        waveform: float32 [num_samples], mono, 16 kHz.
+    """
+    extracted = extract(waveform, input_kind)
+    return {
+        # The cache's precision: a model hears what it was trained on.
+        "features": extracted.values.astype("<f2").tobytes(),
+        "num_frames": extracted.values.shape[0],
+        "pad_value": extracted.pad_value,
+    }
 
 
 def decode_rows(

@@ -75,6 +75,37 @@ def repeat_for_tasks(states: EncoderStates, num_tasks: int) -> EncoderStates:
     return EncoderStates(**{name: torch.cat([tensor] * num_tasks) for name, tensor in states.items()})
 
 
+@torch.no_grad()
+def log_probabilities(
+    model: Any, states: EncoderStates, prompt_ids: torch.Tensor, generated: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
+    """How probable a model finds what was generated: its own distribution, before any token was suppressed.
+
+    One pass of the decoder, whatever search found the tokens, so that greedy and beam search can be compared.
+
+    Args:
+        model: of either architecture.
+        states: one row for each hypothesis.
+        prompt_ids: int64 [num_hypotheses, prompt length].
+        generated: int64 [num_hypotheses, length], without the prompt.
+        lengths: int64 [num_hypotheses], how many of the tokens count, end token included.
+
+    Returns:
+        float32 [num_hypotheses]: natural logarithms, summed over the tokens.
+    """
+    decoder_input_ids = torch.cat([prompt_ids, generated[:, :-1]], dim=1)
+    counts = torch.arange(generated.shape[1], device=generated.device) < lengths[:, None]
+    sums = []
+    for row in range(len(generated)):  # the logits of all rows at once would take gigabytes
+        one = EncoderStates(**{name: tensor[row : row + 1] for name, tensor in states.items()})
+        logits = model(
+            encoder_outputs=one, decoder_input_ids=decoder_input_ids[row : row + 1], use_cache=False
+        ).logits[0, prompt_ids.shape[1] - 1 :]
+        of_tokens = logits.float().log_softmax(-1).gather(1, generated[row][:, None])[:, 0]
+        sums.append(of_tokens[counts[row]].sum())
+    return torch.stack(sums)
+
+
 def target_negative_log_likelihood(
     logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0
 ) -> torch.Tensor:

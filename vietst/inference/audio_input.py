@@ -1,0 +1,154 @@
+"""Any recording as a stream of 16 kHz samples: an hour takes no more memory than a second.
+
+soundfile decodes what it knows (WAV, FLAC, OGG, Opus, MP3), as for training; ffmpeg's libraries (PyAV) decode
+the rest: M4A, MP4, WebM, AMR, WMA, the sound of videos …
+"""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import soxr
+
+from vietst.constants import SAMPLE_RATE_HZ
+from vietst.data.audio import mono_blocks, name_of, open_sound, to_mono
+from vietst.errors import AudioError
+
+type Audio = str | Path | bytes | np.ndarray | tuple[np.ndarray, int]
+"""A path; the bytes of a file; samples at 16 kHz; or samples and their rate in Hz. Samples are float, full scale
+1.0, [num_samples] or [num_samples, num_channels]."""
+
+_BLOCK_SAMPLES: Final = 1 << 18
+_MIN_OFFSET_S: Final = 0.02
+"""Sound that begins less behind the picture is taken to begin with it: codecs' priming differs by so much."""
+
+
+def waveform_blocks(audio: Audio) -> Iterator[np.ndarray]:
+    """Decode a recording block by block: mono (mean of the channels), 16 kHz (soxr's HQ quality).
+
+    Yields:
+        float32 [num_samples], C-contiguous, of some seconds each.
+
+    Raises:
+        AudioError: no file, no sound in it, cut off, damaged, empty, or samples that are not finite. It may
+            come after blocks were yielded.
+    """
+    if isinstance(audio, (np.ndarray, tuple)):
+        samples, rate_hz = audio if isinstance(audio, tuple) else (audio, SAMPLE_RATE_HZ)
+        return _resampled(_array_blocks(samples), int(rate_hz))
+    return _file_blocks(audio if isinstance(audio, bytes) else Path(audio))
+
+
+def name_of_audio(audio: Audio) -> str:
+    """How errors call a recording."""
+    if isinstance(audio, (np.ndarray, tuple)):
+        return "array of samples"
+    return name_of(audio if isinstance(audio, bytes) else Path(audio))
+
+
+def _array_blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
+    if not np.issubdtype(samples.dtype, np.floating) or samples.ndim not in (1, 2) or samples.size == 0:
+        raise AudioError(
+            code="audio_unreadable",
+            where="array of samples",
+            rule="float samples with full scale 1.0, [num_samples] or [num_samples, num_channels]",
+            found=f"{samples.dtype} {list(samples.shape)}",
+            do="divide 16-bit integers by 32768; put the channels last",
+        )
+    for start in range(0, len(samples), _BLOCK_SAMPLES):
+        block = samples[start : start + _BLOCK_SAMPLES].astype(np.float32, copy=False)
+        yield to_mono(block.reshape(len(block), -1), "array of samples")
+
+
+def _file_blocks(source: Path | bytes) -> Iterator[np.ndarray]:
+    try:
+        file = open_sound(source)
+    except AudioError as error:
+        if error.code != "audio_unreadable":
+            raise
+        yield from _av_blocks(source)
+        return
+    with file:
+        yield from _resampled(mono_blocks(file, source), file.samplerate)
+
+
+def _resampled(blocks: Iterator[np.ndarray], rate_hz: int) -> Iterator[np.ndarray]:
+    if rate_hz == SAMPLE_RATE_HZ:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+
+
+# --- ffmpeg's libraries ------------------------------------------------------------------------------------
+
+
+def _av_blocks(source: Path | bytes) -> Iterator[np.ndarray]:
+    import av
+
+    try:
+        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
+            if not container.streams.audio:
+                raise _unreadable(source, "no sound in it")
+            stream = container.streams.audio[0]
+            if not stream.rate:
+                raise _unreadable(source, "sound of an unknown format")
+            yield from _resampled(_joined(_av_mono(container, stream, source), source), stream.rate)
+    except av.FFmpegError as error:
+        raise _unreadable(source, f"ffmpeg: {error.strerror or error}") from error
+
+
+def _joined(blocks: Iterator[np.ndarray], source: Path | bytes) -> Iterator[np.ndarray]:
+    """Codecs' frames of some 20 ms as blocks of some seconds."""
+    num_yielded, gathered, num_gathered = 0, [], 0
+    for block in blocks:
+        gathered.append(block)
+        num_gathered += len(block)
+        if num_gathered >= _BLOCK_SAMPLES:
+            yield np.concatenate(gathered)
+            num_yielded, gathered, num_gathered = num_yielded + num_gathered, [], 0
+    if num_gathered:
+        yield np.concatenate(gathered)
+    elif not num_yielded:
+        raise _unreadable(source, "no sound that can be decoded")
+
+
+def _av_mono(container: Any, stream: Any, source: Path | bytes) -> Iterator[np.ndarray]:
+    """Float32 [num_samples] at the stream's rate, after the silence before its first frame, if there is one."""
+    import av
+
+    # One format and rate, whatever the frames have: a stream may change in the middle.
+    converter = av.AudioResampler(format="fltp", layout=stream.layout.name, rate=stream.rate)
+    where, is_first = name_of(source), True
+    for frame in container.decode(stream):
+        if is_first:
+            offset_s = _offset_s(container, frame)
+            if offset_s >= _MIN_OFFSET_S:
+                yield np.zeros(round(offset_s * stream.rate), dtype=np.float32)
+            is_first = False
+        frame.pts = None  # else the converter would stretch the samples to broken time stamps
+        for converted in converter.resample(frame):
+            yield to_mono(converted.to_ndarray().T, where)
+    for converted in converter.resample(None):
+        yield to_mono(converted.to_ndarray().T, where)
+
+
+def _offset_s(container: Any, frame: Any) -> float:
+    """How far behind the beginning of the recording its sound begins; subtitles count from the former."""
+    if frame.time is None or container.start_time is None:
+        return 0.0
+    return float(frame.time - container.start_time / 1e6)
+
+
+def _unreadable(source: Path | bytes, found: str) -> AudioError:
+    return AudioError(
+        code="audio_unreadable",
+        where=name_of(source),
+        rule="a file with sound that soundfile or ffmpeg's libraries can decode",
+        found=found,
+        do="check that it plays, and export it again, for example: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac",
+    )

@@ -1,0 +1,130 @@
+"""Where somebody speaks: Silero VAD's network, for blocks of a recording of any length.
+
+The weights are those of the TorchScript file that the package `silero-vad` carries. The package itself goes
+chunk by chunk, 32 ms at a time, and sets the whole process to one thread when it is imported. Here the
+convolutions see all chunks of a block at once, and the LSTM runs over them: the same probabilities, many times
+as fast.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vietst.errors import ModelError
+
+CHUNK_SAMPLES: Final = 512
+"""At 16 kHz; one probability for each."""
+_CONTEXT_SAMPLES: Final = 64
+"""Of the chunk before, which the network hears too."""
+_WIDTH: Final = 128
+_NUM_FREQUENCIES: Final = 129
+
+
+class _SileroNetwork(nn.Module):
+    """The 16 kHz half of Silero VAD 6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fourier = nn.Conv1d(1, 2 * _NUM_FREQUENCIES, kernel_size=256, stride=128, bias=False)
+        self.convolutions = nn.ModuleList(
+            [
+                nn.Conv1d(_NUM_FREQUENCIES, 128, kernel_size=3, padding=1),
+                nn.Conv1d(128, 64, kernel_size=3, stride=2, padding=1),
+                nn.Conv1d(64, 64, kernel_size=3, stride=2, padding=1),
+                nn.Conv1d(64, _WIDTH, kernel_size=3, padding=1),
+            ]
+        )
+        self.lstm = nn.LSTM(_WIDTH, _WIDTH)
+        self.output = nn.Conv1d(_WIDTH, 1, kernel_size=1)
+
+    def forward(
+        self, chunks: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """[num_chunks, context + chunk samples] in the order of time → speech probabilities [num_chunks]."""
+        padded = functional.pad(chunks, (0, _CONTEXT_SAMPLES), mode="reflect")[:, None]
+        real, imaginary = self.fourier(padded).split(_NUM_FREQUENCIES, dim=1)
+        hidden = (real.square() + imaginary.square()).sqrt()  # [num_chunks, frequencies, 4]
+        for convolution in self.convolutions:
+            hidden = functional.relu(convolution(hidden))
+        outputs, state = self.lstm(hidden.transpose(1, 2), state)  # [num_chunks, 1, width]
+        logits = self.output(functional.relu(outputs).transpose(1, 2))
+        return torch.sigmoid(logits).flatten(), state
+
+
+_THEIR_NAMES: Final = {
+    "fourier.weight": "_model.stft.forward_basis_buffer",
+    **{
+        f"convolutions.{index}.{kind}": f"_model.encoder.{index}.reparam_conv.{kind}"
+        for index in range(4)
+        for kind in ("weight", "bias")
+    },
+    **{
+        f"lstm.{name}_l0": f"_model.decoder.rnn.{name}"
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    },
+    "output.weight": "_model.decoder.decoder.2.weight",
+    "output.bias": "_model.decoder.decoder.2.bias",
+}
+
+
+def load_network() -> nn.Module:
+    """Silero VAD with its weights, on the CPU.
+
+    Raises:
+        ModelError: the package `silero-vad` is not installed, or has another network than version 6.
+    """
+    network = _SileroNetwork()
+    package = importlib.util.find_spec("silero_vad")  # does not import it
+    try:
+        if package is None or not package.submodule_search_locations:
+            raise FileNotFoundError("no such package")
+        script = Path(package.submodule_search_locations[0], "data", "silero_vad.jit")
+        weights = torch.jit.load(script, map_location="cpu").state_dict()
+        network.load_state_dict({ours: weights[theirs] for ours, theirs in _THEIR_NAMES.items()})
+    except (OSError, RuntimeError, ValueError, LookupError) as error:
+        raise ModelError(
+            where="package silero-vad",
+            rule="it is installed, and carries Silero VAD 6 as TorchScript",
+            found=str(error).splitlines()[0],
+            do="install it: pip install 'silero-vad>=6.2,<7'",
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
+class VoiceActivity:
+    """The speech probabilities of one recording, block after block."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._context = np.zeros(_CONTEXT_SAMPLES, dtype=np.float32)
+        self._rest = np.zeros(0, dtype=np.float32)
+        zeros = torch.zeros(1, 1, _WIDTH)
+        self._state = (zeros, zeros)
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Float32 [num_samples], the next ones at 16 kHz → float32 [num_chunks] of the chunks they complete."""
+        samples = np.concatenate([self._rest, samples])
+        num_chunks = len(samples) // CHUNK_SAMPLES
+        self._rest = samples[num_chunks * CHUNK_SAMPLES :]
+        return self._probabilities(samples[: num_chunks * CHUNK_SAMPLES])
+
+    def finish(self) -> np.ndarray:
+        """The same of the last chunk, which the end of the recording cuts off; empty where it does not."""
+        if len(self._rest) == 0:
+            return np.zeros(0, dtype=np.float32)
+        return self(np.zeros(CHUNK_SAMPLES - len(self._rest), dtype=np.float32))
+
+    def _probabilities(self, samples: np.ndarray) -> np.ndarray:
+        if len(samples) == 0:
+            return np.zeros(0, dtype=np.float32)
+        with_context = torch.from_numpy(np.concatenate([self._context, samples]))
+        chunks = with_context.unfold(0, _CONTEXT_SAMPLES + CHUNK_SAMPLES, CHUNK_SAMPLES)
+        self._context = samples[-_CONTEXT_SAMPLES:]
+        with torch.inference_mode():
+            probabilities, self._state = self._network(chunks, self._state)
+        return probabilities.numpy()
