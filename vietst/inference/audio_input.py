@@ -7,7 +7,7 @@ the rest: M4A, MP4, WebM, AMR, WMA, the sound of videos …
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import soxr
@@ -16,9 +16,9 @@ from vietst.constants import SAMPLE_RATE_HZ
 from vietst.data.audio import mono_blocks, name_of, open_sound, to_mono
 from vietst.errors import AudioError
 
-type Audio = str | Path | bytes | np.ndarray | tuple[np.ndarray, int]
-"""A path; the bytes of a file; samples at 16 kHz; or samples and their rate in Hz. Samples are float, full scale
-1.0, [num_samples] or [num_samples, num_channels]."""
+Audio: TypeAlias = str | Path | bytes | np.ndarray | tuple[np.ndarray, int]
+"""A path; the bytes of a file; samples at 16 kHz; or samples and their rate in Hz. Samples are float, with
+full scale 1.0, [num_samples] or [num_samples, num_channels]."""
 
 _BLOCK_SAMPLES: Final = 1 << 18
 _MIN_OFFSET_S: Final = 0.02
@@ -118,7 +118,7 @@ def _joined(blocks: Iterator[np.ndarray], source: Path | bytes) -> Iterator[np.n
 
 
 def _av_mono(container: Any, stream: Any, source: Path | bytes) -> Iterator[np.ndarray]:
-    """Float32 [num_samples] at the stream's rate, after the silence before its first frame, if there is one."""
+    """Float32 [num_samples] at the stream's rate, behind the silence before its first frame."""
     import av
 
     # One format and rate, whatever the frames have: a stream may change in the middle.

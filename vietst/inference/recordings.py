@@ -21,10 +21,13 @@ class SpeechPiece:
     waveform: np.ndarray
     """Float32 [num_samples] at 16 kHz, with a little of the pauses around the speech."""
 
+    @property
+    def duration_s(self) -> float:
+        """Of what is heard."""
+        return len(self.waveform) / SAMPLE_RATE_HZ
 
-def speech_pieces(
-    audio: Audio, network: nn.Module, limit_samples: int
-) -> Iterator[SpeechPiece | float]:
+
+def speech_pieces(audio: Audio, network: nn.Module, limit_samples: int) -> Iterator[SpeechPiece | float]:
     """The pieces of a recording in their order, and at last its duration in seconds.
 
     A recording that fits the limit is one piece, and heard whole, as the clips of training are; a longer one

@@ -4,13 +4,14 @@ Pieces are decided while the recording streams by; what is still open is never l
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from vietst.constants import SAMPLE_RATE_HZ
 from vietst.inference.voice_activity import CHUNK_SAMPLES
 
-PADDING_S: Final = 0.1
+PADDING_S: Final = 0.2
 """Heard before and behind a piece where there is room: soft beginnings and ends that the detector misses."""
 
 _ON: Final = 0.5
@@ -123,7 +124,7 @@ class Segmenter:
             if not runs or runs[-1].end - runs[0].start <= self._limit:
                 return
             if len(runs) > 1:
-                pauses = [after.start - before.end for before, after in zip(runs, runs[1:], strict=False)]
+                pauses = [after.start - before.end for before, after in itertools.pairwise(runs)]
                 late = [
                     index
                     for index, run in enumerate(runs[:-1])

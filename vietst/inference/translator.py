@@ -1,29 +1,227 @@
 """`SpeechTranslator`: a trained model, and everything between a recording and its texts."""
 
-import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import torch
 from torch import nn
 
+from vietst.config_schema import EvaluationSection
 from vietst.constants import SAMPLE_RATE_HZ, TASKS, TRANSCRIBE, TRANSLATE
+from vietst.data.features import input_kind_of
 from vietst.errors import ModelError, VietstError
 from vietst.inference.audio_input import Audio
-from vietst.inference.batches import batch_budget_s
+from vietst.inference.batches import batch_budget_s, batches_by_length
 from vietst.inference.clip_decoder import ClipDecoder
 from vietst.inference.recordings import SpeechPiece, speech_pieces
-from vietst.inference.results import Said, Segment, SpeechResult
+from vietst.inference.results import Segment, SpeechResult
 from vietst.inference.voice_activity import load_network
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.loading import model_folder
 from vietst.models.model_record import ModelRecord, read_model_record
-from vietst.data.features import input_kind_of
 
 BOTH: Final = "both"
 
 _BATCHES_AHEAD: Final = 4
-"""So many batches of speech are gathered before they are sorted by length and decoded."""
+"""So many batches of speech are gathered, from as many recordings as it takes, before they are sorted by
+length and decoded."""
+
+
+class SpeechTranslator:
+    """Transcribes and translates recordings of any length.
+
+    st = SpeechTranslator.from_pretrained("outputs/prod_whisper")
+    result = st("talk.mp3")
+    print(result.transcript, result.translation, sep="\\n")
+    """
+
+    def __init__(self, decoder: ClipDecoder, vad_network: nn.Module, model_name: str) -> None:
+        """Use `from_pretrained`."""
+        self._decoder, self._vad_network = decoder, vad_network
+        self.model_name = model_name
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        revision: str | None = None,
+    ) -> "SpeechTranslator":
+        """Load a run folder, a released model or a stock Whisper, from a folder or the Hub.
+
+        Args:
+            device: None: a GPU where there is one.
+            dtype: None: half precision on an NVIDIA GPU (bfloat16 where it can), else float32.
+            revision: branch, tag or commit of a repository on the Hub.
+
+        Raises:
+            ModelError: nothing usable there.
+        """
+        name = str(name_or_path)
+        folder = model_folder(name, revision)
+        record = read_model_record(str(folder)) or _record_of_stock(folder, name)
+        architecture = ARCHITECTURES[record.architecture]
+        processor = architecture.load_processor(str(folder))
+        chosen = torch.device(device) if device is not None else _best_device()
+        model = architecture.load_model(str(folder)).to(chosen, dtype or _best_dtype(chosen)).eval()
+        decoder = ClipDecoder(
+            architecture, model, processor.tokenizer, input_kind_of(processor.feature_extractor), record
+        )
+        return cls(decoder, load_network(), name)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the model was trained for; of a stock Whisper, `transcribe`."""
+        return self._decoder.record.tasks
+
+    @property
+    def model_type(self) -> str:
+        """`whisper` or `e2e`."""
+        return self._decoder.record.architecture
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        device: torch.device = self._decoder.model.device
+        return device
+
+    @property
+    def window_s(self) -> float:
+        """What the model hears at once."""
+        return self._decoder.input_kind.window_s
+
+    def __call__(
+        self, audio: Audio, *, task: str | None = None, max_segment_s: float | None = None
+    ) -> SpeechResult:
+        """What is said in one recording; see `each`.
+
+        Raises:
+            VietstError: a recording that cannot be read, or a task that the model was not trained for.
+        """
+        (result,) = self.each([audio], task=task, max_segment_s=max_segment_s)
+        if isinstance(result, VietstError):
+            raise result
+        return result
+
+    def each(
+        self, audios: Iterable[Audio], *, task: str | None = None, max_segment_s: float | None = None
+    ) -> Iterator[SpeechResult | VietstError]:
+        """What is said in recordings, in their order; a recording that cannot be read gives its error.
+
+        A recording that fits `max_segment_s` is one segment, and heard whole, as the clips of training are. A
+        longer one is cut at pauses. Where nobody speaks there are no segments. Batches hold pieces of several
+        recordings, and no more than some minutes of sound are in memory at once.
+
+        Args:
+            audios: paths, bytes of files, or arrays: see `Audio`. They are taken one by one.
+            task: `transcribe`, `translate` or `both`; None: all that the model was trained for.
+            max_segment_s: longest segment; None: what the model hears at once (30 s). That is the fastest,
+                since Whisper takes as long for a short clip as for its whole window, and gives it the most
+                context. Subtitles want about 7.
+
+        Raises:
+            VietstError: a task that the model was not trained for.
+        """
+        tasks = self._tasks_of(task)
+        limit_s = min(max_segment_s or self.window_s, self.window_s)
+        return self._results(self._heard(audios, round(limit_s * SAMPLE_RATE_HZ)), tasks)
+
+    def _tasks_of(self, task: str | None) -> tuple[str, ...]:
+        asked = self.tasks if task is None else TASKS if task == BOTH else (task,)
+        if not set(asked) <= set(self.tasks):
+            is_stock = self._decoder.record.vietst_version is None and self.tasks == (TRANSCRIBE,)
+            raise ModelError(
+                where=f"task of model {self.model_name}",
+                rule="what the model was trained for: " + " and ".join(self.tasks),
+                found=repr(task),
+                do="ask for transcribe; the translate of a stock Whisper would speak English"
+                if is_stock and task in (TRANSLATE, BOTH)
+                else f"ask for {self.tasks[0]}, or name a model that was trained for it",
+            )
+        return asked
+
+    def _heard(
+        self, audios: Iterable[Audio], limit_samples: int
+    ) -> Iterator[SpeechPiece | float | VietstError]:
+        """The pieces of one recording after the other, and behind each recording its end."""
+        for audio in audios:
+            try:
+                yield from speech_pieces(audio, self._vad_network, limit_samples)
+            except VietstError as error:
+                yield error
+
+    def _results(
+        self, heard: Iterator[SpeechPiece | float | VietstError], tasks: tuple[str, ...]
+    ) -> Iterator[SpeechResult | VietstError]:
+        budget_s = batch_budget_s(self._decoder, len(tasks))
+        gathered: list[SpeechPiece | float | VietstError] = []
+        segments: list[Segment] = []
+        num_gathered_s = 0.0
+
+        def decoded() -> Iterator[SpeechResult | VietstError]:
+            found = iter(
+                self._segments([item for item in gathered if isinstance(item, SpeechPiece)], tasks, budget_s)
+            )
+            for item in gathered:
+                if isinstance(item, SpeechPiece):
+                    segments.append(next(found))
+                    continue
+                yield item if isinstance(item, VietstError) else SpeechResult(item, tasks, tuple(segments))
+                segments.clear()
+            gathered.clear()
+
+        for item in heard:
+            gathered.append(item)
+            if isinstance(item, SpeechPiece):
+                num_gathered_s += self._decoder.cost_s(item.duration_s)
+            if num_gathered_s >= _BATCHES_AHEAD * budget_s:
+                yield from decoded()
+                num_gathered_s = 0.0
+        yield from decoded()
+
+    def _segments(self, pieces: list[SpeechPiece], tasks: tuple[str, ...], budget_s: float) -> list[Segment]:
+        segments: dict[int, Segment] = {}
+        costs_s = [self._decoder.cost_s(piece.duration_s) for piece in pieces]
+        for batch in batches_by_length(costs_s, budget_s):
+            said = self._decoder([pieces[index].waveform for index in batch], tasks)
+            for index, outputs in zip(batch, said, strict=True):
+                segments[index] = Segment(pieces[index].start_s, pieces[index].end_s, outputs)
+        return [segments[index] for index in range(len(pieces))]
+
+
+def _record_of_stock(folder: Path, name: str) -> ModelRecord:
+    """Of a model that was not trained here: a stock Whisper, asked for Vietnamese transcripts."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") != "whisper":
+        raise ModelError(
+            where=f"model {name}",
+            rule="a model that was trained here, or a Whisper",
+            found=f"a {config.get('model_type')} model without a record of a training",
+            do="name the folder that training wrote, or what was pushed from it",
+        )
+    usual = EvaluationSection()
+    return ModelRecord(
+        vietst_version=None,
+        architecture="whisper",
+        tasks=(TRANSCRIBE,),  # its `translate` speaks English
+        language="vi",
+        num_beams=1,
+        max_new_tokens_per_second=usual.max_new_tokens_per_second,
+        max_new_tokens_base=usual.max_new_tokens_base,
+    )
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _best_dtype(device: torch.device) -> torch.dtype:
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

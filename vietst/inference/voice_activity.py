@@ -2,8 +2,8 @@
 
 The weights are those of the TorchScript file that the package `silero-vad` carries. The package itself goes
 chunk by chunk, 32 ms at a time, and sets the whole process to one thread when it is imported. Here the
-convolutions see all chunks of a block at once, and the LSTM runs over them: the same probabilities, many times
-as fast.
+convolutions see all chunks of a block at once, and the LSTM runs over them: the same probabilities, many
+times as fast.
 """
 
 import importlib.util
@@ -107,14 +107,14 @@ class VoiceActivity:
         self._state = (zeros, zeros)
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """Float32 [num_samples], the next ones at 16 kHz → float32 [num_chunks] of the chunks they complete."""
+        """The probabilities of the chunks that the next samples complete: float32 [num_chunks]."""
         samples = np.concatenate([self._rest, samples])
         num_chunks = len(samples) // CHUNK_SAMPLES
         self._rest = samples[num_chunks * CHUNK_SAMPLES :]
         return self._probabilities(samples[: num_chunks * CHUNK_SAMPLES])
 
     def finish(self) -> np.ndarray:
-        """The same of the last chunk, which the end of the recording cuts off; empty where it does not."""
+        """That of the last chunk, which the end of the recording cuts off; empty where it does not."""
         if len(self._rest) == 0:
             return np.zeros(0, dtype=np.float32)
         return self(np.zeros(CHUNK_SAMPLES - len(self._rest), dtype=np.float32))

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers.utils import cached_file
 
 from vietst.errors import ModelError
-from vietst.hub_access import CHECK_NAME, causes, connection_problem, refusal
+from vietst.hub_access import CHECK_NAME, HUB_ERRORS, causes, connection_problem, refusal
 
 # Unasked, transformers sends the name of every repository of .bin files to a public conversion service.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -83,6 +83,40 @@ def _is_repository_id(name: str) -> bool:
 def _is_cached(name: str) -> bool:
     return _is_repository_id(name) and isinstance(
         huggingface_hub.try_to_load_from_cache(name, _CONFIG_NAME), str
+    )
+
+
+_MODEL_FILES: Final = ("*.json", "*.txt", "*.model", "*.safetensors")
+_PICKLED_WEIGHTS: Final = "pytorch_model*.bin"
+
+
+def model_folder(name_or_path: str, revision: str | None = None) -> Path:
+    """A folder as it is; of a Hub id what a model needs to run, downloaded into the local cache.
+
+    Args:
+        revision: branch, tag or commit of a repository on the Hub.
+
+    Raises:
+        ModelError: no such folder or repository, or no way to it.
+    """
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    _require_answer(name_or_path)
+    try:
+        folder = _download(name_or_path, revision, _MODEL_FILES)
+        if not any(folder.glob("*.safetensors")):
+            folder = _download(name_or_path, revision, (*_MODEL_FILES, _PICKLED_WEIGHTS))
+    except (*LOAD_ERRORS, *HUB_ERRORS) as error:
+        raise load_error(name_or_path, "a model", error) from error
+    return folder
+
+
+def _download(repo_id: str, revision: str | None, files: tuple[str, ...]) -> Path:
+    # Subfolders hold checkpoints, charts and other things for people.
+    return Path(
+        huggingface_hub.snapshot_download(
+            repo_id, revision=revision, allow_patterns=list(files), ignore_patterns=["*/*"]
+        )
     )
 
 

@@ -77,7 +77,11 @@ def repeat_for_tasks(states: EncoderStates, num_tasks: int) -> EncoderStates:
 
 @torch.no_grad()
 def log_probabilities(
-    model: Any, states: EncoderStates, prompt_ids: torch.Tensor, generated: torch.Tensor, lengths: torch.Tensor
+    model: Any,
+    states: EncoderStates,
+    prompt_ids: torch.Tensor,
+    generated: torch.Tensor,
+    lengths: torch.Tensor,
 ) -> torch.Tensor:
     """How probable a model finds what was generated: its own distribution, before any token was suppressed.
 

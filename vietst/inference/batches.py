@@ -1,0 +1,49 @@
+"""How much speech a device takes at once."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import torch
+
+from vietst.inference.clip_decoder import ClipDecoder
+
+CPU_BUDGET_S: Final = 240.0
+"""Seconds of audio in a batch on a CPU: eight of Whisper's windows. More is not faster there."""
+_MAX_BUDGET_S: Final = 1920.0
+"""64 of Whisper's windows: from there on a GPU gains nothing either."""
+_SHARE_OF_FREE_MEMORY: Final = 0.5
+_ENCODER_STATES_ALIVE: Final = 24
+"""Tensors of the encoder's width that live at once for each position: those of a layer (its feed-forward
+part counts four) and of wav2vec2's wide convolutions. Our judgement, generous."""
+_POSITIONS_PER_S: Final = 50
+"""Encoder positions, of both architectures."""
+
+
+def batch_budget_s(decoder: ClipDecoder, num_tasks: int) -> float:
+    """Seconds of audio, padding included, that a batch may hold.
+
+    On a GPU it follows from the free memory and the model's shape: what grows with a batch are the encoder's
+    activations and, above all, the decoder's keys and values of every encoder position.
+    """
+    model, window_s = decoder.model, decoder.input_kind.window_s
+    if model.device.type != "cuda":
+        return CPU_BUDGET_S
+    free_bytes, _ = torch.cuda.mem_get_info(model.device)
+    config = model.config
+    decoder_config, encoder_config = getattr(config, "decoder", config), getattr(config, "encoder", config)
+    num_rows = num_tasks * decoder.record.num_beams
+    bytes_per_position = model.dtype.itemsize * (
+        2 * decoder_config.decoder_layers * decoder_config.d_model * num_rows
+        + _ENCODER_STATES_ALIVE * encoder_config.hidden_size
+    )
+    budget_s = _SHARE_OF_FREE_MEMORY * free_bytes / (bytes_per_position * _POSITIONS_PER_S)
+    return min(max(budget_s, window_s), _MAX_BUDGET_S)
+
+
+def batches_by_length(costs_s: Sequence[float], budget_s: float) -> Iterator[list[int]]:
+    """Positions of clips in batches, longest first; the budget counts the padding of each batch."""
+    longest_first = sorted(range(len(costs_s)), key=lambda index: (-costs_s[index], index))
+    while longest_first:
+        size = max(1, int(budget_s / costs_s[longest_first[0]]))
+        yield longest_first[:size]
+        del longest_first[:size]
