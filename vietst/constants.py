@@ -17,6 +17,9 @@ TRANSLATE: Final = "translate"
 TASKS: Final = (TRANSCRIBE, TRANSLATE)
 """The order matters: `task_index` in a batch is a position in this tuple."""
 
+BOTH: Final = "both"
+"""All of `TASKS`, where one task may be named."""
+
 TARGET_COLUMN: Final = {TRANSCRIBE: "transcript", TRANSLATE: "translation"}
 """Which manifest column holds the target text of a task."""
 

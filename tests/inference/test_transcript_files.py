@@ -210,6 +210,13 @@ def test_a_long_segment_becomes_cues_of_two_lines_that_share_its_time_by_length(
         assert (cue.end_ms - cue.start_ms) / 20_000 == pytest.approx(share, abs=0.01)
 
 
+def test_lines_of_a_cue_are_about_equally_long() -> None:
+    (cue,) = cues_of(
+        result((0.0, 2.0, ("nếu được thì cứ kiểm thử ứng dụng di động luôn nhé",)), tasks=(TRANSLATE,))
+    )
+    assert cue.lines == ("nếu được thì cứ kiểm thử", "ứng dụng di động luôn nhé")
+
+
 @pytest.mark.parametrize(("name", "written"), [("txt", ""), ("srt", ""), ("vtt", "WEBVTT\n")])
 def test_silence_is_a_valid_file(name: str, written: str) -> None:
     assert FORMATS[name](result()) == written

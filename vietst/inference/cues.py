@@ -17,6 +17,8 @@ from vietst.inference.results import Segment, SpeechResult
 
 MAX_LINE_CHARACTERS: Final = 42
 MAX_LINES_PER_TASK: Final = 2
+MAX_CUE_S: Final = 7.0
+"""Segments for subtitles are asked for with this limit, so that most are one cue with times of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,7 @@ def _readable_pieces(segment: Segment, tasks: Sequence[str]) -> Iterator[Cue]:
     duration_s = segment.end_s - segment.start_s
     times_ms = [milliseconds(segment.start_s + duration_s * end / ends[-1]) for end in (0, *ends)]
     for parts, (start_ms, end_ms) in zip(shown, pairwise(times_ms), strict=True):
-        yield Cue(start_ms, end_ms, tuple(line for part in parts for line in _wrap(part)))
+        yield Cue(start_ms, end_ms, tuple(line for part in parts for line in _even_lines(part)))
 
 
 def _num_pieces(texts: Sequence[str]) -> int:
@@ -95,5 +97,14 @@ def _parts(text: str, num_parts: int) -> list[str]:
     return [" ".join(words) for words in parts]
 
 
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, MAX_LINE_CHARACTERS, break_long_words=False, break_on_hyphens=False)
+def _even_lines(text: str) -> list[str]:
+    """As few lines as fit, of about equal length."""
+    lines = _wrap(text)
+    if len(lines) < 2:
+        return lines
+    narrower = (_wrap(text, width) for width in range(len(text) // len(lines), MAX_LINE_CHARACTERS))
+    return next((even for even in narrower if len(even) == len(lines)), lines)
+
+
+def _wrap(text: str, width: int = MAX_LINE_CHARACTERS) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)

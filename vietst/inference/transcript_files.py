@@ -99,6 +99,8 @@ FORMATS: Final[Mapping[str, Callable[[SpeechResult], str]]] = {
 }
 """Name and suffix of a format → the text of a result in it."""
 
+SUBTITLES: Final = frozenset({"srt", "vtt"})
+
 
 def _json_segment(segment: Segment) -> dict[str, Any]:
     times = {"start_s": milliseconds(segment.start_s) / 1000, "end_s": milliseconds(segment.end_s) / 1000}

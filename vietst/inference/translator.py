@@ -1,7 +1,7 @@
 """`SpeechTranslator`: a trained model, and everything between a recording and its texts."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vietst.config_schema import EvaluationSection
-from vietst.constants import SAMPLE_RATE_HZ, TASKS, TRANSCRIBE, TRANSLATE
+from vietst.constants import BOTH, SAMPLE_RATE_HZ, TASKS, TRANSCRIBE, TRANSLATE
 from vietst.data.features import input_kind_of
 from vietst.errors import ModelError, VietstError
 from vietst.inference.audio_input import Audio
@@ -21,8 +21,6 @@ from vietst.inference.voice_activity import load_network
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.loading import model_folder
 from vietst.models.model_record import ModelRecord, read_model_record
-
-BOTH: Final = "both"
 
 _BATCHES_AHEAD: Final = 4
 """So many batches of speech are gathered, from as many recordings as it takes, before they are sorted by
@@ -108,7 +106,12 @@ class SpeechTranslator:
         return result
 
     def each(
-        self, audios: Iterable[Audio], *, task: str | None = None, max_segment_s: float | None = None
+        self,
+        audios: Iterable[Audio],
+        *,
+        task: str | None = None,
+        max_segment_s: float | None = None,
+        on_progress: Callable[[float], object] | None = None,
     ) -> Iterator[SpeechResult | VietstError]:
         """What is said in recordings, in their order; a recording that cannot be read gives its error.
 
@@ -122,15 +125,22 @@ class SpeechTranslator:
             max_segment_s: longest segment; None: what the model hears at once (30 s). That is the fastest,
                 since Whisper takes as long for a short clip as for its whole window, and gives it the most
                 context. Subtitles want about 7.
+            on_progress: called again and again with the seconds of audio that were done since the last call.
 
         Raises:
             VietstError: a task that the model was not trained for.
         """
-        tasks = self._tasks_of(task)
+        tasks = self.tasks_of(task)
         limit_s = min(max_segment_s or self.window_s, self.window_s)
-        return self._results(self._heard(audios, round(limit_s * SAMPLE_RATE_HZ)), tasks)
+        heard = self._heard(audios, round(limit_s * SAMPLE_RATE_HZ))
+        return self._results(heard, tasks, on_progress or (lambda _: None))
 
-    def _tasks_of(self, task: str | None) -> tuple[str, ...]:
+    def tasks_of(self, task: str | None) -> tuple[str, ...]:
+        """The tasks that a `task` of `each` stands for.
+
+        Raises:
+            ModelError: one that the model was not trained for.
+        """
         asked = self.tasks if task is None else TASKS if task == BOTH else (task,)
         if not set(asked) <= set(self.tasks):
             is_stock = self._decoder.record.vietst_version is None and self.tasks == (TRANSCRIBE,)
@@ -155,7 +165,10 @@ class SpeechTranslator:
                 yield error
 
     def _results(
-        self, heard: Iterator[SpeechPiece | float | VietstError], tasks: tuple[str, ...]
+        self,
+        heard: Iterator[SpeechPiece | float | VietstError],
+        tasks: tuple[str, ...],
+        on_progress: Callable[[float], object],
     ) -> Iterator[SpeechResult | VietstError]:
         budget_s = batch_budget_s(self._decoder, len(tasks))
         gathered: list[SpeechPiece | float | VietstError] = []
@@ -167,9 +180,13 @@ class SpeechTranslator:
                 self._segments([item for item in gathered if isinstance(item, SpeechPiece)], tasks, budget_s)
             )
             for item in gathered:
+                done_s = segments[-1].end_s if segments else 0.0
                 if isinstance(item, SpeechPiece):
                     segments.append(next(found))
+                    on_progress(item.end_s - done_s)
                     continue
+                if not isinstance(item, VietstError):
+                    on_progress(item - done_s)
                 yield item if isinstance(item, VietstError) else SpeechResult(item, tasks, tuple(segments))
                 segments.clear()
             gathered.clear()
