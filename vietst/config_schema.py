@@ -511,9 +511,9 @@ class HubSection(Section):
     revision: Annotated[str, Field(min_length=1)] | None = None
     """Branch to push to, made if it is not there. None: main."""
 
-    wait_s: Annotated[float, Field(ge=0)] = 600.0
-    """Seconds that a finished training goes on trying where the Hub does not answer. Then it says what is not
-    up yet, and how to bring it up."""
+    wait_s: Annotated[float, Field(ge=0)] = 1800.0
+    """Longest time in seconds that a finished training waits for its model to go up, where the Hub is slow or
+    away. Then it says what is not up yet, and how to bring it up."""
 
     license: Annotated[str, Field(min_length=1)] | None = None
     """License of the model, as the Hub writes it (cc-by-nc-4.0, apache-2.0 …). It has to suit those of the

@@ -4,8 +4,10 @@
 never read here, and so never written anywhere.
 """
 
-from collections.abc import Iterator
-from typing import Final
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
 
 import huggingface_hub
 from huggingface_hub.errors import (
@@ -20,12 +22,17 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
+from vietst.errors import VietstError
+
 HUB_ERRORS: Final = (OSError, ValueError, httpx.HTTPError)
 """What huggingface_hub raises where the Hub refuses, a name is none, or there is no connection."""
 
 CHECK_NAME: Final = "check the spelling; a local folder is named by its path"
 
 _ANSWER_TIMEOUT_S: Final = 10.0
+
+_NOT_NOW: Final = (408, 429, 500, 502, 503, 504)
+"""HTTP statuses of a Hub that is busy or broken for a while."""
 
 
 def connection_problem(url: str) -> str | None:
@@ -62,19 +69,93 @@ def refusal(error: BaseException) -> tuple[str, str] | None:
             return "the repository has no such branch, tag or commit", "check the spelling"
         if isinstance(cause, LocalTokenNotFoundError):
             return "no token", "set HF_TOKEN to a token that may write, or log in: hf auth login"
-        if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403):
-            return (
-                f"{hub} refuses the token",
-                "set HF_TOKEN to a valid token (to publish: one that may write there), or unset it for what "
-                "is public",
-            )
-        if isinstance(cause, HfHubHTTPError) and cause.response.status_code >= 429:
-            return f"{hub} answers with HTTP {cause.response.status_code}", "try again later"
+        if isinstance(cause, HfHubHTTPError) and (answer := _answer_of(cause)) is not None:
+            return answer
         if isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
             return _not_cached(hub)
         if isinstance(cause, httpx.TransportError):
-            return f"{hub} does not answer ({cause})", "check the network; what was done so far is kept"
+            return (
+                f"{hub} does not answer ({cause})",
+                "check the network and HF_ENDPOINT; what was done so far is kept",
+            )
     return None
+
+
+def _answer_of(error: HfHubHTTPError) -> tuple[str, str] | None:
+    hub, status = huggingface_hub.constants.ENDPOINT, error.response.status_code
+    said = f": {error.server_message}" if error.server_message else ""
+    if "/xet-write-token/" in str(error.response.url):
+        return f"{hub} does not take files through xet (HTTP {status})", "set HF_HUB_DISABLE_XET=1"
+    if status in (402, 413, 507) or (status == 403 and re.search(r"storage|quota", said, re.IGNORECASE)):
+        return (
+            f"{hub} has no room for it (HTTP {status}{said})",
+            "make room in the account that owns the repository",
+        )
+    if status in (401, 403):
+        return (
+            f"{hub} refuses the token{said}",
+            "set HF_TOKEN to a valid token (to publish: one that may write there), or unset it for what "
+            "is public",
+        )
+    if status >= 429:
+        return f"{hub} answers with HTTP {status}", "try again later"
+    return None
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the Hub did not answer, or not now: the same may succeed later."""
+    return any(
+        isinstance(cause, httpx.TransportError)
+        or (isinstance(cause, HfHubHTTPError) and cause.response.status_code in _NOT_NOW)
+        for cause in causes(error)
+    )
+
+
+def open_repository(
+    repo_id: str,
+    *,
+    kind: Literal["model", "dataset"],
+    private: bool,
+    refused: Callable[[str, str], VietstError],
+) -> tuple[str, list[str]]:
+    """A repository to publish to, made if it is not there.
+
+    Args:
+        repo_id: OWNER/NAME, or NAME in the account of the token.
+        private: who sees it; one that is there has to be so already.
+        refused: makes the error from what was found and what to do.
+
+    Returns:
+        The full name; the paths of the files on its main branch.
+
+    Raises:
+        VietstError: `refused`'s. The Hub's own exceptions pass through.
+    """
+    api = huggingface_hub.HfApi()
+    try:
+        huggingface_hub.utils.validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise refused(str(error), "choose a name of the form owner/name, as the Hub has them") from None
+    # Without an answer in good time its exception passes; a refusal is said below.
+    with contextlib.suppress(HfHubHTTPError):
+        url = huggingface_hub.hf_hub_url(repo_id, "README.md", repo_type=kind)
+        huggingface_hub.get_hf_file_metadata(url, timeout=_ANSWER_TIMEOUT_S)
+    owner = api.whoami()["name"]
+    repo_id = repo_id if "/" in repo_id else f"{owner}/{repo_id}"
+    try:
+        info = api.model_info(repo_id) if kind == "model" else api.dataset_info(repo_id)
+    except RepositoryNotFoundError:
+        # Two that make it at the same moment share it.
+        api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
+        return repo_id, []
+    if info.private != private:
+        raise refused(
+            "a private repository, and what is published is to be public"
+            if info.private
+            else "a public repository, and what is published is to be private",
+            "say what is meant, or change the visibility in the repository's settings",
+        )
+    return repo_id, [sibling.rfilename for sibling in info.siblings or []]
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,10 +11,11 @@ KIND_OF_PLURAL = {"models": "model", "datasets": "dataset", "spaces": "space"}
 
 @dataclasses.dataclass(frozen=True)
 class Hub:
-    """The store, and the one token that may write and read private repositories."""
+    """The store, and the two tokens of its one account: for writing, and for reading private repositories."""
 
     store: HubStore
     token: str
+    read_token: str
 
     def check_token(self, request: Request) -> None:
         if self._is_owner(request):
@@ -23,6 +24,12 @@ class Hub:
             raise HubError(401, "Invalid credentials in Authorization header")
         # huggingface_hub takes a 401 of an https address for a missing repository; ours is http and says so.
         raise HubError(401, "Invalid username or password.", "RepoNotFound")
+
+    def check_may_write(self, request: Request, repo_id: str) -> None:
+        self.check_token(request)
+        if request.headers["authorization"] != f"Bearer {self.token}" or not repo_id.startswith("tester/"):
+            owner = repo_id.partition("/")[0]
+            raise HubError(403, f"You don't have the rights to write to the namespace {owner}")
 
     def readable(self, request: Request, plural: str, repo_id: str) -> Repository:
         """A repository that may be seen. A private one is denied as if it did not exist."""
@@ -41,4 +48,5 @@ class Hub:
         return repository
 
     def _is_owner(self, request: Request) -> bool:
-        return request.headers.get("authorization") == f"Bearer {self.token}"
+        tokens = (self.token, self.read_token)
+        return request.headers.get("authorization") in [f"Bearer {token}" for token in tokens]

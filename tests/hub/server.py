@@ -5,13 +5,18 @@
         subprocess.run([...], env=hub.client_environment(hf_home))
 
 It serves from a thread of this process and remembers every request. Uploads go the LFS way: clients need
-`HF_HUB_DISABLE_XET=1`, which `client_environment` sets.
+`HF_HUB_DISABLE_XET=1`, which `client_environment` sets. It can be slow and broken, and be killed and brought
+back.
 """
 
+import contextlib
+import dataclasses
 import os
 import re
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +30,22 @@ from tests.hub.repositories import HubStore
 
 TOKEN = "hf_test"
 """May write, and read private repositories."""
+
+READ_TOKEN = "hf_read"
+"""Of the same account; may read private repositories, and write nothing."""
+
+
+@dataclasses.dataclass
+class Mood:
+    """How the Hub answers requests that match a pattern ("METHOD path"): late, or with an HTTP error."""
+
+    pattern: str
+    delay_s: float = 0.0
+    status: int | None = None
+    message: str = "not today"
+    times: int | None = None
+    """How often; None: always."""
+
 
 _REPO_ID = r"(?P<repo_id>[^/]+/[^/]+)"
 _REVISION = r"(?P<revision>[^/]+)"
@@ -63,17 +84,40 @@ _ROUTES: list[tuple[str, str, Endpoint]] = [
 ROUTES = [(method, re.compile(pattern), endpoint) for method, pattern, endpoint in _ROUTES]
 
 
+class _Server(ThreadingHTTPServer):
+    """Knows the connections that are open, to break them."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.connections: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is nothing to print."""
+
+
 class LoopbackHub:
     """The running server. `requests` lists "METHOD path" of everything that was asked."""
 
     def __init__(self, folder: Path) -> None:
         self.store = HubStore(folder)
         self.requests: list[str] = []
-        self._hub = Hub(self.store, TOKEN)
+        self.moods: list[Mood] = []
+        self._hub = Hub(self.store, TOKEN, READ_TOKEN)
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_class(self.answer))
-        self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._server = _Server(0, _handler_class(self.answer))
+        self.port = self._server.server_address[1]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> "LoopbackHub":
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -83,6 +127,22 @@ class LoopbackHub:
         """Stop: from now on, connections are refused."""
         self._server.shutdown()
         self._server.server_close()
+
+    def kill(self) -> None:
+        """Stop in the middle of whatever is going on: open connections break."""
+        self.__exit__()
+        for connection in list(self._server.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def bring_back(self) -> None:
+        """Serve again at the same address, with what was there."""
+        self._server = _Server(self.port, _handler_class(self.answer))
+        self.__enter__()
+
+    def asked(self, pattern: str) -> list[str]:
+        """The requests so far that match."""
+        return [request for request in self.requests if re.search(pattern, request)]
 
     def client_environment(self, hf_home: Path, **extra: str) -> dict[str, str]:
         """This process's environment for a client whose Hub this is and whose cache lies in `hf_home`."""
@@ -95,8 +155,16 @@ class LoopbackHub:
         }
 
     def answer(self, request: Request) -> Response:
+        asked = f"{request.method} {request.path}"
+        self.requests.append(asked)
+        for mood in self.moods:
+            if mood.times == 0 or not re.search(mood.pattern, asked):
+                continue
+            mood.times = None if mood.times is None else mood.times - 1
+            time.sleep(mood.delay_s)
+            if mood.status is not None:
+                return HubError(mood.status, mood.message).response()
         with self._lock:
-            self.requests.append(f"{request.method} {request.path}")
             try:
                 return self._route(request)
             except HubError as refusal:

@@ -23,8 +23,8 @@ def validate_card(hub: Hub, request: Request) -> Response:
 
 
 def create_repository(hub: Hub, request: Request) -> Response:
-    hub.check_token(request)
     kind, repo_id = _named(request)
+    hub.check_may_write(request, repo_id)
     url = f"{request.base_url}/{'' if kind == 'model' else kind + 's/'}{repo_id}"
     try:
         hub.store.create(kind, repo_id, "private" if _wants_private(request) else "public")
@@ -34,8 +34,9 @@ def create_repository(hub: Hub, request: Request) -> Response:
 
 
 def delete_repository(hub: Hub, request: Request) -> Response:
-    hub.check_token(request)
-    if hub.store.repositories.pop(_named(request), None) is None:
+    kind, repo_id = _named(request)
+    hub.check_may_write(request, repo_id)
+    if hub.store.repositories.pop((kind, repo_id), None) is None:
         raise HubError(404, "Repository not found", "RepoNotFound")
     return json_response({})
 
@@ -59,7 +60,9 @@ def _wants_private(request: Request) -> bool:
 
 def _writable(hub: Hub, request: Request, plural: str, repo_id: str) -> Repository:
     hub.check_token(request)
-    return hub.readable(request, plural, repo_id)
+    repository = hub.readable(request, plural, repo_id)
+    hub.check_may_write(request, repo_id)
+    return repository
 
 
 def create_branch(hub: Hub, request: Request, plural: str, repo_id: str, name: str) -> Response:

@@ -18,7 +18,7 @@ from vietst.data.feature_plan import FEATURE_COLUMNS
 from vietst.data.features import InputKind
 from vietst.data.hub_features import HUB_PREFIX, open_verified
 from vietst.errors import FeatureCacheError
-from vietst.hub_access import HUB_ERRORS, connection_problem, refusal
+from vietst.hub_access import HUB_ERRORS, open_repository, refusal
 from vietst.runtime import get_logger
 
 _CACHE_NAME: Final = re.compile(r".+-[0-9a-f]{16}")
@@ -37,31 +37,15 @@ def require_repository(repo_id: str, *, public: bool) -> str:
         FeatureCacheError: no way to the Hub, no right to write there, or a repository that holds other things
             or is seen by others than was asked for.
     """
-    import huggingface_hub
-    from huggingface_hub.errors import RepositoryNotFoundError
 
-    api = huggingface_hub.HfApi()
+    def refused(found: str, do: str) -> FeatureCacheError:
+        return _refused(repo_id, found, do)
+
     try:
-        huggingface_hub.utils.validate_repo_id(repo_id)
-        problem = connection_problem(huggingface_hub.hf_hub_url(repo_id, "README.md", repo_type="dataset"))
-        if problem is not None:
-            raise _refused(repo_id, problem, "check the network and HF_ENDPOINT")
-        user = api.whoami()["name"]
-        repo_id = repo_id if "/" in repo_id else f"{user}/{repo_id}"
-        try:
-            info = api.dataset_info(repo_id)
-        except RepositoryNotFoundError:
-            api.create_repo(repo_id, repo_type="dataset", private=not public)
-            return repo_id
+        repo_id, files = open_repository(repo_id, kind="dataset", private=not public, refused=refused)
     except HUB_ERRORS as error:
-        raise _refused(repo_id, *(refusal(error) or (str(error), "see above"))) from error
-    _refuse_other_content(repo_id, [sibling.rfilename for sibling in info.siblings or []])
-    if info.private == public:
-        raise _refused(
-            repo_id,
-            "a private repository, and --public" if public else "a public repository, and no --public",
-            "say what is meant, or change the visibility in the repository's settings",
-        )
+        raise refused(*(refusal(error) or (str(error), "see above"))) from error
+    _refuse_other_content(repo_id, files)
     return repo_id
 
 

@@ -25,6 +25,11 @@ def is_adapter(name: str) -> bool:
     return ".lora_A." in name or ".lora_B." in name
 
 
+def is_merged_already(name: str) -> bool:
+    """Whether a checkpoint's weight stands in the merged weights beside it: adapters, and what they adapt."""
+    return is_adapter(name) or f"{_BASE}." in name
+
+
 def add_adapters(model: nn.Module, settings: LoraSection, may_adapt: Callable[[str], bool]) -> None:
     """Put an adapter at every linear layer that `settings.target_modules` names. It starts as zero.
 

@@ -13,10 +13,18 @@ from vietst.config import LoadedConfig
 from vietst.config_rules import accumulation_steps, encoder_stays_frozen
 from vietst.config_schema import RunConfig
 from vietst.evaluation.decode import TextDecoder
+from vietst.hub.licenses import model_license
 from vietst.models.model_record import record_of, write_model_record
 from vietst.models.multitask import LossWeights
 from vietst.models.trainable import starts_with_frozen_encoder, training_scope
-from vietst.runtime import Preempted, environment_record, get_logger, set_seed, world_size
+from vietst.runtime import (
+    Preempted,
+    environment_record,
+    get_logger,
+    leave_process_group,
+    set_seed,
+    world_size,
+)
 from vietst.training.arguments import training_arguments
 from vietst.training.cached_states import with_cached_states
 from vietst.training.callbacks import (
@@ -34,6 +42,7 @@ from vietst.training.out_of_memory import out_of_memory_is_an_error
 from vietst.training.parameter_groups import LearningRates
 from vietst.training.preemption import PreemptionCallback, noted_stop_signals, remove_note
 from vietst.training.preparation import Preparation, prepare, run_folder
+from vietst.training.pushing import ModelPusher, PushCallback, pushing
 from vietst.training.run_plan import describe_plan
 from vietst.training.throughput import ThroughputMeter
 from vietst.training.trainer import SpeechTrainer
@@ -58,15 +67,23 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
         Preempted: a signal asked to stop, and a checkpoint was saved.
     """
     rank_faults.watch()
-    config = loaded.config
-    run_dir = run_folder(config)
+    run_dir = run_folder(loaded.config)
     checkpoint = checkpoint_to_start_from(run_dir, resume)
+    with pushing(run_dir, loaded.config.hub) as pusher:
+        _train(loaded, run_dir, checkpoint, pusher)
+    return run_dir
+
+
+def _train(loaded: LoadedConfig, run_dir: Path, checkpoint: Path | None, pusher: ModelPusher | None) -> None:
+    config = loaded.config
     accumulation = accumulation_steps(config.training, world_size())
     # Before the model: under DeepSpeed ZeRO-3 the arguments decide how weights are created.
     arguments = training_arguments(config, accumulation)
     preparation = prepare(config)
     if checkpoint is not None:
         require_same_tokenizer(checkpoint, preparation.architecture, preparation.processor.tokenizer)
+    if config.hub.pushes:  # what may not be published as stated is said now, not after the training
+        model_license(config.hub, preparation.facts["base_origin"], preparation.facts["base_hub_ids"])
     set_seed(config.training.seed)
     with out_of_memory_is_an_error(config, preparation, accumulation):
         trainer = build_trainer(config, arguments, preparation)
@@ -87,9 +104,16 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
             arguments.eval_on_start = True  # what they are compared with; checkpoints keep it
         _open_run_folder(run_dir, loaded, facts, trainer)
         logger.info(describe_plan(config, preparation, accumulation))
+        if pusher is not None:
+            trainer.add_callback(PushCallback(pusher))
+        if pusher is not None and checkpoint is not None:
+            pusher.add_earlier(checkpoint)
         _train_and_save(trainer, preparation, checkpoint)
     logger.info("model, metrics and logs: %s", run_dir)
-    return run_dir
+    if config.hub.pushes:
+        leave_process_group()  # the other processes need not wait for the Hub
+    if pusher is not None:
+        pusher.add(run_dir, "the final model")
 
 
 def _train_and_save(trainer: SpeechTrainer, preparation: Preparation, checkpoint: Path | None) -> None:

@@ -1,0 +1,58 @@
+"""Pushing a finished model, or the features it was trained on, from the command line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vietst.config import load_config
+from vietst.errors import HubError
+from vietst.hub.published_record import RESOLVED_CONFIG
+from vietst.hub.publishing import publish_model
+from vietst.hub.release import find_record, require_model
+from vietst.runtime import get_logger
+
+logger = get_logger(__name__)
+
+
+def push_model_folder(model_dir: Path, overrides: Sequence[str], *, dry_run: bool = False) -> None:
+    """Push a model folder, as the configuration of its run says where nothing else is stated.
+
+    Args:
+        overrides: `hub.key=value`.
+
+    Raises:
+        VietstError: see `publish_model`; or no repository is named, or a key or value is wrong.
+    """
+    require_model(model_dir)
+    resolved = find_record(model_dir, RESOLVED_CONFIG)
+    hub = load_config(resolved or "base", overrides).config.hub
+    if hub.repo_id is None and not dry_run:
+        raise HubError(
+            where="--repo_id",
+            rule="a repository to push to",
+            found="none, and none in the configuration of the run",
+            do="say --repo_id OWNER/NAME",
+        )
+    address = publish_model(model_dir, hub, dry_run=dry_run)
+    if address is not None:
+        logger.info("the model is at %s", address)
+
+
+def push_features_of_run(model_dir: Path, repo_id: str | None, *, private: bool) -> None:
+    """Push the features that a run was trained on.
+
+    Raises:
+        HubError: no run folder, or no repository is named.
+        FeatureCacheError: see `publish_features`.
+    """
+    from vietst.data.preparation import input_kind_of_config, publish_features
+
+    path = find_record(model_dir, RESOLVED_CONFIG)
+    if path is None or repo_id is None:
+        raise HubError(
+            where="--what features",
+            rule="--model_dir is a run folder, which says where its features are, and --repo_id is stated",
+            found=f"no {RESOLVED_CONFIG} in {model_dir}" if path is None else "no --repo_id",
+            do="state both; or push them with python scripts/build_features.py --push_to_hub",
+        )
+    config = load_config(path).config
+    publish_features(config, [input_kind_of_config(config)], repo_id, public=not private)

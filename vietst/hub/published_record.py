@@ -1,0 +1,78 @@
+"""The record of a run as it is published: what was trained on what, without where it lay on this machine."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+RUN_FACTS: Final = "run_facts.json"
+RESOLVED_CONFIG: Final = "resolved_config.yaml"
+ENVIRONMENT: Final = "environment.json"
+TRAINER_STATE: Final = "trainer_state.json"
+TRAIN_RESULTS: Final = "train_results.json"
+
+PUBLISHED_RECORD: Final = (RUN_FACTS, RESOLVED_CONFIG, ENVIRONMENT)
+"""What is published; the names are those of the run folder."""
+
+RECORD_FILES: Final = (*PUBLISHED_RECORD, TRAINER_STATE, TRAIN_RESULTS)
+"""What a run folder records. The last two are for the model card, and stay at home."""
+
+_LOCAL_SECTIONS: Final = ("paths", "output", "hub", "dataloader")
+"""Of the configuration: they say where things lie, and nothing about the model."""
+
+_PLACES: Final = ("path", "_dir", "_root")
+"""Ends of keys whose values are paths."""
+
+_MODEL_NAMES: Final = ("name", "encoder", "decoder")
+"""Keys of the section `model` that may be folders."""
+
+
+def write_published_record(sources: Mapping[str, Path], folder: Path) -> None:
+    """Write what there is of the record.
+
+    Args:
+        sources: name → file of the run's own record.
+    """
+    facts = read_json(sources.get(RUN_FACTS))
+    if facts:
+        hub_ids = known_hub_ids(facts)
+        facts["base_model"] = _shown_name(facts["base_model"], hub_ids)
+        _write(folder / RUN_FACTS, json.dumps(facts, indent=2, ensure_ascii=False))
+    if ENVIRONMENT in sources:
+        _write(folder / ENVIRONMENT, json.dumps(read_json(sources[ENVIRONMENT]), indent=2))
+    if RESOLVED_CONFIG in sources:
+        config = yaml.safe_load(sources[RESOLVED_CONFIG].read_text(encoding="utf-8"))
+        config = {section: values for section, values in config.items() if section not in _LOCAL_SECTIONS}
+        for key in _MODEL_NAMES:
+            if config["model"].get(key) is not None:
+                config["model"][key] = _shown_name(config["model"][key], known_hub_ids(facts))
+        config = _without_places(config)
+        _write(folder / RESOLVED_CONFIG, yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
+
+
+def known_hub_ids(facts: Mapping[str, Any]) -> list[str]:
+    """Base models of a run that the Hub knows by these names; of older runs none is known."""
+    return list(facts.get("base_hub_ids", []))
+
+
+def read_json(path: Path | None) -> dict[str, Any]:
+    """An object from a file; empty where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+
+
+def _without_places(value: Any) -> Any:
+    """Without keys that hold paths, as those of `evaluation.extra_sets`."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_places(item) for key, item in value.items() if not key.endswith(_PLACES)}
+
+
+def _shown_name(name: str, hub_ids: list[str]) -> str:
+    """A Hub id as it is; of a folder its last part."""
+    return name if name in hub_ids else Path(name).name
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text.rstrip() + "\n", encoding="utf-8", newline="\n")

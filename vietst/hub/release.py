@@ -1,0 +1,189 @@
+"""What of a model folder is published: by a list of what users need, never by a list of what they do not.
+
+A model folder is a run folder, one of its checkpoints, or the copy of one. Checkpoints hold more weights than
+the model has (the CTC head, LoRA's adapters); these stay at home with optimizer states and pickles.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Final
+
+from vietst.config_schema import HubSection
+from vietst.errors import HubError
+from vietst.hub.model_card import write_model_card
+from vietst.hub.published_record import (
+    PUBLISHED_RECORD,
+    RECORD_FILES,
+    TRAIN_RESULTS,
+    write_published_record,
+)
+
+WEIGHTS: Final = "model.safetensors"
+
+MODEL_FILES: Final = (
+    WEIGHTS,
+    "config.json",
+    "generation_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "normalizer.json",
+    "sentencepiece.bpe.model",
+)
+"""What `from_pretrained` reads, of which each model has some."""
+
+ADDED_FILES: Final = ("self_check/*",)
+"""What a run folder has for users besides: a synthetic clip, and what the model made of it."""
+
+CARD_FILES: Final = ("README.md", "charts/*.png", "results/*.json")
+"""What the model card brings along."""
+
+PUBLISHED: Final = (*MODEL_FILES, *PUBLISHED_RECORD, *ADDED_FILES, *CARD_FILES)
+"""Patterns of all that may ever be in a repository of ours."""
+
+_NOT_FOR_USERS: Final = ("ctc_head.",)
+"""Beginnings of names of weights that only training uses."""
+
+
+def is_published(path: str) -> bool:
+    """Whether a path in a repository is one of ours."""
+    return any(fnmatch(path, pattern) for pattern in PUBLISHED)
+
+
+def require_model(model_dir: Path) -> None:
+    """Refuse a folder that is no model which can be published.
+
+    Raises:
+        HubError: the configuration or the weights are missing.
+    """
+    missing = [name for name in ("config.json", WEIGHTS) if not (model_dir / name).is_file()]
+    if missing:
+        raise HubError(
+            where=f"model folder {model_dir}",
+            rule="the folder of a run, of one of its checkpoints, or of another model of this project",
+            found=f"no {' and no '.join(missing)}",
+            do="name another folder; where checkpoints hold their weights in shares, push the run folder "
+            "when the training has ended",
+        )
+
+
+def take_snapshot(model_dir: Path, snapshot: Path) -> None:
+    """Put what a release is made of into a folder of its own, where no later step of the training changes it.
+
+    Weights are linked, which takes no time and no room; where the file system has no links they are copied.
+
+    Args:
+        model_dir: of a checkpoint, the run's own record in the folder above is taken along.
+
+    Raises:
+        HubError: no room.
+    """
+    require_model(model_dir)
+    try:
+        for source, path in _sources(model_dir):
+            target = snapshot / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path == WEIGHTS:
+                link_or_copy(source, target)
+            else:
+                shutil.copyfile(source, target)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise no_room(snapshot) from error
+        raise
+
+
+def make_release(model_dir: Path, work: Path, repo_id: str, hub: HubSection) -> dict[str, Path]:
+    """Everything that is published of a model.
+
+    Args:
+        model_dir: a model folder or a snapshot of one; it is left as it is.
+        work: an empty folder for what has to be written: weights without what only training uses, the record
+            without local paths, the model card.
+        repo_id, hub: for the model card.
+
+    Returns:
+        Path in the repository → file.
+
+    Raises:
+        HubError: no model, or a model card that breaks a rule; no room.
+    """
+    require_model(model_dir)
+    sources = {path: source for source, path in _sources(model_dir)}
+    release = {path: sources[path] for path in sources if _is_one_of(path, (*MODEL_FILES, *ADDED_FILES))}
+    try:
+        release[WEIGHTS] = _released_weights(sources[WEIGHTS], work / WEIGHTS)
+        write_published_record(sources, work)
+        write_model_card(model_dir, work, repo_id=repo_id, hub=hub)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise no_room(work) from error
+        raise
+    written = {path.relative_to(work).as_posix(): path for path in sorted(work.rglob("*")) if path.is_file()}
+    release |= {path: file for path, file in written.items() if _is_one_of(path, PUBLISHED)}
+    return dict(sorted(release.items()))
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for a file; a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def no_room(folder: Path) -> HubError:
+    return HubError(
+        where=f"publishing, in {folder}",
+        rule="room for a second copy of the weights",
+        found="no space left on the disk",
+        do="make room there",
+    )
+
+
+def _is_one_of(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(path, pattern) for pattern in patterns)
+
+
+def _sources(model_dir: Path) -> Iterator[tuple[Path, str]]:
+    """Files that a release is made of, with their places in it; the record of a checkpoint is its run's."""
+    for pattern in (*MODEL_FILES, *ADDED_FILES):
+        for file in sorted(model_dir.glob(pattern)):
+            if file.is_file():
+                yield file, file.relative_to(model_dir).as_posix()
+    for name in RECORD_FILES:
+        if (record := find_record(model_dir, name)) is not None:
+            yield record, name
+
+
+def find_record(model_dir: Path, name: str) -> Path | None:
+    """A file of the run's record: in the model folder, or for a checkpoint also in its run folder."""
+    is_checkpoint = (model_dir / "run_record.json").is_file()
+    folders = (model_dir, model_dir.parent) if is_checkpoint and name != TRAIN_RESULTS else (model_dir,)
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def _released_weights(weights: Path, written: Path) -> Path:
+    """The weights as they are, or, where there are more than the model's, a file without the others."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    from vietst.models.lora import is_merged_already
+
+    with safe_open(weights, framework="pt") as opened:
+        names = list(opened.keys())
+        kept = [name for name in names if not (name.startswith(_NOT_FOR_USERS) or is_merged_already(name))]
+        if kept == names:
+            return weights
+        tensors: dict[str, Any] = {name: opened.get_tensor(name) for name in kept}
+        save_file(tensors, written, metadata=opened.metadata())
+    return written
