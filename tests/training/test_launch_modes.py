@@ -1,7 +1,8 @@
 """The real scripts in every way of launching that can start without a GPU, against a single process.
 
 Each run has all that could tell processes apart: batches that are accumulated, an uneven last step in every
-epoch, an encoder that joins in the middle of one, evaluations with unequal work, a checkpoint and a model.
+epoch, an encoder that joins in the middle of one, evaluations of dev and an extra set with unequal work (also
+before the first step), a checkpoint and a model.
 """
 
 import dataclasses
@@ -50,7 +51,7 @@ MODES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Launch configuration, and options of the launcher."""
 
-NUM_STEPS, NUM_DEV = 22, 7
+NUM_STEPS, NUM_DEV, NUM_EXTRA = 22, 7, 5
 # 35 utterances are 4 steps of 8 and one of 3.
 OPTIONS = (
     f"training.max_steps={NUM_STEPS}",
@@ -64,6 +65,7 @@ OPTIONS = (
     "training.save_steps=22",
     "training.eval_batch_size=2",
     f"evaluation.max_dev_utterances={NUM_DEV}",
+    f"evaluation.max_extra_utterances={NUM_EXTRA}",
 )
 STOCK = {"whisper": WhisperForConditionalGeneration, "e2e": SpeechEncoderDecoderModel}
 OVERRIDES = {"whisper": tiny_run_overrides, "e2e": tiny_e2e_run_overrides}
@@ -87,6 +89,7 @@ def run(corpus: Path, folder: Path, kind: str, mode: str, *overrides: str, scrip
         *("--config", f"nano_{kind}", *OVERRIDES[kind](corpus, folder)),
         *(*OPTIONS, *OPTIONS_OF_KIND[kind]),
         f"training.batch_size={8 if mode == 'one process' else 2}",
+        f"evaluation.extra_sets={{extra: {{path: {corpus.as_posix()}/data/splits/test.csv}}}}",
         *overrides,
     ]
     script = script or f"scripts/train_{kind}.py"
@@ -149,9 +152,11 @@ def test_two_processes_learn_and_score_what_one_does(one_process, tiny_corpus, t
     together = run(tiny_corpus, tmp_path / mode, kind, mode)
     require_agreement(together, alone, kind)
     assert history(together, "learning_rate") == history(alone, "learning_rate")
-    assert history(together, "eval_num_utterances") == [NUM_DEV] * 2
-    assert history(together, "eval_loss") == pytest.approx(history(alone, "eval_loss"), rel=LOSS_TOLERANCE)
-    for score in ("eval_wer", "eval_cer", "eval_bleu", "eval_chrf"):
+    assert history(together, "eval_num_utterances") == [NUM_DEV] * 3
+    assert history(together, "eval_extra_num_utterances") == [NUM_EXTRA] * 3
+    for loss in ("eval_loss", "eval_extra_loss"):
+        assert history(together, loss) == pytest.approx(history(alone, loss), rel=LOSS_TOLERANCE)
+    for score in ("eval_wer", "eval_cer", "eval_bleu", "eval_chrf", "eval_extra_wer", "eval_extra_cer"):
         assert history(together, score) == history(alone, score), score
 
 
