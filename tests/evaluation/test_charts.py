@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from vietst.errors import VietstError
+from vietst.evaluation.chart_style import save_chart
 from vietst.evaluation.charts import (
     draw_bleu_comparison,
     draw_learning_curve,
@@ -23,7 +24,6 @@ from vietst.evaluation.charts import (
     draw_training_loss,
     draw_wer_comparison,
     export_charts,
-    save_chart,
 )
 from vietst.evaluation.history import History, load_histories
 

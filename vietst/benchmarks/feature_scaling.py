@@ -25,7 +25,7 @@ from vietst.data.manifest import AUDIO_FACTS_NAME, preprocess_manifest
 from vietst.data.splits import split_manifest
 from vietst.data.tables import write_table
 from vietst.errors import VietstError
-from vietst.evaluation.charts import chart_style, look_of, new_figure
+from vietst.evaluation.chart_style import chart_style, look_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

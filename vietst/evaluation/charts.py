@@ -4,18 +4,26 @@ The `draw_*` functions return matplotlib figures, `export_charts` reads the file
 PNG of 1200 pixels width. The same files give the same pictures.
 """
 
-import io
+import itertools
 import math
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vietst.errors import VietstError
-from vietst.evaluation.history import History, load_histories
+from vietst.evaluation.chart_style import (
+    add_legend_below,
+    chart_style,
+    look_of,
+    new_figure,
+    plain_steps,
+    save_chart,
+    short_name,
+)
+from vietst.evaluation.extra_set_charts import draw_extra_sets
+from vietst.evaluation.history import History, extra_set_names, load_histories
 from vietst.evaluation.metrics import GUIDE_TARGETS
 from vietst.evaluation.report import METRICS_SUFFIX, load_results
 
@@ -24,12 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-_WIDTH_INCHES: Final = 8.0
-_DOTS_PER_INCH: Final = 150
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart; grey for their yellow, pale for lines.
-_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
-_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
 _METRIC_COLOURS: Final = {"wer": "#0072B2", "cer": "#E69F00", "bleu": "#009E73", "chrf": "#CC79A7"}
 _METRIC_LABELS: Final = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "chrf": "chrF"}
 
@@ -45,72 +47,14 @@ _LOG_SCALE_FROM: Final = 10
 # --- drawing ----------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def chart_style() -> Iterator[None]:
-    """What all charts of this project look like."""
-    import matplotlib.style
-
-    style: dict[str, Any] = {
-        "font.size": 11,
-        "axes.titlesize": 13,
-        "axes.grid": True,
-        "grid.color": "#DDDDDD",
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-        "legend.fontsize": 10,
-        "text.parse_math": False,  # a run may be called "lr=$1e-5$"
-    }
-    # From the default style on, so that nobody's own matplotlibrc changes the pictures.
-    with matplotlib.style.context(["default", style]):
-        yield
-
-
-def new_figure(height_inches: float) -> "Figure":
-    """A figure of the width that all charts have."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(_WIDTH_INCHES, height_inches), dpi=_DOTS_PER_INCH, layout="constrained")
-
-
-def _short(name: str, width: int) -> str:
-    """At most `width` characters; long names lose their middle, since runs mostly differ at the ends."""
-    half = (width - 1) // 2
-    name = name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
-    return f" {name}" if name.startswith("_") else name  # matplotlib hides labels that begin with "_"
-
-
 def _wrapped(name: str) -> str:
     """The name on lines of 28 characters, cut after its separators where it has some."""
     lines = [""]
-    for part in re.findall(r"[^\s_/-]{1,28}[\s_/-]*|[\s_/-]+", _short(name, 64)):
+    for part in re.findall(r"[^\s_/-]{1,28}[\s_/-]*|[\s_/-]+", short_name(name, 64)):
         if len(lines[-1] + part) > 28:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)
-
-
-def look_of(index: int) -> dict[str, Any]:
-    """Colour and marker of the run number `index`."""
-    rounds, number = divmod(index, len(_COLOURS))
-    return {"color": _COLOURS[number], "marker": _MARKERS[(number + rounds) % len(_MARKERS)]}
-
-
-def _add_legend_below(figure: "Figure", handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """The figure grows by the legend's rows, so that many runs do not squeeze the axes."""
-    num_columns = max(1, min(4, len(labels), 96 // (max(map(len, labels)) + 6)))
-    figure.set_figheight(figure.get_figheight() + 0.21 * math.ceil(len(labels) / num_columns))
-    figure.legend(handles, labels, loc="outside lower center", ncols=num_columns)
-
-
-def _plain_steps(axes: "Axes") -> None:
-    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-
-    axes.set_xlabel("optimizer step")
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _use_log_scale_if_wide(axes: "Axes", values: Sequence[float]) -> None:
@@ -138,14 +82,14 @@ def draw_training_loss(histories: Sequence[History]) -> "Figure":
             _plot_losses(axes, history, look)
         axes.set_title("Loss during training")
         axes.set_ylabel("loss")
-        _plain_steps(axes)
+        plain_steps(axes)
         _use_log_scale_if_wide(axes, [x for run in histories for key in _LOSSES for x in run.series(key)[1]])
         handles = [Line2D([], [], linewidth=2, **look) for look in looks]
         handles.append(Line2D([], [], color="#555555"))
         handles.append(Line2D([], [], color="#555555", linestyle="--", marker="o"))
-        names = [_short(history.name, 44) for history in histories]
+        names = [short_name(history.name, 44) for history in histories]
         meanings = ["training: what is minimized", "dev: cross-entropy (nats per token)"]
-        _add_legend_below(figure, handles, [*names, *meanings])
+        add_legend_below(figure, handles, [*names, *meanings])
     return figure
 
 
@@ -165,8 +109,8 @@ def draw_learning_curve(histories: Sequence[History]) -> "Figure":
         left, right = figure.subplots(1, 2)
         handles = _draw_dev_scores(left, histories, "wer", "WER (%), lower is better")
         _draw_dev_scores(right, histories, "bleu", "BLEU (0–100), higher is better")
-        _add_legend_below(
-            figure, handles, [*(_short(history.name, 44) for history in histories), "guide's target"]
+        add_legend_below(
+            figure, handles, [*(short_name(history.name, 44) for history in histories), "guide's target"]
         )
     return figure
 
@@ -180,7 +124,7 @@ def _draw_dev_scores(axes: "Axes", histories: Sequence[History], metric: str, la
     target = axes.axhline(GUIDE_TARGETS[metric].limit, color="#555555", linestyle=":", label="target")
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)
-    _plain_steps(axes)
+    plain_steps(axes)
     if not any(history.has(f"eval_{metric}") for history in histories):
         _say_not_evaluated(axes)
     return [*handles, target]
@@ -235,7 +179,7 @@ def _draw_bars(runs: Sequence[Mapping[str, Any]], metrics: tuple[str, str]) -> t
     axes.set_ylim(len(runs) - 0.45, -0.55)  # the first run on top
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    _add_legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
+    add_legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
     return figure, axes
 
 
@@ -274,9 +218,9 @@ def draw_slices(run: Mapping[str, Any]) -> "Figure":
             rows += [(f"{row['slice']}  ({row['num_utterances']:,})", row) for row in of_dimension]
     with chart_style():
         figure = new_figure(1.7 + 0.32 * len(rows))
-        figure.suptitle(f"Scores by slice: {_short(run['run_name'], 44)}", fontsize=13)
+        figure.suptitle(f"Scores by slice: {short_name(run['run_name'], 44)}", fontsize=13)
         panels = figure.subplots(1, len(_SLICE_PANELS), sharey=True)
-        looks = iter(range(len(_COLOURS)))
+        looks = itertools.count()
         handles: list[Any] = []
         for axes, (title, labels) in zip(panels, _SLICE_PANELS, strict=True):
             handles += _draw_slice_scores(axes, rows, labels, looks)
@@ -289,7 +233,7 @@ def draw_slices(run: Mapping[str, Any]) -> "Figure":
         panels[0].set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
         for tick, (_, row) in zip(panels[0].get_yticklabels(), rows, strict=True):
             tick.set_fontweight("normal" if row else "bold")
-        _add_legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
+        add_legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
     return figure
 
 
@@ -366,11 +310,21 @@ def export_charts(runs_dir: Path, results_dir: Path, output_dir: Path) -> Export
     for name, draw, data, _ in charts:
         if data:
             save_chart(draw(data), output_dir / name)
+    watched = [history for history in histories if extra_set_names(history.entries)]
+    if watched:
+        save_chart(draw_extra_sets(watched), output_dir / "extra_sets.png")
     sliced = {f"slices_{run['run_name']}.png": run for run in results if run.get("slices")}
     for name, run in sliced.items():
         save_chart(draw_slices(run), output_dir / name)
     return ExportedCharts(
-        written=[output_dir / name for name in [*(name for name, _, data, _ in charts if data), *sliced]],
+        written=[
+            output_dir / name
+            for name in [
+                *(name for name, _, data, _ in charts if data),
+                *(["extra_sets.png"] if watched else []),
+                *sliced,
+            ]
+        ],
         not_drawn=[f"{name}: {reason}" for name, _, data, reason in charts if not data],
     )
 
@@ -381,22 +335,3 @@ def _with_any(histories: Sequence[History], *keys: str) -> list[History]:
 
 def _with_all(results: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
     return [run for run in results if all(isinstance(run.get(key), int | float) for key in keys)]
-
-
-def png_of(figure: "Figure") -> bytes:
-    """A PNG image of 1200 pixels width. Equal figures give equal bytes."""
-    image = io.BytesIO()
-    with chart_style():
-        figure.savefig(image, format="png", metadata={"Software": None})
-    return image.getvalue()
-
-
-def save_chart(figure: "Figure", path: Path) -> None:
-    """Write `png_of` a figure to a file, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(png_of(figure))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vietst.data.tables import atomic_writer
-from vietst.evaluation.charts import draw_learning_curve, draw_slices, draw_training_loss, png_of
-from vietst.evaluation.history import History, run_histories
+from vietst.evaluation.chart_style import png_of
+from vietst.evaluation.charts import draw_learning_curve, draw_slices, draw_training_loss
+from vietst.evaluation.extra_set_charts import draw_extra_sets
+from vietst.evaluation.history import History, extra_set_names, run_histories
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.report import (
     METRICS_SUFFIX,
@@ -166,6 +168,9 @@ def _learning_pictures(histories: Sequence[History]) -> list[Picture]:
     if any(history.has(key) for history in histories for key in ("eval_wer", "eval_bleu")):
         text = "WER and BLEU on the dev split over optimizer steps; the table below holds the same figures."
         pictures.append(_picture(draw_learning_curve(histories), text))
+    if watched := [history for history in histories if extra_set_names(history.entries)]:
+        text = "WER on the extra sets over optimizer steps; the table below holds the same figures."
+        pictures.append(_picture(draw_extra_sets(watched), text))
     if any(history.has("loss") for history in histories):
         pictures.append(
             _picture(draw_training_loss(histories), "Training and dev loss over optimizer steps.")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from vietst.evaluation.code_switching import NO_REFERENCE
 from vietst.evaluation.error_kinds import ErrorKind
-from vietst.evaluation.history import History
+from vietst.evaluation.history import History, extra_set_names, wer_key
 from vietst.evaluation.report import SCORE_LABELS, score_rows
 from vietst.evaluation.slices import SLICE_SCORES
 from vietst.evaluation.word_language import WordTag
@@ -167,14 +167,16 @@ _DEV_SCORES: Final = {
 
 def dev_score_table(history: History) -> ReportTable:
     """What the learning curve shows, in figures."""
-    names = [name for name in _DEV_SCORES if history.has(name)]
+    extra = {wer_key(name): f"{name} WER %" for name in extra_set_names(history.entries)}
+    labels = {**_DEV_SCORES, **extra}
+    names = [name for name in labels if history.has(name)]
     of_each = {name: dict(zip(*history.series(name), strict=True)) for name in names}
     steps = sorted({step for values in of_each.values() for step in values})
     rows = [
         [f"{step:,}", *(f"{of_each[name][step]:.2f}" if step in of_each[name] else "–" for name in names)]
         for step in steps
     ]
-    header = ["optimizer step", *(_DEV_SCORES[name] for name in names)]
+    header = ["optimizer step", *(labels[name] for name in names)]
     return ReportTable("Dev scores during training", header, rows, is_long=True)
 
 
