@@ -235,7 +235,7 @@ def environment_record() -> dict[str, object]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": _package_versions(),
+        "packages": package_versions(),
         "git_commit": _git_commit(),
         "cpu": _cpu_name(),
         "num_cpu_cores": os.cpu_count(),
@@ -246,7 +246,8 @@ def environment_record() -> dict[str, object]:
     }
 
 
-def _package_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """The versions of what decides results: package → version, where it is installed."""
     import vietst
 
     versions = {"vietst": vietst.__version__}  # also when it runs from a checkout that was not installed

@@ -15,6 +15,7 @@ from tests.tiny_models import whisper_model, whisper_processor
 from vietst.doctor.findings import Finding, Status
 from vietst.doctor.model import check_model
 from vietst.errors import ModelError
+from vietst.inference.self_check import record_self_check
 from vietst.models import e2e, whisper
 from vietst.models.model_record import ModelRecord, write_model_record
 
@@ -177,3 +178,51 @@ def test_what_is_no_model_is_a_message(tmp_path: Path) -> None:
         list(check_model(str(tmp_path)))
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE"):
         list(check_model("owner/name"))
+
+
+# --- the recorded clip -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(whole: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(whole["whisper"], tmp_path_factory.mktemp("recorded") / "run"))
+    record_self_check(folder)
+    return folder
+
+
+def test_an_untouched_copy_says_what_it_said(recorded: Path) -> None:
+    found = findings(recorded)
+    assert {found["clip, transcribe"].status, found["clip, translate"].status} == {Status.OK}
+
+
+def test_other_weights_are_found_by_what_they_say(recorded: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(recorded, tmp_path / "run")) / "model.safetensors"
+    weights = load_file(path)
+    weights["model.decoder.layer_norm.weight"] *= 20
+    save_file(weights, path, metadata={"format": "pt"})
+    wrong = to_mend(path.parent)
+    assert set(wrong) <= {"clip, transcribe", "clip, translate"}
+    assert wrong
+
+
+def test_other_texts_are_found_with_their_error_rate_and_what_else_may_be_the_reason(
+    recorded: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(recorded, tmp_path / "run"))
+    expected = json.loads((folder / "self_check" / "expected.json").read_text(encoding="utf-8"))
+    expected["tasks"]["translate"]["text"] = "xin chào"
+    edit(
+        folder / "self_check" / "expected.json",
+        tasks=expected["tasks"],
+        versions=expected["versions"] | {"torch": "2.13.9"},
+    )
+    finding = findings(folder)["clip, translate"]
+    assert finding.status == Status.MEND
+    assert "'xin chào' at training time" in finding.found
+    assert "character error rate" in finding.found
+    assert "torch 2.13.9 then" in finding.do
+    assert findings(folder)["clip, transcribe"].status == Status.OK
+
+
+def test_a_model_without_a_recorded_clip_is_a_warning(whole: dict[str, Path]) -> None:
+    assert findings(whole["whisper"])["recorded clip"].status == Status.WARNING

@@ -27,6 +27,7 @@ from tests.tiny_runs import history, tiny_e2e_run_overrides, tiny_run_overrides
 from vietst.data.feature_cache import build_feature_cache
 from vietst.data.features import LOG_MEL_80
 from vietst.data.splits import read_split
+from vietst.inference.self_check import read_expected
 from vietst.models.nano import ensure_nano_whisper
 
 pytestmark = pytest.mark.slow
@@ -158,6 +159,11 @@ def test_two_processes_learn_and_score_what_one_does(one_process, tiny_corpus, t
         assert history(together, loss) == pytest.approx(history(alone, loss), rel=LOSS_TOLERANCE)
     for score in ("eval_wer", "eval_cer", "eval_bleu", "eval_chrf", "eval_extra_wer", "eval_extra_cer"):
         assert history(together, score) == history(alone, score), score
+    said = [read_expected(folder) for folder in (together, alone)]  # by rank 0 alone, from the saved weights
+    assert said[0] is not None
+    assert said[1] is not None
+    for task, expected in said[1].tasks.items():
+        assert said[0].tasks[task]["log_probability"] == pytest.approx(expected["log_probability"], abs=1e-2)
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")

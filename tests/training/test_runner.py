@@ -14,6 +14,7 @@ from vietst.data.usable_rows import usable_rows
 from vietst.errors import CheckpointError, ConfigError, FeatureCacheError
 from vietst.models import whisper
 from vietst.models.model_record import ModelRecord, read_model_record
+from vietst.training import release_check
 from vietst.training.checkpoints import LATEST
 from vietst.training.preparation import evaluation_sample
 from vietst.training.run_plan import dry_run
@@ -38,6 +39,7 @@ def test_a_run_leaves_what_the_guide_names_and_stock_transformers_loads_it(nano_
         "resolved_config.yaml",
         "environment.json",
         "run_facts.json",
+        "self_check",
         "metrics",
         "checkpoint-4",
     }
@@ -216,3 +218,17 @@ def test_the_evaluation_sample_is_the_same_every_time_and_longest_first():
     durations = [rows["duration_s"][position] for position in sample]
     assert durations == sorted(durations, reverse=True)
     assert sorted(evaluation_sample(rows, [4, 2, 9], None, seed=3)) == [2, 4, 9]
+
+
+def test_a_training_whose_model_cannot_speak_yet_is_still_a_training(nano_config, monkeypatch, caplog):
+    """What is recorded for the doctor is worth less than a finished training."""
+
+    def fails(_folder: Path) -> None:
+        raise MemoryError("no memory for the model on the CPU")
+
+    monkeypatch.setattr(release_check, "record_self_check", fails)
+    run_dir = run_training(
+        nano_config("training.max_steps=1", "training.save_steps=1", "training.eval_steps=1")
+    )
+    assert (run_dir / "train_results.json").is_file()
+    assert "self_check was not recorded: no memory" in caplog.text

@@ -13,6 +13,7 @@ from huggingface_hub import constants
 
 from vietst.doctor.findings import Check, Finding, Status, run_checks
 from vietst.doctor.prompts import check_prompts
+from vietst.doctor.recorded_clip import check_clip
 from vietst.doctor.tokenizer import check_tokenizer
 from vietst.doctor.weights import check_weights
 from vietst.errors import ModelError
@@ -41,6 +42,7 @@ def check_model(name_or_path: str, *, revision: str | None = None) -> Iterator[F
             "weights": partial(check_weights, folder, architecture),
             "tokenizer": partial(check_tokenizer, folder, architecture),
             "prompts": partial(check_prompts, folder, architecture),
+            "recorded clip": partial(check_clip, folder),
         }
         yield from run_checks(checks)
 

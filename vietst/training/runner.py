@@ -43,6 +43,7 @@ from vietst.training.parameter_groups import LearningRates
 from vietst.training.preemption import PreemptionCallback, noted_stop_signals, remove_note
 from vietst.training.preparation import Preparation, prepare, run_folder
 from vietst.training.pushing import ModelPusher, PushCallback, pushing
+from vietst.training.release_check import record_release
 from vietst.training.run_plan import describe_plan
 from vietst.training.throughput import ThroughputMeter
 from vietst.training.trainer import SpeechTrainer
@@ -128,6 +129,7 @@ def _train_and_save(trainer: SpeechTrainer, preparation: Preparation, checkpoint
         save_model(trainer, preparation)
         trainer.save_state()
         if trainer.is_world_process_zero():
+            record_release(run_dir)
             flush_to_disk(run_dir)
             remove_note(run_dir)
         # Last, since it says that the run is finished.
