@@ -1,5 +1,6 @@
 """The tables of a model card, as cells of text: from recorded facts only, and without a place on a disk."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -236,7 +237,10 @@ def result_tables(results: Mapping[str, Any]) -> list[ReportTable]:
     if by_language := results.get("code_switching"):
         tables += [word_class_table(by_language), error_kind_table(by_language)]
     slices = {name: rows for name, rows in results.get("slices", {}).items() if name not in _ABOUT_PERSONS}
-    return tables + slice_tables(slices)
+    return [
+        dataclasses.replace(table, rows=[[shown(cell) for cell in row] for row in table.rows])
+        for table in tables + slice_tables(slices)
+    ]
 
 
 def dev_table(records: RunRecords) -> ReportTable | None:

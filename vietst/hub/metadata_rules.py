@@ -107,13 +107,11 @@ def is_language(code: str) -> bool:
 
 
 def _license(metadata: dict[str, Any]) -> Iterator[str]:
-    license = metadata.get("license")
-    if license is None:
-        return
-    if license not in license_terms():
-        yield f"license {license}: not in the Hub's list"
-    if license == OTHER and not (metadata.get("license_name") and metadata.get("license_link")):
-        yield f"license {OTHER}: needs license_name and license_link"
+    for license in _texts(metadata, "license"):
+        if license not in license_terms():
+            yield f"license {license}: not in the Hub's list"
+        if license == OTHER and not (metadata.get("license_name") and metadata.get("license_link")):
+            yield f"license {OTHER}: needs license_name and license_link"
 
 
 def _one_of(key: str, kind: str) -> Callable[[dict[str, Any]], Iterator[str]]:

@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-# Not a path: "1 / 2", "and/or", a URL's own slashes.
-_START: Final = r"(?:(?<=[\s\"'`(\[{<=|,;:>*_])|^)"
+# Not a path: "1 / 2", "and/or", a URL's own slashes, "</s>".
+_START: Final = r"(?:(?<=[\s\"'`(\[{=|,;:>*_])|^)"
 _LOCAL_PLACES: Final = (
     re.compile(rf"{_START}/(?![/\s])[^\s\"'`)\]}}>|,;]+", re.MULTILINE),
     re.compile(r"(?<![A-Za-z])[A-Za-z]:[\\/](?![/\s])[^\s\"'`)\]}>|,;]*"),
