@@ -1,33 +1,39 @@
 """Score a model on a test split, or predictions that are there: WER, CER, BLEU, chrF and all the rest.
 
     python scripts/run_evaluation.py --model_dir outputs/dev_whisper --model_type whisper \\
-        --test_csv data/splits/test.csv --output outputs/results
+        --test_csv data/splits/test.csv --output outputs/results --baseline openai/whisper-small
     python scripts/run_evaluation.py --predictions elsewhere/predictions.csv --run_name theirs
 
 With a model, audio is read from the files that the split names. Predictions are anybody's CSV with the
 columns id, video_id, duration_s, transcript, translation and transcript_hypothesis or translation_hypothesis;
 they get the same scorer and baselines. Writes <run>_metrics.json, <run>_predictions.csv and
-<run>_report.html, a page that opens from disk without a network.
+<run>_report.html, a page that opens from disk without a network. Models that were trained elsewhere are
+scored for their transcripts only: what the Whispers of OpenAI say for `translate` is English.
 """
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vietst.evaluation.command_line import add_report_options
 from vietst.runtime import quiet_libraries, run_script
 
-OF_MODEL: dict[str, Any] = {
-    "model_type": "whisper",
+if TYPE_CHECKING:
+    from vietst.evaluation.beside import BesideOptions
+
+OF_MODEL: dict[str, Any] = {"model_type": None, "task": None}
+"""Options that only --model_dir has, and their defaults."""
+
+OF_DECODING: dict[str, Any] = {
     "test_csv": Path("data/splits/test.csv"),
-    "task": None,
     "batch_size": 16,
     "num_beams": None,
     "num_workers": 0,
 }
-"""Options that say how a model is run, and their defaults."""
+"""Options that say how models are run, baselines among them, and their defaults."""
 
 
-def parse_arguments() -> dict[str, Any]:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -41,54 +47,81 @@ def parse_arguments() -> dict[str, Any]:
         help="folder for the results (default: %(default)s)",
     )
     parser.add_argument("--run_name", help="name of the result files (default: the model's or the file's)")
-    parser.add_argument(
+    parser.add_argument("--ter", action="store_true", help="score TER, too; slow")
+    add_report_options(parser)
+    _add_baseline_options(parser)
+    _add_model_options(parser)
+    arguments = parser.parse_args()
+    given = vars(arguments)
+    if arguments.predictions:
+        runs_models = arguments.baseline or arguments.cascade
+        unused = [*OF_MODEL, *([] if runs_models else OF_DECODING)]
+        if refused := [f"--{name}" for name in unused if name in given]:
+            parser.error(f"--predictions runs no model, so {', '.join(refused)} cannot be given with it")
+    return argparse.Namespace(**(OF_MODEL | OF_DECODING | given))
+
+
+def _add_baseline_options(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group("what stands beside it in the table")
+    options.add_argument(
         "--train_csv",
         type=Path,
-        help="training split, for the random-sentence baseline (default: beside --test_csv)",
+        help="training split, for the random-sentence baseline (default: beside --test_csv, with a model)",
     )
-    parser.add_argument(
-        "--word_tags",
-        type=Path,
-        metavar="TSV",
-        help="your own words for the rates by language: word, tab, vi|en|name|number|other on each line",
+    options.add_argument(
+        "--baseline",
+        action="append",
+        default=[],
+        metavar="DIR|HUB_ID|CSV",
+        help="another model, decoded once and kept beside the results, or a predictions file; repeatable",
     )
-    parser.add_argument(
-        "--audio_root",
-        type=Path,
-        default=Path(),
-        help="what audio_path is relative to (default: current folder)",
+    options.add_argument(
+        "--cascade", metavar="DIR|HUB_ID", help="a text translation model, for the transcripts of the run"
     )
-    parser.add_argument(
-        "--audio",
-        action="store_true",
-        help="audio players in the report: links to files below AUDIO_ROOT, so keep both in place",
+    options.add_argument(
+        "--cascade_source",
+        metavar="CODE",
+        help="what it is told the transcripts are: en, vi or a code of its tokenizer (default: en)",
     )
-    parser.add_argument("--ter", action="store_true", help="score TER, too; slow")
-    _add_model_options(parser)
-    given = vars(parser.parse_args())
-    if given["predictions"] is None:
-        del given["predictions"]
-        return OF_MODEL | given
-    del given["model_dir"]
-    if refused := [f"--{name}" for name in OF_MODEL if name in given]:
-        parser.error(f"--predictions runs no model, so {', '.join(refused)} cannot be given with it")
-    return given
+    options.add_argument(
+        "--cascade_target", metavar="CODE", help="language that it is to write (default: vi)"
+    )
+    options.add_argument(
+        "--cascade_prefix",
+        default="",
+        metavar="TEXT",
+        help="put before every transcript, for models that read there what to do, such as '>>vie<< '",
+    )
+    options.add_argument(
+        "--comet",
+        nargs="?",
+        const="comet-score",
+        metavar="PROGRAM",
+        help="score COMET by unbabel-comet's program, which takes an environment of its own, e.g. "
+        "'uvx --from unbabel-comet comet-score' (without a value: comet-score)",
+    )
+    options.add_argument(
+        "--comet_model",
+        default="Unbabel/wmt22-comet-da",
+        metavar="HUB_ID|CKPT",
+        help="default: %(default)s",
+    )
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     # Without defaults here, what was given can be told from what was not.
-    options = parser.add_argument_group("with --model_dir only", argument_default=argparse.SUPPRESS)
+    options = parser.add_argument_group("how models are run", argument_default=argparse.SUPPRESS)
     options.add_argument(
-        "--model_type",
-        choices=["whisper", "e2e"],
-        help=f"architecture (default: {OF_MODEL['model_type']})",
+        "--model_type", choices=["whisper", "e2e"], help="architecture (default: by the model's config.json)"
     )
-    options.add_argument("--test_csv", type=Path, help=f"split file (default: {OF_MODEL['test_csv']})")
+    options.add_argument("--test_csv", type=Path, help=f"split file (default: {OF_DECODING['test_csv']})")
     options.add_argument(
-        "--task", choices=["transcribe", "translate", "both"], help="default: what the run trained"
+        "--task",
+        choices=["transcribe", "translate", "both"],
+        help="default: what the model was trained for here; of models trained elsewhere, transcribe",
     )
     options.add_argument(
-        "--batch_size", type=int, help=f"utterances at once (default: {OF_MODEL['batch_size']})"
+        "--batch_size", type=int, help=f"utterances at once (default: {OF_DECODING['batch_size']})"
     )
     options.add_argument(
         "--num_beams", type=int, help="1 is greedy (default: the run's evaluation.test_num_beams)"
@@ -96,21 +129,64 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--num_workers",
         type=int,
-        help=f"processes that read audio ahead (default: {OF_MODEL['num_workers']})",
+        help=f"processes that read audio ahead (default: {OF_DECODING['num_workers']})",
+    )
+
+
+def _beside(arguments: argparse.Namespace) -> "BesideOptions":
+    from vietst.evaluation.beside import BesideOptions
+    from vietst.evaluation.comet import CometOptions
+
+    cascade = None
+    if arguments.cascade:
+        from vietst.evaluation.cascade import CascadeOptions
+        from vietst.models.text_translation import LanguagePair
+
+        languages = LanguagePair(arguments.cascade_source, arguments.cascade_target, arguments.cascade_prefix)
+        cascade = CascadeOptions(arguments.cascade, languages, arguments.batch_size)
+    return BesideOptions(
+        arguments.train_csv,
+        arguments.baseline,
+        cascade,
+        CometOptions(arguments.comet, arguments.comet_model) if arguments.comet else None,
     )
 
 
 def main() -> None:
     arguments = parse_arguments()
     quiet_libraries()
-    if "predictions" in arguments:
+    from vietst.evaluation.scoring import ScoringOptions, SplitOptions
+
+    common = {
+        "split": SplitOptions(
+            arguments.test_csv,
+            arguments.audio_root,
+            arguments.batch_size,
+            arguments.num_beams,
+            arguments.num_workers,
+        ),
+        "scoring": ScoringOptions(
+            arguments.output,
+            arguments.word_tags,
+            arguments.audio_root if arguments.audio else None,
+            arguments.ter,
+        ),
+        "beside": _beside(arguments),
+        "run_name": arguments.run_name,
+    }
+    if arguments.predictions:
         from vietst.evaluation.evaluate_predictions import evaluate_predictions_file
 
-        evaluate_predictions_file(**arguments)
+        evaluate_predictions_file(predictions=arguments.predictions, **common)
     else:
         from vietst.evaluation.evaluate_model import evaluate_model
 
-        evaluate_model(**arguments)
+        evaluate_model(
+            model_dir=arguments.model_dir,
+            model_type=arguments.model_type,
+            task=arguments.task,
+            **common,
+        )
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from vietst.evaluation.report_tables import (
     CLASS_LABELS,
     KIND_LABELS,
     ReportTable,
+    baseline_table,
     confusion_table,
     dev_score_table,
     difference_table,
@@ -108,6 +109,7 @@ def write_run_report(
         title=f"Evaluation of {metrics['run_name']}",
         metrics=metrics,
         headline=headline_table(metrics),
+        beside=baseline_table(metrics) if metrics["baselines"] else None,
         notes=score_notes(metrics),
         language_tables=_language_tables(code_switching) if code_switching else [],
         confusion_tables=[

@@ -261,14 +261,13 @@ def _copy_rates(translated: Sequence[Prediction]) -> dict[str, float]:
 def utterance_scores(
     predictions: Sequence[Prediction], counts: Mapping[str, ScoreCounts]
 ) -> list[dict[str, float]]:
-    """`wer`, `cer` (normalized) and `chrf` (raw) of each utterance alone; what was not run is absent."""
-    of_each = {
-        name: counts[name].score_of(counts[name].counts) for name in ("wer", "cer", "chrf") if name in counts
-    }
+    """`wer`, `cer` (normalized), `chrf` (raw) and `comet` of each utterance, where they were computed."""
+    names = ("wer", "cer", "chrf", "comet")
+    of_each = {name: counts[name].score_of(counts[name].counts) for name in names if name in counts}
     rows = []
     for index, prediction in enumerate(predictions):
         was_scored = {name: is_transcribed(prediction) for name in ("wer", "cer")}
-        was_scored["chrf"] = is_translated(prediction)
+        was_scored |= {name: is_translated(prediction) for name in ("chrf", "comet")}
         rows.append({name: float(scores[index]) for name, scores in of_each.items() if was_scored[name]})
     return rows
 

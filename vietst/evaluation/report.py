@@ -7,6 +7,7 @@
 import csv
 import json
 import math
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from vietst.evaluation.metrics import (
     scores_by_video,
     utterance_scores,
 )
+from vietst.evaluation.score_counts import ScoreCounts
 from vietst.evaluation.slices import scores_by_slice
 from vietst.evaluation.word_language import WordTag
 
@@ -40,7 +42,7 @@ _REQUIRED_COLUMNS: Final = ("id", "video_id", "duration_s", "transcript", "trans
 _HYPOTHESIS_COLUMNS: Final = ("transcript_hypothesis", "translation_hypothesis")
 _KNOWN_COLUMNS: Final = ("speaker_id", "audio_path", "level_dbfs")
 """Absent where nothing is known of any utterance."""
-_SCORE_COLUMNS: Final = ("wer", "cer", "chrf")
+_SCORE_COLUMNS: Final = ("wer", "cer", "chrf", "comet")
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,13 @@ def write_results(
     predictions: Sequence[Prediction],
     timing: Timing | None,
     facts: Mapping[str, Any],
-    baseline_scores: Mapping[str, Mapping[str, float]] | None = None,
+    baseline_scores: Mapping[str, Mapping[str, Any]] | None = None,
     user_tags: Mapping[str, WordTag] | None = None,
     *,
     with_ter: bool = False,
+    more_scores: Mapping[str, ScoreCounts] = types.MappingProxyType({}),
+    more_signatures: Mapping[str, str] = types.MappingProxyType({}),
+    why_no_translation: str | None = None,
 ) -> tuple[Path, Path]:
     """Score predictions; write `<run_name>_metrics.json` and `<run_name>_predictions.csv`, each atomically.
 
@@ -74,9 +79,11 @@ def write_results(
     Args:
         timing: None where nothing was decoded (scores of someone else's predictions).
         facts: what the caller knows about model, data and run; plain JSON data (NaN becomes null).
-        baseline_scores: from `metrics.baselines`.
+        baseline_scores: from `metrics.baselines`, and of other runs: scores by name, and perhaps a `note`.
         user_tags: from `word_language.read_word_tags`, for all that is told by language.
         with_ter: score TER, too, which takes longer than all the rest together.
+        more_scores, more_signatures: what was computed elsewhere, by name.
+        why_no_translation: a sentence for the notes below the table.
 
     Returns:
         the two paths.
@@ -89,12 +96,15 @@ def write_results(
     predictions_csv = output_dir / f"{run_name}{PREDICTIONS_SUFFIX}"
     metrics_json = output_dir / f"{run_name}{METRICS_SUFFIX}"
     counts = count_scores(predictions, with_ter=with_ter) | english_left_counts(predictions, user_tags)
+    counts |= more_scores
     errors = count_errors_of(predictions, user_tags)
     scores = score_predictions(predictions, counts)
     _write_predictions(predictions_csv, predictions, utterance_scores(predictions, counts))
+    scores["metric_signatures"] |= more_signatures
     record = {
         "run_name": run_name,
         **scores,
+        "why_no_translation": why_no_translation,
         **(_timing_record(timing, predictions) if timing else {}),
         "targets": check_targets(scores),
         "baselines": baseline_scores or {},
@@ -142,7 +152,8 @@ def _write_predictions(
     was_run = [name for name in _HYPOTHESIS_COLUMNS if any(getattr(p, name) is not None for p in predictions)]
     _check_nothing_gets_lost(predictions, was_run)
     known = [name for name in _KNOWN_COLUMNS if any(getattr(p, name) not in ("", None) for p in predictions)]
-    columns = [*_REQUIRED_COLUMNS, *was_run, *_SCORE_COLUMNS, *known]
+    scored = [name for name in _SCORE_COLUMNS if name != "comet" or any(name in of_it for of_it in scores)]
+    columns = [*_REQUIRED_COLUMNS, *was_run, *scored, *known]
     with atomic_writer(path) as file:
         file.write("\ufeff")  # without this mark Excel takes UTF-8 for the local 8-bit encoding
         file.write(format_record(columns, ","))
@@ -245,7 +256,7 @@ def _unreadable(where: str, rule: str, found: str) -> VietstError:
 
 
 def read_utterance_scores(path: Path) -> dict[str, dict[str, float]]:
-    """`wer`, `cer` and `chrf` of each utterance by its id, from a file that `write_results` wrote.
+    """`wer`, `cer`, `chrf` and `comet` of each utterance by its id, from a file that `write_results` wrote.
 
     Those that a row does not have are absent.
     """
@@ -294,6 +305,7 @@ SCORE_LABELS: Final = {
     "chrf": "chrF",
     "chrf++": "chrF++",
     "ter": "TER %",
+    "comet": "COMET",
     "change": "changed spans",
     "wer_vietnamese": "Vietnamese WER %",
     "pier": "English WER % (PIER)",
@@ -301,6 +313,19 @@ SCORE_LABELS: Final = {
     "wer_switch_points": "switch points WER %",
 }
 """The scores that people are shown, in this order."""
+
+
+SHORT_LABELS: Final = SCORE_LABELS | {
+    "change": "changed",
+    "wer_vietnamese": "Vietn. WER %",
+    "pier": "PIER %",
+    "wer_names": "names %",
+    "wer_switch_points": "switches %",
+}
+"""The same where they stand beside each other."""
+
+BASELINE_LABELS: Final = {"random_training_sentence": "random sentence"}
+"""Of baselines that are not shown under the name of their run."""
 
 
 def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ()) -> str:
@@ -313,6 +338,8 @@ def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ())
     counts = f"{metrics['num_utterances']:,} utterances, {metrics['num_videos']:,} videos"
     lines = [f"{metrics['run_name']}: {counts}, {metrics['audio_s'] / 3600:.2f} h of audio", ""]
     lines += _aligned(score_rows(metrics))
+    if len(beside := baseline_rows(metrics, SHORT_LABELS)) > 2:
+        lines += ["", *_aligned(beside)]
     lines += ["", *score_notes(metrics)]
     if files:
         lines += ["", "Written:", *(f"  {path}" for path in files)]
@@ -320,18 +347,13 @@ def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ())
 
 
 def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """The table of scores as cells, a header first: against intervals, the guide's targets, baselines."""
-    rows = [["", "this run", "95 % interval", "target", "", "copy", "random sentence"]]
-    by_language = metrics.get("code_switching") or {"intervals": {}}
-    scores = {**by_language, **metrics}
-    intervals = {**by_language["intervals"], **metrics["intervals"]}
+    """The run's scores as cells, a header first: against intervals and the guide's targets."""
+    rows = [["", "this run", "95 % interval", "target", ""]]
+    scores, intervals = _scores_and_intervals(metrics)
     for name, label in SCORE_LABELS.items():
         if scores.get(name) is None:
             continue
         target = metrics["targets"].get(name)
-        of_baselines = [
-            metrics["baselines"].get(kind, {}).get(name) for kind in ("copy", "random_training_sentence")
-        ]
         rows.append(
             [
                 label,
@@ -339,10 +361,31 @@ def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
                 _shown_interval(intervals[name]),
                 target["target"] if target else "",
                 ("met" if target["met"] else "MISSED") if target else "",
-                *("–" if score is None else f"{score:.2f}" for score in of_baselines),
             ]
         )
     return rows
+
+
+def _scores_and_intervals(metrics: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    by_language = metrics.get("code_switching") or {"intervals": {}}
+    return {**by_language, **metrics}, {**by_language["intervals"], **metrics["intervals"]}
+
+
+def baseline_rows(metrics: Mapping[str, Any], labels: Mapping[str, str]) -> list[list[str]]:
+    """The run and its baselines below each other as cells, a header first: all scores that any of them has.
+
+    Args:
+        labels: of the scores, as `SCORE_LABELS`.
+    """
+    systems = {"this run": _scores_and_intervals(metrics)[0]}
+    systems |= {BASELINE_LABELS.get(name, name): scores for name, scores in metrics["baselines"].items()}
+    shown = [name for name in labels if any(scores.get(name) is not None for scores in systems.values())]
+    header = ["", *(labels[name] for name in shown)]
+    rows = [
+        [name, *("–" if scores.get(score) is None else f"{scores[score]:.2f}" for score in shown)]
+        for name, scores in systems.items()
+    ]
+    return [header, *rows]
 
 
 def _shown_interval(interval: Mapping[str, Any]) -> str:
@@ -358,6 +401,8 @@ def score_notes(metrics: Mapping[str, Any]) -> list[str]:
     """Sentences below the table of scores."""
     reasons = [metrics["intervals"][name].get("why_none") for name in metrics["targets"]]
     notes = [f"95 % interval: {reason}." for reason in sorted({reason for reason in reasons if reason})]
+    notes += filter(None, [metrics.get("why_no_translation")])
+    notes += [baseline["note"] for baseline in metrics["baselines"].values() if "note" in baseline]
     if (difference := metrics["bleu_above_copy"]) is not None:
         side = "above" if difference >= 0 else "below"
         notes.append(
@@ -400,4 +445,6 @@ def score_notes(metrics: Mapping[str, Any]) -> list[str]:
     )
     if "ter" in metrics:
         notes.append(f"TER: {metrics['metric_signatures']['ter']}.")
+    if "comet" in metrics:
+        notes.append(f"COMET: {metrics['metric_signatures']['comet']}.")
     return notes

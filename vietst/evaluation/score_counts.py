@@ -37,6 +37,9 @@ class ScoreCounts:
     resolution: float
     """The smallest difference that means something, in points: half an error, for an error rate."""
 
+    is_bounded: bool = True
+    """Whether an error rate or a score from 0 to 100; False: a mean of any numbers."""
+
     @property
     def score(self) -> float:
         """Of the whole corpus."""
@@ -108,6 +111,16 @@ def _num_edits(alignment: Sequence[Any]) -> int:
         for chunk in alignment
         if chunk.type != "equal"
     )
+
+
+def mean(name: str, values: Sequence[float], resolution: float) -> ScoreCounts:
+    """The mean of one number for every utterance, the higher the better; 0 without any utterance."""
+    counts = np.stack([np.asarray(values, dtype=np.float64), np.ones(len(values))], axis=1)
+    return ScoreCounts(name, counts, _mean_of, False, resolution, is_bounded=False)
+
+
+def _mean_of(sums: np.ndarray) -> np.ndarray:
+    return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))
 
 
 # --- n-gram scores ----------------------------------------------------------------------------------------

@@ -165,6 +165,8 @@ def _half_width(drawn: np.ndarray, num_videos: int) -> float:
 def _scale(score: ScoreCounts) -> tuple[Transform, Transform]:
     """To a scale on which the score's draws are about symmetric, and back."""
     smallest = score.resolution
+    if not score.is_bounded:
+        return (lambda x: x), (lambda y: y)
     if score.lower_is_better:
         return (lambda x: np.log(np.maximum(x, smallest))), np.exp
 

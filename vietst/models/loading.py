@@ -4,6 +4,7 @@ transformers words most failures for its developers, and the reason stands in th
 raises. Here they become a `ModelError` that says what to do.
 """
 
+import hashlib
 import json
 import os
 import pickle
@@ -16,6 +17,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers.utils import cached_file
 
+from vietst.data.tables import file_digest
 from vietst.errors import ModelError
 from vietst.hub_access import CHECK_NAME, HUB_ERRORS, causes, connection_problem, refusal
 
@@ -26,6 +28,16 @@ LOAD_ERRORS: Final = (OSError, ValueError, TypeError, RuntimeError, SafetensorEr
 """What `from_pretrained` raises for repositories and folders that it cannot use."""
 
 _CONFIG_NAME: Final = "config.json"
+_MODEL_FILES: Final = (
+    "*config.json",
+    "*.safetensors",
+    "pytorch_model*.bin",
+    "tok*",
+    "vocab*",
+    "merges*",
+    "*.model",
+    "*.spm",
+)
 _TERMINAL_STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -36,13 +48,7 @@ def require_model_type(name_or_path: str, model_type: str) -> None:
         ModelError: no such folder or repository, no way to it, or a model of another kind.
     """
     what = f"a {model_type} model"
-    _require_answer(name_or_path)
-    try:
-        path = cached_file(name_or_path, _CONFIG_NAME)
-        config = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-    except LOAD_ERRORS as error:
-        raise load_error(name_or_path, what, error) from error
-    found_type = config.get("model_type") if isinstance(config, dict) else None
+    found_type = read_config(name_or_path, what).get("model_type")
     if found_type != model_type:
         raise ModelError(
             where=f"model {name_or_path}",
@@ -50,6 +56,43 @@ def require_model_type(name_or_path: str, model_type: str) -> None:
             found=f"a {found_type} model" if found_type else f"no {_CONFIG_NAME} that names a model type",
             do=f"name a {model_type} checkpoint, or use the script and model.type of this one's architecture",
         )
+
+
+def read_config(name_or_path: str, what: str, *, revision: str | None = None) -> dict[str, Any]:
+    """What `config.json` of a folder or Hub id holds; empty where it is no JSON object.
+
+    Args:
+        what: is looked for there, for the error's text.
+        revision: branch, tag or commit of a repository on the Hub.
+
+    Raises:
+        ModelError: no such folder or repository, no way to it, or no `config.json` in it.
+    """
+    _require_answer(name_or_path)
+    try:
+        config = json.loads(Path(_config_path(name_or_path, revision)).read_text(encoding="utf-8"))
+    except LOAD_ERRORS as error:
+        raise load_error(name_or_path, what, error) from error
+    return config if isinstance(config, dict) else {}
+
+
+def _config_path(name_or_path: str, revision: str | None) -> str:
+    return str(cached_file(name_or_path, _CONFIG_NAME, revision=revision))
+
+
+def model_version(name_or_path: str) -> str:
+    """What tells a model's files from those of any other version of it: a commit of the Hub, or a digest.
+
+    Raises:
+        ModelError: as `read_config`.
+    """
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        read_config(name_or_path, "a model")
+        return f"commit:{Path(_config_path(name_or_path, None)).parent.name}"
+    files = sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern)})
+    digests = "".join(f"{path.name} {file_digest(path)}\n" for path in files)
+    return f"sha256:{hashlib.sha256(digests.encode()).hexdigest()}"
 
 
 def _require_answer(name_or_path: str) -> None:

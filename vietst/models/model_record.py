@@ -5,19 +5,17 @@ of these. Stock transformers keeps it and makes nothing of it. A model without a
 elsewhere, and its `translate` need not speak Vietnamese: that of OpenAI's Whispers speaks English.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from transformers.utils import cached_file
 
 from vietst import __version__
 from vietst.config_schema import EvaluationSection, ModelSection, RunConfig
 from vietst.constants import TASKS
 from vietst.errors import ModelError, VietstError
-from vietst.models.loading import LOAD_ERRORS, load_error
+from vietst.models.loading import read_config
 
 RECORD_KEY: Final = "vietst"
 """Of `config.json`."""
@@ -86,12 +84,7 @@ def read_model_record(name_or_path: str, *, revision: str | None = None) -> Mode
         ModelError: no `config.json` there, or a record that this version does not understand.
         VietstError: a run folder from before there were records, whose resolved configuration is no good.
     """
-    try:
-        path = cached_file(name_or_path, "config.json", revision=revision)
-        config = json.loads(Path(str(path)).read_text(encoding="utf-8"))
-    except LOAD_ERRORS as error:
-        raise load_error(name_or_path, "a model with a config.json", error) from error
-    written = config.get(RECORD_KEY) if isinstance(config, dict) else None
+    written = read_config(name_or_path, "a model with a config.json", revision=revision).get(RECORD_KEY)
     if written is None:
         return _record_of_run_folder(Path(name_or_path))
     try:

@@ -447,8 +447,12 @@ def generate(
         # The prompt decides; without these two, Whisper would run a language detection pass of its own.
         language=language,
         task=tasks[0],
-        # A timestamp would start Whisper's segment loop, which has no audio here.
-        suppress_tokens=list(range(no_timestamps_id + 1, model.config.vocab_size)),
+        # A timestamp would start Whisper's segment loop, which has no audio here. What else a model
+        # suppresses stays so: OpenAI's do signs that nobody says, those trained here nothing.
+        suppress_tokens=[
+            *(model.generation_config.suppress_tokens or ()),
+            *range(no_timestamps_id + 1, model.config.vocab_size),
+        ],
         force_unique_generate_call=True,
         # Whisper adds the prompt's length itself, and keeps to the decoder's positions.
         max_length=max_new_tokens,

@@ -1,0 +1,143 @@
+"""The common end of evaluations: what stands beside a run in its table, files, and the printed table."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from vietst.data.splits import read_split_file
+from vietst.errors import VietstError
+from vietst.evaluation.baseline_runs import (
+    BaselineRun,
+    on_the_same_utterances,
+    plan_baselines,
+    scores_of,
+)
+from vietst.evaluation.comet import CometOptions, comet_scores
+from vietst.evaluation.metrics import Prediction, baselines
+from vietst.evaluation.report import format_results_table
+from vietst.evaluation.scoring import ScoredRun, ScoringOptions, SplitOptions, write_run
+from vietst.runtime import get_logger
+
+if TYPE_CHECKING:
+    from vietst.evaluation.cascade import Cascade, CascadeOptions
+
+logger = get_logger(__name__)
+
+BASELINE_SEED: Final = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class BesideOptions:
+    """What a run is compared with, and scores that other programs compute."""
+
+    train_csv: Path | None = None
+    """For the random-sentence baseline; None: without it."""
+
+    baselines: Sequence[str] = ()
+    """Models and predictions files (`baseline_runs.plan_baselines`)."""
+
+    cascade: "CascadeOptions | None" = None
+    comet: CometOptions | None = None
+
+
+class Beside:
+    """What `BesideOptions` ask for, looked at before a model is run.
+
+    Args:
+        split: what baseline models are run on.
+        transcribes: whether the run has transcripts, which a cascade translates.
+
+    Raises:
+        VietstError: a baseline, translation model or program that cannot be used.
+    """
+
+    def __init__(
+        self, options: BesideOptions, split: SplitOptions, run_name: str, *, transcribes: bool
+    ) -> None:
+        self._options = options
+        self._runs = plan_baselines(options.baselines, split, run_name)
+        self._cascade: Cascade | None = None
+        if options.cascade is not None:
+            self._cascade = _cascade(options.cascade, run_name, transcribes)
+        if options.comet is not None:
+            _ = options.comet.words  # is the program there
+
+    def score_and_write(self, run: ScoredRun, options: ScoringOptions) -> dict[str, Any]:
+        """Score a run beside all that was asked for, write results and report, print and return the metrics.
+
+        Raises:
+            VietstError: a part failed that others do not need; what could be done is written and printed.
+        """
+        problems: list[VietstError] = []
+        rows: dict[str, dict[str, Any]] = {**self._without_a_model(run.predictions)}
+        systems = {run.name: run.predictions}
+        cascades = [self._cascade.of(run.predictions)] if self._cascade else []
+        for baseline in [*self._runs, *cascades]:
+            try:
+                rows[baseline.name], systems[baseline.name] = _row(baseline, run.predictions, options)
+            except VietstError as error:
+                problems.append(error)
+        if self._options.comet is not None:
+            try:
+                run = _with_comet(run, systems, rows, self._options.comet)
+            except VietstError as error:
+                problems.append(error)
+        metrics, files = write_run(run, options, rows)
+        print(format_results_table(metrics, files))
+        for problem in problems[1:]:
+            logger.error("%s", problem)
+        if problems:
+            raise problems[0]
+        return metrics
+
+    def _without_a_model(self, predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
+        path = self._options.train_csv
+        training_rows = read_split_file(path) if path is not None else []
+        return baselines(
+            predictions,
+            [str(row["transcript"]) for row in training_rows],
+            [str(row["translation"]) for row in training_rows],
+            BASELINE_SEED,
+        )
+
+
+def _cascade(options: "CascadeOptions", run_name: str, transcribes: bool) -> "Cascade":
+    from vietst.evaluation.cascade import Cascade
+
+    if not transcribes:
+        raise VietstError(
+            where=f"--cascade {options.model}",
+            rule="a run with transcripts, which the cascade translates",
+            found=f"{run_name} only translates",
+            do="evaluate a model that transcribes, or leave --cascade out",
+        )
+    return Cascade(options, run_name)
+
+
+def _row(
+    baseline: BaselineRun, run: Sequence[Prediction], options: ScoringOptions
+) -> tuple[dict[str, Any], Sequence[Prediction]]:
+    """A row of the table, and the predictions behind it."""
+    predictions, why_not = on_the_same_utterances(run, baseline.predictions(options))
+    note = baseline.note if why_not is None else f"{baseline.name} stands here without scores: {why_not}."
+    row: dict[str, Any] = {"note": note} if note else {}
+    return row | (scores_of(predictions, options) if predictions else {}), predictions
+
+
+def _with_comet(
+    run: ScoredRun,
+    systems: Mapping[str, Sequence[Prediction]],
+    rows: dict[str, dict[str, Any]],
+    options: CometOptions,
+) -> ScoredRun:
+    """The run with its COMET scores; those of the others are put into their rows."""
+    copies = [dataclasses.replace(p, translation_hypothesis=p.transcript) for p in run.predictions]
+    scores = comet_scores({**systems, "copy": copies}, options)
+    for name in rows.keys() & scores.keys():
+        rows[name]["comet"] = scores[name].score
+    if run.name not in scores:
+        return run
+    return dataclasses.replace(
+        run, more_scores={"comet": scores[run.name]}, more_signatures={"comet": options.signature}
+    )
