@@ -6,8 +6,10 @@ import pytest
 
 from vietst.constants import TASKS
 from vietst.data.audio import measure_audio
+from vietst.evaluation.beside import BesideOptions
 from vietst.evaluation.evaluate_model import evaluate_model
 from vietst.evaluation.report import read_predictions
+from vietst.evaluation.scoring import ScoringOptions, SplitOptions
 from vietst.models.architectures import ARCHITECTURES
 from vietst.training.runner import run_training
 
@@ -67,15 +69,12 @@ def test_both_tasks_come_from_one_pass_over_the_real_audio(
         metrics = evaluate_model(
             model_dir=str(run_dir),
             model_type=architecture,
-            test_csv=tiny_corpus / "data" / "splits" / "test.csv",
-            output=tmp_path / str(batch_size),
-            audio_root=tiny_corpus,
-            train_csv=None,
-            run_name=None,
             task=None,
-            batch_size=batch_size,
-            num_beams=None,
-            num_workers=0,
+            split=SplitOptions(
+                tiny_corpus / "data" / "splits" / "test.csv", tiny_corpus, batch_size, None, 0
+            ),
+            scoring=ScoringOptions(tmp_path / str(batch_size)),
+            beside=BesideOptions(),
         )
         results = tmp_path / str(batch_size)
         assert (results / "run_report.html").is_file()

@@ -41,21 +41,18 @@ def tiny_config(
 @pytest.fixture
 def evaluate(architecture: str, tiny_corpus: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """`evaluate(run_dir, test_csv)`: what scripts/run_evaluation.py does; returns the metrics."""
+    from vietst.evaluation.beside import BesideOptions
     from vietst.evaluation.evaluate_model import evaluate_model
+    from vietst.evaluation.scoring import ScoringOptions, SplitOptions
 
     def run(run_dir: Path, test_csv: Path = tiny_corpus / "data" / "splits" / "test.csv") -> dict[str, Any]:
         return evaluate_model(
             model_dir=str(run_dir),
             model_type=architecture,
-            test_csv=test_csv,
-            output=tmp_path / "results",
-            audio_root=tiny_corpus,
-            train_csv=None,
-            run_name=None,
             task=None,
-            batch_size=8,
-            num_beams=None,
-            num_workers=0,
+            split=SplitOptions(test_csv, tiny_corpus, 8, None, 0),
+            scoring=ScoringOptions(tmp_path / "results"),
+            beside=BesideOptions(),
         )
 
     return run

@@ -7,18 +7,14 @@ evaluated alone, and used again while model, split and decoding are the same.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from vietst.errors import VietstError
 from vietst.evaluation.code_switching import count_errors_of, language_score_counts
 from vietst.evaluation.history import run_histories
 from vietst.evaluation.kept_results import kept_predictions
 from vietst.evaluation.metrics import Prediction, count_scores
-from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, read_predictions
+from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, WITHOUT_MODEL, read_predictions
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, SplitOptions
-
-RESERVED_NAMES: Final = ("copy", "random_training_sentence")
-"""Of the baselines that need no model (`metrics.baselines`)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ def plan_baselines(specs: Sequence[str], split: SplitOptions, run_name: str) -> 
         VietstError: a file or model that cannot be used, or two baselines of the same name.
     """
     planned = [_planned_file(Path(spec)) if _is_file(spec) else _planned_model(spec, split) for spec in specs]
-    taken = {run_name, *RESERVED_NAMES}
+    taken = {run_name, *WITHOUT_MODEL}
     for spec, baseline in zip(specs, planned, strict=True):
         if baseline.name in taken:
             raise VietstError(

@@ -324,8 +324,8 @@ SHORT_LABELS: Final = SCORE_LABELS | {
 }
 """The same where they stand beside each other."""
 
-BASELINE_LABELS: Final = {"random_training_sentence": "random sentence"}
-"""Of baselines that are not shown under the name of their run."""
+WITHOUT_MODEL: Final = {"copy": "copy", "random_training_sentence": "random sentence"}
+"""The baselines of `metrics.baselines`, and what people are shown; others go by the names of their runs."""
 
 
 def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ()) -> str:
@@ -372,20 +372,25 @@ def _scores_and_intervals(metrics: Mapping[str, Any]) -> tuple[dict[str, Any], d
 
 
 def baseline_rows(metrics: Mapping[str, Any], labels: Mapping[str, str]) -> list[list[str]]:
-    """The run and its baselines below each other as cells, a header first: all scores that any of them has.
+    """The run and its baselines below each other as cells, a header first: all scores that a model has.
 
     Args:
         labels: of the scores, as `SCORE_LABELS`.
     """
-    systems = {"this run": _scores_and_intervals(metrics)[0]}
-    systems |= {BASELINE_LABELS.get(name, name): scores for name, scores in metrics["baselines"].items()}
-    shown = [name for name in labels if any(scores.get(name) is not None for scores in systems.values())]
-    header = ["", *(labels[name] for name in shown)]
+    of_models = {"this run": _scores_and_intervals(metrics)[0]}
+    of_models |= {name: row for name, row in metrics["baselines"].items() if name not in WITHOUT_MODEL}
+    of_others = {
+        label: metrics["baselines"][name]
+        for name, label in WITHOUT_MODEL.items()
+        if name in metrics["baselines"]
+    }
+    shown = [name for name in labels if any(scores.get(name) is not None for scores in of_models.values())]
     rows = [
         [name, *("–" if scores.get(score) is None else f"{scores[score]:.2f}" for score in shown)]
-        for name, scores in systems.items()
+        for name, scores in (of_models | of_others).items()
+        if name in of_models or scores.keys() & set(shown)
     ]
-    return [header, *rows]
+    return [["", *(labels[name] for name in shown)], *rows]
 
 
 def _shown_interval(interval: Mapping[str, Any]) -> str:

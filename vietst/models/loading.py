@@ -28,16 +28,12 @@ LOAD_ERRORS: Final = (OSError, ValueError, TypeError, RuntimeError, SafetensorEr
 """What `from_pretrained` raises for repositories and folders that it cannot use."""
 
 _CONFIG_NAME: Final = "config.json"
-_MODEL_FILES: Final = (
-    "*config.json",
-    "*.safetensors",
-    "pytorch_model*.bin",
-    "tok*",
-    "vocab*",
-    "merges*",
-    "*.model",
-    "*.spm",
+_DECIDING_FILES: Final = (
+    *("*config.json", "*.safetensors", "pytorch_model*.bin"),
+    *("tok*", "vocab*", "merges*", "*.model", "*.spm"),
 )
+"""What a model's output comes from; a run folder holds more."""
+
 _TERMINAL_STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -59,25 +55,22 @@ def require_model_type(name_or_path: str, model_type: str) -> None:
 
 
 def read_config(name_or_path: str, what: str, *, revision: str | None = None) -> dict[str, Any]:
-    """What `config.json` of a folder or Hub id holds; empty where it is no JSON object.
+    """What `config.json` of a folder or Hub id holds; empty where a folder has none, or it is no JSON object.
 
     Args:
         what: is looked for there, for the error's text.
         revision: branch, tag or commit of a repository on the Hub.
 
     Raises:
-        ModelError: no such folder or repository, no way to it, or no `config.json` in it.
+        ModelError: no such folder or repository, or no way to it.
     """
     _require_answer(name_or_path)
     try:
-        config = json.loads(Path(_config_path(name_or_path, revision)).read_text(encoding="utf-8"))
+        path = cached_file(name_or_path, _CONFIG_NAME, revision=revision)
+        config = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
     except LOAD_ERRORS as error:
         raise load_error(name_or_path, what, error) from error
     return config if isinstance(config, dict) else {}
-
-
-def _config_path(name_or_path: str, revision: str | None) -> str:
-    return str(cached_file(name_or_path, _CONFIG_NAME, revision=revision))
 
 
 def model_version(name_or_path: str) -> str:
@@ -88,9 +81,10 @@ def model_version(name_or_path: str) -> str:
     """
     folder = Path(name_or_path)
     if not folder.is_dir():
-        read_config(name_or_path, "a model")
-        return f"commit:{Path(_config_path(name_or_path, None)).parent.name}"
-    files = sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern)})
+        read_config(name_or_path, "a model")  # with errors in words
+        path = cached_file(name_or_path, _CONFIG_NAME)
+        return f"commit:{Path(str(path)).parent.name}"
+    files = sorted({path for pattern in _DECIDING_FILES for path in folder.glob(pattern)})
     digests = "".join(f"{path.name} {file_digest(path)}\n" for path in files)
     return f"sha256:{hashlib.sha256(digests.encode()).hexdigest()}"
 
