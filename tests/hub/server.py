@@ -46,6 +46,12 @@ class Mood:
     times: int | None = None
     """How often; None: always."""
 
+    min_bytes: int = 0
+    """Requests with a smaller body are answered as usual."""
+
+    def is_for(self, asked: str, num_bytes: int) -> bool:
+        return self.times != 0 and num_bytes >= self.min_bytes and bool(re.search(self.pattern, asked))
+
 
 _REPO_ID = r"(?P<repo_id>[^/]+/[^/]+)"
 _REVISION = r"(?P<revision>[^/]+)"
@@ -107,12 +113,17 @@ class _Server(ThreadingHTTPServer):
 
 
 class LoopbackHub:
-    """The running server. `requests` lists "METHOD path" of everything that was asked."""
+    """The running server.
+
+    `requests` lists "METHOD path" of everything that was asked, `held` what a mood has let wait. The first of
+    `moods` that fits a request decides about it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.store = HubStore(folder)
         self.requests: list[str] = []
         self.moods: list[Mood] = []
+        self.held: list[str] = []
         self._hub = Hub(self.store, TOKEN, READ_TOKEN)
         self._lock = threading.Lock()
         self._server = _Server(0, _handler_class(self.answer))
@@ -158,12 +169,15 @@ class LoopbackHub:
         asked = f"{request.method} {request.path}"
         self.requests.append(asked)
         for mood in self.moods:
-            if mood.times == 0 or not re.search(mood.pattern, asked):
+            if not mood.is_for(asked, len(request.body)):
                 continue
             mood.times = None if mood.times is None else mood.times - 1
-            time.sleep(mood.delay_s)
+            if mood.delay_s:
+                self.held.append(asked)
+                time.sleep(mood.delay_s)
             if mood.status is not None:
                 return HubError(mood.status, mood.message).response()
+            break
         with self._lock:
             try:
                 return self._route(request)

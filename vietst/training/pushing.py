@@ -96,7 +96,7 @@ class ModelPusher:
             name: of the snapshot, for the log.
         """
         snapshot = self._snapshots / name
-        self._not_up = (name, "not begun")
+        self._not_up = (name, "under way")
         try:
             take_snapshot(model_dir, snapshot)
         except VietstError as error:

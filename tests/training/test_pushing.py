@@ -1,0 +1,245 @@
+"""Models that go up while they train: real launches, and a real server that is slow, dies and comes back."""
+
+import contextlib
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load, load_file
+
+from tests.hub.repositories import Commit
+from tests.hub.server import TOKEN, LoopbackHub, Mood
+from tests.launched_run import ARCHITECTURES, REPO_ROOT, Launch, RunningLaunch
+from vietst.training.pushing import SNAPSHOTS
+from vietst.training.runner import run_training
+
+pytestmark = pytest.mark.slow
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+
+REPOSITORY = "tester/model"
+OPTIONS = (
+    f"hub.repo_id={REPOSITORY}",
+    "training.max_steps=4",
+    "training.save_steps=2",
+    "training.eval_steps=2",
+    "training.effective_batch=8",
+    "evaluation.max_dev_utterances=2",
+)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
+    with LoopbackHub(tmp_path / "hub") as running:
+        yield running
+
+
+def launch(
+    hub: LoopbackHub,
+    corpus: Path,
+    folder: Path,
+    mode: str,
+    architecture: str,
+    *overrides: str,
+    script: Path | None = None,
+    **environment: str,
+) -> Launch:
+    variables = {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(folder / "hf_home"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": TOKEN,
+        **environment,
+    }
+    base = (*ARCHITECTURES[architecture](corpus, folder), *OPTIONS)
+    launch_folder = folder / "launch"
+    return Launch(mode, architecture, (*base, *overrides), launch_folder, script, tuple(variables.items()))
+
+
+def of_weights(**mood: Any) -> Mood:
+    """How the Hub takes weights; charts are smaller."""
+    return Mood("PUT /_lfs", min_bytes=200_000, **mood)
+
+
+def commits(hub: LoopbackHub) -> list[Commit]:
+    """Without the first, which is the Hub's own; the newest first."""
+    return hub.store.repositories["model", REPOSITORY].history("main")[:-1]
+
+
+def content(hub: LoopbackHub, commit: Commit) -> dict[str, bytes]:
+    return {path: hub.store.content_path(file.sha256).read_bytes() for path, file in commit.files.items()}
+
+
+def weights(hub: LoopbackHub, commit: Commit) -> dict[str, torch.Tensor]:
+    return load(content(hub, commit)["model.safetensors"])
+
+
+def assert_is_the_final_model(hub: LoopbackHub, run_dir: Path) -> None:
+    files = content(hub, commits(hub)[0])
+    for name in ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json"):
+        assert files[name] == (run_dir / name).read_bytes(), name
+    assert not (run_dir / SNAPSHOTS).exists()
+
+
+def assert_used_by_others_as_here(hub: LoopbackHub, architecture: str, run_dir: Path, folder: Path) -> None:
+    """In a process without vietst and with an empty cache, both tasks: as the run folder."""
+    program = [sys.executable, str(REPO_ROOT / "tests/hub/fresh_use.py"), architecture, "1.5"]
+    environment = hub.client_environment(folder / "empty_cache", HF_TOKEN=TOKEN)
+    used = subprocess.run(
+        [*program, REPOSITORY, str(run_dir)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert used.returncode == 0, used.stderr
+    downloaded, local = json.loads(used.stdout.splitlines()[-1])
+    assert downloaded == local
+    assert len(local) == 2
+
+
+def end_training_alone(running: RunningLaunch) -> list[psutil.Process]:
+    """kill -9 for the training; returns the processes that pushed for it."""
+    jobs, others = [], []
+    for process in running.processes():
+        (jobs if "vietst.hub.push_job" in process.cmdline() else others).append(process)
+    for process in others:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(others)
+    return jobs
+
+
+def test_kills_of_the_training_and_of_the_hub_break_nothing(
+    hub: LoopbackHub, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    overrides = ("training.max_steps=10", "training.save_total_limit=1", "training.eval_strategy=no",
+                 "training.load_best_model_at_end=false", "hub.push_when=save")  # fmt: skip
+    run_dir = tmp_path / "run"
+    halting = REPO_ROOT / "tests/training/halting_run.py"
+    hub.moods = [of_weights(delay_s=3, times=1), of_weights(delay_s=300)]
+    stopped = launch(
+        hub, tiny_corpus, tmp_path, "single", "whisper", *overrides, script=halting, HALT_IN_CHECKPOINT="8"
+    )
+    with RunningLaunch(stopped) as running:
+        running.wait_until(lambda: hub.held)
+        running.wait_until(lambda: (run_dir / "checkpoint-6").exists())
+        assert not (run_dir / "checkpoint-2").exists(), "deleted while it goes up"
+        assert not commits(hub), "the Hub is slow, and the training goes on"
+        running.wait_until(lambda: len(hub.held) == 2)
+        assert [commit.title for commit in commits(hub)] == ["Model after 2 of 10 steps"]
+        jobs = end_training_alone(running)
+        assert len(jobs) == 1
+        _, left = psutil.wait_procs(jobs, timeout=30)
+        assert not left, "a push ends with the training that it was for"
+    (first,) = commits(hub)
+
+    hub.moods = [of_weights(delay_s=300, times=1)]
+    resumed = launch(hub, tiny_corpus, tmp_path, "single", "whisper", *overrides)
+    with RunningLaunch(resumed, "--resume") as running:
+        running.wait_until(lambda: len(hub.held) == 3)
+        hub.kill()
+        running.wait_until(lambda: "model, metrics and logs" in running.output())
+        assert (run_dir / "train_results.json").exists(), "trained to the end without the Hub"
+        hub.bring_back()
+        assert running.wait() == 0, running.output()
+    assert_is_the_final_model(hub, run_dir)
+    assert commits(hub)[0].title == "Final model"
+    assert weights(hub, first).keys() == load_file(run_dir / "model.safetensors").keys()
+    assert not torch.equal(
+        weights(hub, first)["model.decoder.embed_tokens.weight"],
+        load_file(run_dir / "model.safetensors")["model.decoder.embed_tokens.weight"],
+    )
+    assert_nothing_private(hub, running.output(), tmp_path)
+    assert_used_by_others_as_here(hub, "whisper", run_dir, tmp_path)
+
+
+def assert_nothing_private(hub: LoopbackHub, output: str, folder: Path) -> None:
+    assert TOKEN not in output
+    assert hub.store.repositories["model", REPOSITORY].access == "private"
+    for commit in commits(hub):
+        for path, data in content(hub, commit).items():
+            for secret in (TOKEN, str(folder), str(REPO_ROOT)):
+                assert secret.encode() not in data, path
+        assert not [path for path in commit.files if path.endswith((".bin", ".pt", ".pth", ".wav"))]
+
+
+LAUNCHES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "ddp": ("ddp", "e2e", ("hub.push_when=end",)),
+    "zero2 with LoRA": (
+        "zero2",
+        "whisper",
+        ("hub.push_when=save", "model.finetune=lora", "lora.rank=2", "training.learning_rate=1e-2"),
+    ),
+    "zero3": ("zero3", "whisper", ("hub.push_when=save",)),
+}
+
+
+@needs_deepspeed
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_of_many_processes_one_pushes_whole_weights(
+    name: str, hub: LoopbackHub, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    mode, architecture, overrides = LAUNCHES[name]
+    run_dir = tmp_path / "run"
+    with RunningLaunch(launch(hub, tiny_corpus, tmp_path, mode, architecture, *overrides)) as running:
+        assert running.wait() == 0, running.output()
+    assert_is_the_final_model(hub, run_dir)
+    titles = [commit.title for commit in commits(hub)]
+    pushes = running.output().count("is on the Hub: ")
+    assert len(titles) == pushes == len(hub.asked("POST .*/commit/"))
+    assert len(hub.asked("/whoami-v2")) == 1 + pushes, "one look at the start, one before each push"
+    if "hub.push_when=end" in overrides:
+        assert titles == ["Final model"]
+        assert_used_by_others_as_here(hub, architecture, run_dir, tmp_path)
+    else:
+        assert titles[-1] == "Model after 2 of 4 steps"
+        shapes = [
+            {key: value.shape for key, value in of.items()}
+            for of in (weights(hub, commits(hub)[-1]), load_file(run_dir / "model.safetensors"))
+        ]
+        assert shapes[0] == shapes[1]
+    assert_nothing_private(hub, running.output(), tmp_path)
+
+
+def test_without_a_hub_training_ends_and_says_the_command_that_brings_the_model_up(
+    hub: LoopbackHub,
+    nano_config: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    environment = hub.client_environment(tmp_path / "hf_home", HF_TOKEN=TOKEN)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    hub.kill()
+    run_dir = run_training(nano_config(*OPTIONS, "training.max_steps=2", "hub.wait_s=1"))
+    assert (run_dir / "train_results.json").is_file()
+    said = caplog.text
+    assert "training begins, and pushes when it is back" in said
+    assert "does not answer" in said
+    command = shlex.split(said.partition("This brings it up:\n")[2].splitlines()[0])
+    assert command[0] == "python"
+
+    hub.bring_back()
+    for _ in range(2):
+        pushed = subprocess.run(
+            [sys.executable, *command[1:]],
+            env=environment,
+            cwd=REPO_ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert pushed.returncode == 0, pushed.stderr
+        assert f"the model is at {hub.endpoint}/{REPOSITORY}" in pushed.stderr
+        sent = hub.asked("PUT /_lfs")
+        assert len(sent) == len(set(sent)) == 3, "weights and two charts; nothing is sent twice"
+        assert len(commits(hub)) == 1
+    assert_is_the_final_model(hub, run_dir)
+    assert TOKEN not in said + pushed.stderr + pushed.stdout
