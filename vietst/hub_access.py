@@ -73,7 +73,9 @@ def refusal(error: BaseException) -> tuple[str, str] | None:
             return answer
         if isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
             return _not_cached(hub)
-        if isinstance(cause, httpx.TransportError):
+        if _has_no_xet(cause):
+            return f"{hub} does not take files through xet", "set HF_HUB_DISABLE_XET=1"
+        if isinstance(cause, (httpx.TransportError, ConnectionError, TimeoutError)):
             return (
                 f"{hub} does not answer ({cause})",
                 "check the network and HF_ENDPOINT; what was done so far is kept",
@@ -84,8 +86,6 @@ def refusal(error: BaseException) -> tuple[str, str] | None:
 def _answer_of(error: HfHubHTTPError) -> tuple[str, str] | None:
     hub, status = huggingface_hub.constants.ENDPOINT, error.response.status_code
     said = f": {error.server_message}" if error.server_message else ""
-    if "/xet-write-token/" in str(error.response.url):
-        return f"{hub} does not take files through xet (HTTP {status})", "set HF_HUB_DISABLE_XET=1"
     if status in (402, 413, 507) or (status == 403 and re.search(r"storage|quota", said, re.IGNORECASE)):
         return (
             f"{hub} has no room for it (HTTP {status}{said})",
@@ -102,10 +102,15 @@ def _answer_of(error: HfHubHTTPError) -> tuple[str, str] | None:
     return None
 
 
+def _has_no_xet(error: BaseException) -> bool:
+    # hf_xet has one exception for all that goes wrong on its way.
+    return isinstance(error, ConnectionError) and "404" in str(error) and "/xet-write-token/" in str(error)
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the Hub did not answer, or not now: the same may succeed later."""
-    return any(
-        isinstance(cause, httpx.TransportError)
+    return not any(map(_has_no_xet, causes(error))) and any(
+        isinstance(cause, (httpx.TransportError, ConnectionError, TimeoutError))
         or (isinstance(cause, HfHubHTTPError) and cause.response.status_code in _NOT_NOW)
         for cause in causes(error)
     )

@@ -134,6 +134,11 @@ def _title(model_dir: Path) -> str:
 
 def _asked(hub: HubSection, ask: Callable[[], str]) -> str:
     """What the Hub answers, with its refusals as errors that say what to do."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        do = "push where there is a network: the same command without HF_HUB_OFFLINE"
+        raise _refused(hub, "HF_HUB_OFFLINE is set", do, HubAwayError)
     try:
         return ask()
     except VietstError:
