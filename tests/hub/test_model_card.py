@@ -71,7 +71,7 @@ def test_an_e2e_model_names_encoder_and_decoder(tmp_path: Path) -> None:
     evaluate(run)
     card = card_of(run)
     assert card.data.base_model == ["facebook/wav2vec2-large-xlsr-53", "facebook/mbart-large-50"]
-    assert "`vi_VN <2translate>` | the same **in Vietnamese**" in card.text
+    assert "- `vi_VN <2translate>`: the same **in Vietnamese**" in card.text
     assert "speech-encoder-decoder" in card.data.tags
 
 
@@ -119,7 +119,8 @@ def test_the_text_has_the_facts(tmp_path: Path) -> None:
         "English WER % (PIER)",
         "switch points WER %",
         "By degree of code-mixing",
-        "| repetition loops | transcripts | 0 of 36 |",
+        "- none of these: repetition loops, empty outputs",
+        "- WER: `jiwer:",
         "hears 30 s at once",
         "base model openai/whisper-medium: apache-2.0",
         "training data: cc-by-4.0",

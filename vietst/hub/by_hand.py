@@ -5,9 +5,9 @@ from pathlib import Path
 
 from vietst.config import load_config
 from vietst.errors import HubError
-from vietst.hub.published_record import RESOLVED_CONFIG
+from vietst.hub.published_record import RESOLVED_CONFIG, find_record
 from vietst.hub.publishing import publish_model
-from vietst.hub.release import find_record, require_model
+from vietst.hub.release import require_model
 from vietst.runtime import get_logger
 
 logger = get_logger(__name__)

@@ -12,13 +12,20 @@ from vietst.errors import HubError
 from vietst.evaluation.history import History
 from vietst.evaluation.report import METRICS_SUFFIX, read_metrics
 from vietst.hub.metadata_rules import is_hub_id
+from vietst.hub.published_record import (
+    ENVIRONMENT,
+    RESOLVED_CONFIG,
+    RUN_FACTS,
+    TRAIN_RESULTS,
+    TRAINER_STATE,
+    find_record,
+)
 from vietst.models.model_record import ModelRecord, read_model_record
 from vietst.runtime import get_logger
 
 logger = get_logger(__name__)
 
 _WEIGHTS: Final = "model.safetensors"
-_TRAIN_RESULTS: Final = "train_results.json"
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def read_records(model_dir: Path, metrics_json: Path | None = None) -> RunRecord
     Raises:
         HubError: `metrics_json` is about another model, or a record cannot be read.
     """
-    facts = _read(model_dir, "run_facts.json")
+    facts = _read(model_dir, RUN_FACTS)
     if metrics_json is None:
         metrics_json = find_results(model_dir, facts)
         results = read_metrics(metrics_json) if metrics_json else {}
@@ -96,10 +103,10 @@ def read_records(model_dir: Path, metrics_json: Path | None = None) -> RunRecord
     return RunRecords(
         model=read_model_record(str(model_dir)),
         facts=facts,
-        config=_read(model_dir, "resolved_config.yaml"),
-        environment=_read(model_dir, "environment.json"),
-        train_results=_read(model_dir, _TRAIN_RESULTS),
-        trainer_state=_read(model_dir, "trainer_state.json"),
+        config=_read(model_dir, RESOLVED_CONFIG),
+        environment=_read(model_dir, ENVIRONMENT),
+        train_results=_read(model_dir, TRAIN_RESULTS),
+        trainer_state=_read(model_dir, TRAINER_STATE),
         model_config=_read(model_dir, "config.json"),
         generation_config=_read(model_dir, "generation_config.json"),
         feature_extractor=_read(model_dir, "processor_config.json").get("feature_extractor", {}),
@@ -136,13 +143,8 @@ def _run_of(results: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _read(model_dir: Path, name: str) -> dict[str, Any]:
-    # That a run was finished says nothing about its checkpoints.
-    is_checkpoint = (model_dir / "run_record.json").is_file() and name != _TRAIN_RESULTS
-    for folder in (model_dir, model_dir.parent) if is_checkpoint else (model_dir,):
-        path = folder / name
-        if path.is_file():
-            return _parse(path)
-    return {}
+    path = find_record(model_dir, name)
+    return _parse(path) if path is not None else {}
 
 
 def _parse(path: Path) -> dict[str, Any]:

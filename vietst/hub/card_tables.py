@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from vietst.constants import TRANSCRIBE, TRANSLATE
-from vietst.evaluation.report import score_rows
+from vietst.evaluation.report import SCORE_LABELS, score_rows
 from vietst.evaluation.report_tables import (
     ReportTable,
     dev_score_table,
@@ -14,6 +14,7 @@ from vietst.evaluation.report_tables import (
     word_class_table,
 )
 from vietst.hub.card_records import RunRecords
+from vietst.hub.licenses import OWN
 from vietst.hub.private_text import is_plain
 
 NOT_RECORDED: Final = "not recorded"
@@ -45,7 +46,7 @@ def data_rows(records: RunRecords, datasets: Sequence[str], dataset_license: str
     links = [f"[{name}](https://huggingface.co/datasets/{name})" for name in datasets]
     return [
         ("data sets", ", ".join(links) or NOT_RECORDED),
-        ("their license", shown(dataset_license)),
+        ("their license", "the authors' own" if dataset_license == OWN else shown(dataset_license)),
         ("training", _amount(facts.get("num_train_utterances"), facts.get("train_hours"))),
         ("dev, scored during training", shown(facts.get("num_dev_utterances"), "{:,} utterances")),
         ("split hash", shown(facts.get("split_hash"), "`{}`")),
@@ -57,7 +58,7 @@ def _amount(num_utterances: int | None, hours: float | None) -> str:
     return f"{shown(num_utterances, '{:,} utterances')}, {shown(hours, '{:,.2f} hours')}"
 
 
-def prompt_rows(records: RunRecords) -> Rows:
+def prompts_of(records: RunRecords) -> Rows:
     """What the decoder begins with for each task, and what it writes then; none where no task is recorded."""
     if records.model is None:
         return []
@@ -127,7 +128,8 @@ def _steps(records: RunRecords) -> str:
     if step is None or step == last:
         return shown(last, "{:,}")
     metric = str(records.setting("training", "metric_for_best_model")).removeprefix("eval_")
-    return f"{last:,}; the weights are those of step {step:,}, the best by {shown(metric)} on dev"
+    label = SCORE_LABELS[metric].removesuffix(" %") if metric in SCORE_LABELS else shown(metric)
+    return f"{last:,}; the weights are those of step {step:,}, the best by {label} on dev"
 
 
 def _batch(records: RunRecords) -> str:
@@ -253,13 +255,19 @@ def dev_table(records: RunRecords) -> ReportTable | None:
     return ReportTable("Dev scores of these weights", table.header, table.rows)
 
 
-def alarm_rows(results: Mapping[str, Any]) -> list[list[str]]:
+def alarm_lines(results: Mapping[str, Any]) -> list[str]:
     """How often each alarm was raised, without the texts that raised it."""
-    return [
-        [name.replace("_", " "), texts, f"{found['num']:,} of {found['num_checked']:,}"]
-        for name, by_texts in results["alarms"].items()
-        for texts, found in by_texts.items()
-    ]
+    raised: list[str] = []
+    silent: list[str] = []
+    for alarm, by_texts in results["alarms"].items():
+        name = shown(alarm.replace("_", " "))
+        counts = [
+            f"{found['num']:,} of {found['num_checked']:,} {shown(texts)}"
+            for texts, found in by_texts.items()
+            if found["num"]
+        ]
+        (raised if counts else silent).append(f"{name}: {', '.join(counts)}" if counts else name)
+    return [*raised, *([f"none of these: {', '.join(silent)}"] if silent else [])]
 
 
 def decoding_rows(results: Mapping[str, Any]) -> Rows:
@@ -284,11 +292,15 @@ def decoding_rows(results: Mapping[str, Any]) -> Rows:
         ),
         ("real-time factor", shown(results.get("real_time_factor"), "{:.4f}")),
         ("normalizer of WER and CER", shown(results["normalizer"], "`{}`")),
-        *(
-            (f"signature of {name}", shown(signature, "`{}`"))
-            for name, signature in results["metric_signatures"].items()
-            if name in results
-        ),
+    ]
+
+
+def signature_lines(results: Mapping[str, Any]) -> list[str]:
+    """What makes a score comparable. Not in a table, where `|` would have to be escaped."""
+    return [
+        f"{SCORE_LABELS[name].removesuffix(' %')}: {shown(signature, '`{}`')}"
+        for name, signature in results["metric_signatures"].items()
+        if name in results and name in SCORE_LABELS
     ]
 
 

@@ -141,7 +141,8 @@ def _render(
         results=results,
         result_tables=card_tables.result_tables(results) if results else [],
         result_notes=card_tables.result_notes(results) if results else [],
-        alarm_rows=card_tables.alarm_rows(results) if results else [],
+        alarm_lines=card_tables.alarm_lines(results) if results else [],
+        signature_lines=card_tables.signature_lines(results) if results else [],
         decoding_rows=card_tables.decoding_rows(results) if results else [],
         dev_table=card_tables.dev_table(records),
         data_rows=card_tables.data_rows(records, datasets, hub.dataset_license),
@@ -151,7 +152,7 @@ def _render(
         license=license,
         charts=charts,
         results_name=RESULTS_NAME,
-        prompt_rows=card_tables.prompt_rows(records),
+        prompts=card_tables.prompts_of(records),
         num_beams=records.generation_config.get("num_beams"),
         normalizes_over_time=records.model_config.get("encoder", {}).get("feat_extract_norm") == "group",
     )

@@ -52,6 +52,13 @@ def write_published_record(sources: Mapping[str, Path], folder: Path) -> None:
         _write(folder / RESOLVED_CONFIG, yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
 
 
+def find_record(model_dir: Path, name: str) -> Path | None:
+    """A file of the run's record: in the model folder, or for a checkpoint also in its run folder."""
+    is_checkpoint = (model_dir / "run_record.json").is_file()
+    folders = (model_dir, model_dir.parent) if is_checkpoint and name != TRAIN_RESULTS else (model_dir,)
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
 def known_hub_ids(facts: Mapping[str, Any]) -> list[str]:
     """Base models of a run that the Hub knows by these names; of older runs none is known."""
     return list(facts.get("base_hub_ids", []))

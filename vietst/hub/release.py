@@ -18,7 +18,7 @@ from vietst.hub.model_card import write_model_card
 from vietst.hub.published_record import (
     PUBLISHED_RECORD,
     RECORD_FILES,
-    TRAIN_RESULTS,
+    find_record,
     write_published_record,
 )
 
@@ -163,13 +163,6 @@ def _sources(model_dir: Path) -> Iterator[tuple[Path, str]]:
     for name in RECORD_FILES:
         if (record := find_record(model_dir, name)) is not None:
             yield record, name
-
-
-def find_record(model_dir: Path, name: str) -> Path | None:
-    """A file of the run's record: in the model folder, or for a checkpoint also in its run folder."""
-    is_checkpoint = (model_dir / "run_record.json").is_file()
-    folders = (model_dir, model_dir.parent) if is_checkpoint and name != TRAIN_RESULTS else (model_dir,)
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def _released_weights(weights: Path, written: Path) -> Path:
