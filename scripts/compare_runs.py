@@ -13,6 +13,7 @@ independent. Prints both scores, the difference, its 95 % interval and p-value, 
 import argparse
 from pathlib import Path
 
+from vietst.evaluation.command_line import add_report_options
 from vietst.runtime import run_script
 
 
@@ -28,12 +29,7 @@ def parse_arguments() -> argparse.Namespace:
         default=Path("outputs/results"),
         help="where runs are looked for, and the comparison is written (default: %(default)s)",
     )
-    parser.add_argument(
-        "--word_tags",
-        type=Path,
-        metavar="TSV",
-        help="your own words for the rates by language: word, tab, vi|en|name|number|other on each line",
-    )
+    add_report_options(parser)
     return parser.parse_args()
 
 
@@ -52,7 +48,8 @@ def main() -> None:
     print(format_comparison(comparison))
     written = arguments.results_dir / f"{comparison.run_a}_vs_{comparison.run_b}_comparison.json"
     write_comparison(comparison, written)
-    report = write_comparison_report(written, path_a, path_b, user_tags)
+    audio_root = arguments.audio_root if arguments.audio else None
+    report = write_comparison_report(written, path_a, path_b, audio_root, user_tags)
     print(f"\nWritten:\n  {written}\n  {report}")
 
 

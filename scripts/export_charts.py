@@ -11,6 +11,7 @@ is loaded. By default all folders are those of `paths.output_dir`.
 import argparse
 from pathlib import Path
 
+from vietst.evaluation.command_line import add_report_options
 from vietst.runtime import run_script
 
 
@@ -23,23 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--results_dir", type=Path, help="from run_evaluation.py (default: RUNS_DIR/results)")
     parser.add_argument("--output_dir", type=Path, help="for the PNG files (default: RUNS_DIR/charts)")
-    parser.add_argument(
-        "--audio",
-        action="store_true",
-        help="audio players in the reports: links to files below AUDIO_ROOT, so keep both in place",
-    )
-    parser.add_argument(
-        "--audio_root",
-        type=Path,
-        default=Path(),
-        help="what audio_path is relative to (default: current folder)",
-    )
-    parser.add_argument(
-        "--word_tags",
-        type=Path,
-        metavar="TSV",
-        help="the word list that the runs were evaluated with, for the words shown in reports",
-    )
+    add_report_options(parser)
     return parser.parse_args()
 
 

@@ -16,7 +16,12 @@ import pytest
 
 from vietst.evaluation.compare import compare_runs, write_comparison
 from vietst.evaluation.history import History
-from vietst.evaluation.html_report import write_comparison_report, write_reports, write_run_report
+from vietst.evaluation.html_report import (
+    NUM_DIFFERENT,
+    write_comparison_report,
+    write_reports,
+    write_run_report,
+)
 from vietst.evaluation.metrics import Prediction, baselines
 from vietst.evaluation.report import read_metrics, write_results
 from vietst.evaluation.report_tables import KIND_LABELS, MAX_ROWS
@@ -117,11 +122,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_bytes(b"RIFF")
     write_run_report(write(folder, predictions()), [HISTORY], audio_root)
     worse = [replace(p, transcript_hypothesis=f"{p.transcript_hypothesis} sai") for p in predictions()]
+    worse[4] = replace(worse[4], transcript_hypothesis=f"{HOSTILE} thanks for watching")
     write(folder, worse, "worse")
     paths = folder / "run_predictions.csv", folder / "worse_predictions.csv"
     comparison_json = folder / "run_vs_worse_comparison.json"
     write_comparison(compare_runs(*paths), comparison_json)
-    write_comparison_report(comparison_json, *paths)
+    write_comparison_report(comparison_json, *paths, audio_root)
     return folder
 
 
@@ -227,6 +233,56 @@ def test_players_link_to_audio_relative_to_the_report(results: Path) -> None:
     players = Page(results / "run_report.html").all("audio")
     assert len(players) == NUM_WORST + NUM_RANDOM
     assert "../../audio%20files/v00/1%20a.wav" in {player["src"] for player in players}
+    players = Page(results / "run_vs_worse_report.html").all("audio")
+    assert len(players) == NUM_DIFFERENT
+    assert all(str(player["src"]).startswith("../../audio%20files/v") for player in players)
+
+
+def test_a_comparison_takes_the_audio_from_the_run_that_names_it(tmp_path: Path) -> None:
+    """Predictions from elsewhere know nothing of it."""
+    (tmp_path / "v00").mkdir()
+    (tmp_path / "v00" / "1 a.wav").write_bytes(b"RIFF")
+    theirs = [replace(p, transcript_hypothesis="sai", audio_path="") for p in predictions(1)]
+    write(tmp_path, theirs, "a")
+    write(tmp_path, predictions(1), "b")
+    paths = tmp_path / "a_predictions.csv", tmp_path / "b_predictions.csv"
+    write_comparison(compare_runs(*paths), tmp_path / "a_vs_b_comparison.json")
+    page = Page(write_comparison_report(tmp_path / "a_vs_b_comparison.json", *paths, tmp_path))
+    assert [player["src"] for player in page.all("audio")] == ["v00/1%20a.wav"]
+    assert "No player: not found below the audio root." in page.text
+
+
+def test_alarms_of_both_runs_stand_beside_each_other_with_an_example(results: Path) -> None:
+    page = Page(results / "run_vs_worse_report.html")
+    start = page.cells.index("Sign-off phrases nobody said")
+    assert page.cells[start + 1 : start + 4] == ["transcripts", "0 of 60", "1 of 60"]
+    examples = page.text.partition("Examples of worse")[2].partition("Utterances")[0]
+    assert "Sign-off phrases nobody said: 1 of 60 transcripts, e.g. u0-4 “</p><script>" in examples
+
+
+def test_a_comparison_from_before_alarms_were_compared_has_a_report(results: Path, tmp_path: Path) -> None:
+    for name in ("run_predictions.csv", "worse_predictions.csv", "run_vs_worse_comparison.json"):
+        shutil.copy(results / name, tmp_path)
+    path = tmp_path / "run_vs_worse_comparison.json"
+    comparison = json.loads(path.read_text(encoding="utf-8"))
+    del comparison["alarms"]
+    path.write_text(json.dumps(comparison), encoding="utf-8")
+    (report,) = write_reports(tmp_path, tmp_path).written
+    assert "Alarms" not in Page(report).text
+
+
+def test_baselines_stand_below_the_run_with_what_must_be_said_about_them(tmp_path: Path) -> None:
+    metrics_json = write(tmp_path, predictions())
+    metrics = read_metrics(metrics_json)
+    note = f"{HOSTILE} stands here without scores."
+    metrics["baselines"] |= {"whisper-tiny": {"wer": 43.21, "pier": 65.4}, HOSTILE: {"note": note}}
+    metrics_json.write_text(json.dumps(metrics), encoding="utf-8")
+    page = Page(write_run_report(metrics_json))
+    rows = [page.cells.index(name) for name in ("this run", "whisper-tiny", HOSTILE, "copy")]
+    assert rows == sorted(rows)
+    assert page.cells[rows[1] + 1 : rows[1] + 4] == ["43.21", "–", "–"]
+    assert "65.40" in page.cells[rows[1] :]
+    assert " ".join(note.split()) in page.text
 
 
 @pytest.mark.parametrize(
@@ -295,11 +351,12 @@ def test_one_right_utterance_and_no_history_make_a_report(tmp_path: Path) -> Non
 
 
 def test_reports_are_written_again_from_the_files_alone(results: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "results"
+    folder, audio_root = tmp_path / "outputs" / "results", tmp_path / "audio files"
     shutil.copytree(results, folder)
+    shutil.copytree(results.parents[1] / "audio files", audio_root)
     (folder / "run_vs_worse_report.html").unlink()
     (folder / "worse_metrics.json").write_text('{"wer": 1.0}', encoding="utf-8")
-    done = write_reports(tmp_path, folder)
+    done = write_reports(tmp_path, folder, audio_root)
     assert [path.name for path in done.written] == ["run_report.html", "run_vs_worse_report.html"]
     assert done.not_written == ["worse_report.html: the results are of a version without slices"]
     assert done.written[1].read_bytes() == (results / "run_vs_worse_report.html").read_bytes()

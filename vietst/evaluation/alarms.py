@@ -207,7 +207,7 @@ def alarms_record(counts: Sequence[AlarmCount]) -> dict[str, dict[str, Any]]:
     return record
 
 
-_LABELS: Final[Mapping[str, str]] = {
+ALARM_LABELS: Final[Mapping[str, str]] = {
     Alarm.REPETITION_LOOPS: "Repetition loops",
     Alarm.EMPTY_OUTPUTS: "Empty outputs",
     Alarm.LENGTH_RATIO: "Much too short or too long",
@@ -233,7 +233,7 @@ def alarm_lines(record: Mapping[str, Mapping[str, Any]], min_share: float = 0.0)
                 f"{found['num']:,} of {found['num_checked']:,} {name}" for name, found in raised.items()
             )
             example = next(iter(raised.values()))["examples"][0]
-            lines.append(f"{_LABELS[alarm]}: {' and '.join(counts)}, e.g. {_shown(example)}.")
+            lines.append(f"{ALARM_LABELS[alarm]}: {' and '.join(counts)}, e.g. {_shown(example)}.")
     return lines
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
+from vietst.evaluation.alarms import alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.code_switching import count_errors_of, language_score_counts
 from vietst.evaluation.metrics import Prediction, count_scores
 from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, read_predictions
@@ -28,6 +29,9 @@ class Comparison:
     num_left_out: int
     """Utterances that only one of the two files has."""
     differences: tuple[Difference, ...]
+    alarms_a: dict[str, Any]
+    alarms_b: dict[str, Any]
+    """`alarms.alarms_record` of either run, on the same utterances."""
 
 
 def compare_runs(path_a: Path, path_b: Path, user_tags: Mapping[str, WordTag] | None = None) -> Comparison:
@@ -60,6 +64,8 @@ def compare_runs(path_a: Path, path_b: Path, user_tags: Mapping[str, WordTag] | 
         num_videos=len({a.video_id for a in of_a}),
         num_left_out=len(predictions_a) + len(predictions_b) - 2 * len(pairs),
         differences=differences,
+        alarms_a=alarms_record(raise_alarms(of_a)),
+        alarms_b=alarms_record(raise_alarms(of_b)),
     )
 
 
@@ -142,6 +148,7 @@ def as_record(comparison: Comparison) -> dict[str, Any]:
         "num_utterances": comparison.num_utterances,
         "num_videos": comparison.num_videos,
         "num_left_out": comparison.num_left_out,
+        "alarms": {"a": comparison.alarms_a, "b": comparison.alarms_b},
         "scores": {
             difference.name: {
                 "a": difference.score_a,
@@ -190,4 +197,7 @@ def format_comparison(comparison: Comparison) -> str:
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     if comparison.num_videos < MIN_VIDEOS:
         lines += ["", str(comparison.differences[0].interval) + "; nothing can be said about chance"]
+    for name, alarms in (("A", comparison.alarms_a), ("B", comparison.alarms_b)):
+        if raised := alarm_lines(alarms):
+            lines += ["", *(f"{name}: {line}" for line in raised)]
     return "\n".join(lines)

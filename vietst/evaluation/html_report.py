@@ -6,12 +6,13 @@ that hold as long as report and audio keep their places to each other.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vietst.data.tables import atomic_writer
+from vietst.evaluation.alarms import alarm_lines
 from vietst.evaluation.chart_style import png_of
 from vietst.evaluation.charts import draw_learning_curve, draw_slices, draw_training_loss
 from vietst.evaluation.extra_set_charts import draw_extra_sets
@@ -30,6 +31,7 @@ from vietst.evaluation.report_tables import (
     CLASS_LABELS,
     KIND_LABELS,
     ReportTable,
+    alarm_table,
     baseline_table,
     confusion_table,
     dev_score_table,
@@ -191,12 +193,15 @@ def write_comparison_report(
     comparison_json: Path,
     predictions_a: Path,
     predictions_b: Path,
+    audio_root: Path | None = None,
     user_tags: Mapping[str, WordTag] | None = None,
 ) -> Path:
     """Write `<A>_vs_<B>_report.html` beside a comparison that `compare.write_comparison` wrote.
 
     Args:
         predictions_a, predictions_b: the files that were compared.
+        audio_root: what `audio_path` in either of them is relative to; None: no players.
+        user_tags: those that the runs were compared with.
 
     Raises:
         VietstError: a file that cannot be read.
@@ -204,6 +209,7 @@ def write_comparison_report(
     comparison = read_metrics(comparison_json)
     name = comparison_json.name.removesuffix(COMPARISON_SUFFIX)
     report = comparison_json.with_name(f"{name}{REPORT_SUFFIX}")
+    alarms = comparison.get("alarms")  # comparisons of earlier versions have none
     of_b = {prediction.id: prediction for prediction in read_predictions(predictions_b)}
     pairs = [(a, of_b[a.id]) for a in read_predictions(predictions_a) if a.id in of_b]
     _write_page(
@@ -212,15 +218,26 @@ def write_comparison_report(
         title=f"{comparison['run_a']} against {comparison['run_b']}",
         comparison=comparison,
         differences=difference_table(comparison),
-        groups=_different_groups(pairs, comparison, user_tags),
-        has_audio=False,
+        alarms=alarm_table(alarms) if alarms else None,
+        alarm_examples=_alarm_examples(comparison, alarms) if alarms else [],
+        groups=_different_groups(pairs, comparison, audio_links(audio_root, report.parent), user_tags),
+        has_audio=audio_root is not None,
     )
     return report
+
+
+def _alarm_examples(
+    comparison: Mapping[str, Any], alarms: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, list[str]]]:
+    """Every run that raised alarms, and a line for each of them with an example."""
+    runs = ((comparison[f"run_{run}"], alarm_lines(alarms[run])) for run in ("a", "b"))
+    return [(name, lines) for name, lines in runs if lines]
 
 
 def _different_groups(
     pairs: Sequence[tuple[Prediction, Prediction]],
     comparison: Mapping[str, Any],
+    link: Callable[[Prediction], tuple[str, str]],
     user_tags: Mapping[str, WordTag] | None,
 ) -> list[UtteranceGroup]:
     """Where either run has fewer word errors: in transcripts, in translations if one did not transcribe."""
@@ -238,7 +255,7 @@ def _different_groups(
             f"Where {run} is better",
             f"{run} has fewer word errors in {total:,} {task}s of {len(pairs):,}"
             + (f"; the {len(chosen)} with the largest difference:" if chosen else "."),
-            [_shown_pair(pairs[index], comparison, user_tags) for index in chosen],
+            [_shown_pair(pairs[index], comparison, link, user_tags) for index in chosen],
         )
 
     return [better(comparison["run_b"], -1), better(comparison["run_a"], 1)]
@@ -253,6 +270,7 @@ def _word_errors(predictions: Sequence[Prediction], task: str) -> list[float]:
 def _shown_pair(
     pair: tuple[Prediction, Prediction],
     comparison: Mapping[str, Any],
+    link: Callable[[Prediction], tuple[str, str]],
     user_tags: Mapping[str, WordTag] | None,
 ) -> ShownUtterance:
     texts = [
@@ -261,7 +279,9 @@ def _shown_pair(
         for text in aligned_texts(prediction, user_tags, run)
     ]
     texts.sort(key=lambda text: text.title.startswith("Translation"))  # stable: A before B in either task
-    return ShownUtterance(pair[0].id, recording_facts(pair[0]), texts, "", "")
+    # Predictions from elsewhere may know nothing of the recording.
+    recording = next((prediction for prediction in pair if prediction.audio_path), pair[0])
+    return ShownUtterance(recording.id, recording_facts(recording), texts, *link(recording))
 
 
 # --- all, again -------------------------------------------------------------------------------------------
@@ -306,7 +326,9 @@ def write_reports(
         comparison = read_metrics(comparison_json)
         paths = [results_dir / f"{comparison[run]}{PREDICTIONS_SUFFIX}" for run in ("run_a", "run_b")]
         if all(path.is_file() for path in paths):
-            result.written.append(write_comparison_report(comparison_json, paths[0], paths[1], user_tags))
+            result.written.append(
+                write_comparison_report(comparison_json, paths[0], paths[1], audio_root, user_tags)
+            )
         else:
             name = comparison_json.name.removesuffix(COMPARISON_SUFFIX)
             result.not_written.append(f"{name}{REPORT_SUFFIX}: its predictions do not lie in {results_dir}")

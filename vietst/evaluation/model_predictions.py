@@ -81,7 +81,7 @@ def plan_decoding(
     if record is None and task is None:
         why_no_translation = (
             f"{Path(model_dir).name} is scored for its transcripts only: it carries no record of a training "
-            "here, and elsewhere `translate` means other languages (OpenAI's Whispers speak English)."
+            "here, and elsewhere “translate” means other languages (OpenAI's Whispers speak English)."
         )
         logger.warning(why_no_translation)
     elif record is None and TRANSLATE in tasks:

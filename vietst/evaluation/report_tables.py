@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
+from vietst.evaluation.alarms import ALARM_LABELS
 from vietst.evaluation.code_switching import NO_REFERENCE
 from vietst.evaluation.error_kinds import ErrorKind
 from vietst.evaluation.history import History, extra_set_names, wer_key
@@ -208,6 +209,26 @@ def difference_table(comparison: Mapping[str, Any]) -> ReportTable:
     return ReportTable(
         "Scores of both runs on the same utterances", header, rows, sorted(notes), text_columns={6: "en"}
     )
+
+
+def alarm_table(alarms: Mapping[str, Mapping[str, Any]]) -> ReportTable:
+    """How often either of two runs raised each alarm, on the same utterances; what neither did is absent.
+
+    Args:
+        alarms: `alarms.alarms_record` of the runs `a` and `b`.
+    """
+    rows = []
+    for alarm, label in ALARM_LABELS.items():
+        of_a, of_b = (alarms[run].get(alarm, {}) for run in ("a", "b"))
+        for texts in sorted(of_a.keys() | of_b.keys()):
+            found = [of_run.get(texts) for of_run in (of_a, of_b)]
+            if any(count and count["num"] for count in found):
+                rows.append([label, texts, *map(_alarm_cell, found)])
+    return ReportTable("Alarms", ["alarm", "texts", "A", "B"], rows, text_columns={0: "en", 1: "en"})
+
+
+def _alarm_cell(count: Mapping[str, Any] | None) -> str:
+    return "–" if count is None else f"{count['num']:,} of {count['num_checked']:,}"
 
 
 def _signed(value: float) -> str:
