@@ -1,24 +1,18 @@
 """`benchmark.py batch_seconds`: the same utterances in batches by seconds and in fixed ones, and how fast."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.script_runs import run_script
 from tests.tiny_runs import tiny_e2e_run_overrides
 
 
-def run(repo_root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(repo_root / "scripts" / "benchmark.py"), "batch_seconds", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-
-
 @pytest.mark.slow
-def test_an_epoch_both_ways_has_the_same_utterances(repo_root: Path, tiny_corpus: Path, tmp_path: Path):
+def test_an_epoch_both_ways_has_the_same_utterances(tiny_corpus: Path, tmp_path: Path):
     overrides = [o for o in tiny_e2e_run_overrides(tiny_corpus, tmp_path) if not o.startswith("output.dir")]
-    answer = run(repo_root, tmp_path, *overrides, "training.batch_seconds=16")
+    answer = run_script("benchmark.py", tmp_path, "batch_seconds", *overrides, "training.batch_seconds=16")
     assert answer.returncode == 0, answer.stderr
     results = json.loads((tmp_path / "benchmarks" / "batch_seconds.json").read_text(encoding="utf-8"))
     measured = results["runs"][-1]["results"]
@@ -35,8 +29,8 @@ def test_an_epoch_both_ways_has_the_same_utterances(repo_root: Path, tiny_corpus
     assert not (tmp_path / "outputs").exists()
 
 
-def test_without_a_corpus_it_says_how_to_make_one(repo_root: Path, tmp_path: Path):
-    answer = run(repo_root, tmp_path)
+def test_without_a_corpus_it_says_how_to_make_one(tmp_path: Path):
+    answer = run_script("benchmark.py", tmp_path, "batch_seconds")
     assert answer.returncode == 2
     assert "split_data.py" in answer.stderr
     assert "Traceback" not in answer.stderr

@@ -1,13 +1,13 @@
 """`scripts/benchmark.py features` measures both ways on the same clips, and keeps what it measured."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+
+from tests.script_runs import run_script
 
 
 def write_manifest(folder: Path, num_clips: int) -> None:
@@ -19,17 +19,12 @@ def write_manifest(folder: Path, num_clips: int) -> None:
     (folder / "clean.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def run(repo_root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(repo_root / "scripts" / "benchmark.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-
-
 @pytest.mark.slow
-def test_both_ways_make_the_same_features_and_ratios_are_kept(repo_root: Path, tmp_path: Path) -> None:
+def test_both_ways_make_the_same_features_and_ratios_are_kept(tmp_path: Path) -> None:
     write_manifest(tmp_path, 5)
     for num_runs in (1, 2):
-        answer = run(
-            *(repo_root, tmp_path, "features", "--manifest", "clean.tsv", "--num_utterances", "4"),
+        answer = run_script(
+            *("benchmark.py", tmp_path, "features", "--manifest", "clean.tsv", "--num_utterances", "4"),
             *("--num_proc", str(num_runs), "--work_dir", str(tmp_path)),
         )
         assert answer.returncode == 0, answer.stderr
@@ -55,20 +50,18 @@ def test_both_ways_make_the_same_features_and_ratios_are_kept(repo_root: Path, t
         ([], "STAGE"),
     ],
 )
-def test_mistakes_get_a_message_and_exit_code_2(
-    repo_root: Path, tmp_path: Path, arguments: list[str], expected: str
-) -> None:
+def test_mistakes_get_a_message_and_exit_code_2(tmp_path: Path, arguments: list[str], expected: str) -> None:
     write_manifest(tmp_path, 3)
-    answer = run(repo_root, tmp_path, *arguments)
+    answer = run_script("benchmark.py", tmp_path, *arguments)
     assert answer.returncode == 2
     assert expected in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
 @pytest.mark.slow
-def test_memory_and_time_are_measured_by_size_and_drawn(repo_root: Path, tmp_path: Path) -> None:
-    answer = run(
-        *(repo_root, tmp_path, "feature_scaling", "--sizes", "80", "160", "--num_proc", "2"),
+def test_memory_and_time_are_measured_by_size_and_drawn(tmp_path: Path) -> None:
+    answer = run_script(
+        *("benchmark.py", tmp_path, "feature_scaling", "--sizes", "80", "160", "--num_proc", "2"),
         *("--work_dir", str(tmp_path)),
     )
     assert answer.returncode == 0, answer.stderr

@@ -1,25 +1,21 @@
 """`benchmark.py scaling`: real trainings by one process and by two, and what they log of their throughput."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.script_runs import run_script
 from tests.tiny_runs import tiny_run_overrides
 
 
-def run(repo_root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(repo_root / "scripts" / "benchmark.py"), "scaling", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-
-
 @pytest.mark.slow
-def test_one_process_and_two_are_trained_and_compared(repo_root: Path, tiny_corpus: Path, tmp_path: Path):
+def test_one_process_and_two_are_trained_and_compared(tiny_corpus: Path, tmp_path: Path):
     taken_by_the_stage = ("output.dir", "model.name", "training.max_steps", "training.logging_steps")
     overrides = [o for o in tiny_run_overrides(tiny_corpus, tmp_path) if not o.startswith(taken_by_the_stage)]
-    answer = run(repo_root, tmp_path, "--max_steps", "10", "--num_rounds", "1", *overrides)
+    answer = run_script(
+        "benchmark.py", tmp_path, "scaling", "--max_steps", "10", "--num_rounds", "1", *overrides
+    )
     assert answer.returncode == 0, answer.stderr
     results = json.loads((tmp_path / "benchmarks" / "scaling.json").read_text(encoding="utf-8"))
     measured = results["runs"][-1]["results"]
@@ -31,8 +27,8 @@ def test_one_process_and_two_are_trained_and_compared(repo_root: Path, tiny_corp
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_training_that_fails_is_told_with_its_own_message(repo_root: Path, tmp_path: Path):
-    answer = run(repo_root, tmp_path)
+def test_a_training_that_fails_is_told_with_its_own_message(tmp_path: Path):
+    answer = run_script("benchmark.py", tmp_path, "scaling")
     assert answer.returncode == 2
     assert "build_features.py" in answer.stderr
     assert "Traceback" not in answer.stderr

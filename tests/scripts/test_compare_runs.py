@@ -2,13 +2,12 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.script_runs import run_script
 
 COLUMNS = ("id", "video_id", "duration_s", "transcript", "translation")
 REFERENCE = ("mình sẽ fix cái bug này", "mình sẽ sửa cái lỗi này")
@@ -29,17 +28,6 @@ def write_predictions(
     return path
 
 
-def run_script(repo_root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(repo_root / "scripts" / "compare_runs.py"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(repo_root)},
-    )
-
-
 def right(number: int) -> str:
     return REFERENCE[0]
 
@@ -48,11 +36,11 @@ def one_word_wrong(number: int) -> str:
     return "mình sẽ phích cái bug này" if number % 3 else REFERENCE[0]
 
 
-def test_a_better_run_is_named_and_written_down(repo_root: Path, tmp_path: Path) -> None:
+def test_a_better_run_is_named_and_written_down(tmp_path: Path) -> None:
     results = tmp_path / "outputs" / "results"
     write_predictions(results / "first_predictions.csv", one_word_wrong)
     write_predictions(results / "second_predictions.csv", right)
-    ran = run_script(repo_root, tmp_path, "first", "second")
+    ran = run_script("compare_runs.py", tmp_path, "first", "second", "--audio")
     assert ran.returncode == 0, ran.stderr
     assert "24 utterances, 12 videos in common" in ran.stdout
     row = next(line for line in ran.stdout.splitlines() if line.strip().startswith("WER %"))
@@ -68,44 +56,46 @@ def test_a_better_run_is_named_and_written_down(repo_root: Path, tmp_path: Path)
         "every second English word in two of three"
     )
     assert record["scores"]["wer_vietnamese"]["difference"] == 0
+    assert record["alarms"]["a"]["empty_outputs"]["transcripts"]["num_checked"] == 24
     report = (results / "first_vs_second_report.html").read_text(encoding="utf-8")
+    assert "No player: the predictions file does not name the audio." in report
     assert "second has fewer word errors in 16 transcripts of 24" in " ".join(report.split())
 
 
-def test_a_word_list_decides_the_rates_by_language(repo_root: Path, tmp_path: Path) -> None:
+def test_a_word_list_decides_the_rates_by_language(tmp_path: Path) -> None:
     a = write_predictions(tmp_path / "a.csv", one_word_wrong)
     b = write_predictions(tmp_path / "b.csv", right)
     words = tmp_path / "words.tsv"
     words.write_text("fix\tvi\nbug\tvi\n", encoding="utf-8")
-    ran = run_script(repo_root, tmp_path, str(a), str(b), "--word_tags", str(words))
+    ran = run_script("compare_runs.py", tmp_path, str(a), str(b), "--word_tags", str(words))
     assert ran.returncode == 0, ran.stderr
     assert "Vietnamese WER %" in ran.stdout
     assert "English WER %" not in ran.stdout
 
 
-def test_no_difference_shown_is_said_where_none_is(repo_root: Path, tmp_path: Path) -> None:
+def test_no_difference_shown_is_said_where_none_is(tmp_path: Path) -> None:
     """Each run is wrong in other utterances, equally often."""
     a = write_predictions(tmp_path / "a.csv", lambda n: "x" if n % 4 == 0 else REFERENCE[0])
     b = write_predictions(tmp_path / "b.csv", lambda n: "x" if n % 4 == 2 else REFERENCE[0])
-    ran = run_script(repo_root, tmp_path, str(a), str(b))
+    ran = run_script("compare_runs.py", tmp_path, str(a), str(b))
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("no difference shown") == 5  # WER and CER; Vietnamese, English, at switches
     assert "is better" not in ran.stdout
 
 
-def test_too_few_videos_are_said_instead_of_a_verdict(repo_root: Path, tmp_path: Path) -> None:
+def test_too_few_videos_are_said_instead_of_a_verdict(tmp_path: Path) -> None:
     a = write_predictions(tmp_path / "a.csv", one_word_wrong, num_videos=9)
     b = write_predictions(tmp_path / "b.csv", right, num_videos=9)
-    ran = run_script(repo_root, tmp_path, str(a), str(b))
+    ran = run_script("compare_runs.py", tmp_path, str(a), str(b))
     assert ran.returncode == 0, ran.stderr
     assert "too few videos for an interval: 9" in ran.stdout
     assert "better" not in ran.stdout
 
 
-def test_utterances_of_one_file_only_are_left_out_and_counted(repo_root: Path, tmp_path: Path) -> None:
+def test_utterances_of_one_file_only_are_left_out_and_counted(tmp_path: Path) -> None:
     a = write_predictions(tmp_path / "a.csv", one_word_wrong, num_videos=14)
     b = write_predictions(tmp_path / "b.csv", right, num_videos=12)
-    ran = run_script(repo_root, tmp_path, str(a), str(b))
+    ran = run_script("compare_runs.py", tmp_path, str(a), str(b))
     assert "24 utterances, 12 videos in common; 4 in one file only, left out" in ran.stdout
 
 
@@ -120,19 +110,19 @@ def test_utterances_of_one_file_only_are_left_out_and_counted(repo_root: Path, t
     ids=["other video", "other reference", "id twice", "nothing in common"],
 )
 def test_files_that_cannot_be_paired_are_refused_in_words(
-    repo_root: Path, tmp_path: Path, change: Callable[[str], str], rule: str
+    tmp_path: Path, change: Callable[[str], str], rule: str
 ) -> None:
     a = write_predictions(tmp_path / "a.csv", right)
     b = write_predictions(tmp_path / "b.csv", right)
     rows = b.read_text(encoding="utf-8").splitlines(keepends=True)
     b.write_text(rows[0] + change("".join(rows[1:])), encoding="utf-8")
-    ran = run_script(repo_root, tmp_path, str(a), str(b))
+    ran = run_script("compare_runs.py", tmp_path, str(a), str(b))
     assert ran.returncode == 2
     assert rule in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
-def test_an_unknown_run_is_refused_in_words(repo_root: Path, tmp_path: Path) -> None:
-    ran = run_script(repo_root, tmp_path, "nobody", "nothing")
+def test_an_unknown_run_is_refused_in_words(tmp_path: Path) -> None:
+    ran = run_script("compare_runs.py", tmp_path, "nobody", "nothing")
     assert ran.returncode == 2
     assert "nobody" in ran.stderr

@@ -1,51 +1,37 @@
 """scripts/make_sample_corpus.py as a user runs it."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-
-def run(repo_root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(repo_root / "scripts/make_sample_corpus.py"), *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from tests.script_runs import run_script
 
 
-def test_makes_the_corpus_then_leaves_it_alone_and_refuses_to_replace_it(
-    repo_root: Path, tmp_path: Path
-) -> None:
+def test_makes_the_corpus_then_leaves_it_alone_and_refuses_to_replace_it(tmp_path: Path) -> None:
     small = ("--num_utterances", "4", "--num_videos", "2", "--num_proc", "2")
-    made = run(repo_root, tmp_path, *small)
+    made = run_script("make_sample_corpus.py", tmp_path, *small)
     assert made.returncode == 0, made.stderr
     assert "speaking 4 utterances in 2 videos" in made.stderr
     assert "4 files below" in made.stderr
     manifest = (tmp_path / "data/export/manifest.tsv").read_text(encoding="utf-8")
     assert "\tdata/export/audio/video_001/0001.wav\t" in manifest
 
-    again = run(repo_root, tmp_path, *small)
+    again = run_script("make_sample_corpus.py", tmp_path, *small)
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stderr
 
-    refused = run(repo_root, tmp_path, *small, "--seed", "7")
+    refused = run_script("make_sample_corpus.py", tmp_path, *small, "--seed", "7")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ")
     assert "seed 1 (asked for: 7)" in refused.stderr
     assert "--overwrite" in refused.stderr
     assert (tmp_path / "data/export/manifest.tsv").read_text(encoding="utf-8") == manifest
 
-    replaced = run(repo_root, tmp_path, *small, "--seed", "7", "--overwrite")
+    replaced = run_script("make_sample_corpus.py", tmp_path, *small, "--seed", "7", "--overwrite")
     assert replaced.returncode == 0, replaced.stderr
     assert (tmp_path / "data/export/manifest.tsv").read_text(encoding="utf-8") != manifest
 
 
-def test_more_utterances_than_there_are_sentences_is_an_error_with_the_number(
-    repo_root: Path, tmp_path: Path
-) -> None:
-    refused = run(repo_root, tmp_path, "--num_utterances", "1000000")
+def test_more_utterances_than_there_are_sentences_is_an_error_with_the_number(tmp_path: Path) -> None:
+    refused = run_script("make_sample_corpus.py", tmp_path, "--num_utterances", "1000000")
     assert refused.returncode == 2
     assert "distinct short sentences" in refused.stderr
     assert "Traceback" not in refused.stderr

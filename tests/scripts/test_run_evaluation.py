@@ -1,30 +1,16 @@
 """The real script on predictions that are there already: anybody's, without a model."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.scripts.test_compare_runs import one_word_wrong, write_predictions
+from tests.script_runs import run_script
+from tests.scripts.test_compare_runs import one_word_wrong, right, write_predictions
 from vietst.evaluation.report import read_metrics, read_predictions
 
 
-def run_script(repo_root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(repo_root / "scripts" / "run_evaluation.py"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(repo_root)},
-    )
-
-
-def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(
-    repo_root: Path, tmp_path: Path
-) -> None:
+def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(tmp_path: Path) -> None:
     """Their file has another name and order of columns, and one that nobody here knows."""
     elsewhere = write_predictions(
         tmp_path / "whisperx.csv",
@@ -36,7 +22,12 @@ def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(
     (tmp_path / "data" / "clips").mkdir(parents=True)
     (tmp_path / "data" / "clips" / "0.wav").write_bytes(b"RIFF")
     with_audio = ("--audio", "--audio_root", "data")
-    ran = run_script(repo_root, tmp_path, "--predictions", "whisperx.csv", "--ter", *with_audio)
+    write_predictions(tmp_path / "theirs.csv", right)
+    stand_in = Path(__file__).with_name("comet_stand_in.py")
+    beside = ("--baseline", "theirs.csv", "--comet", f"{sys.executable} {stand_in}", "--comet_model", "small")
+    ran = run_script(
+        "run_evaluation.py", tmp_path, "--predictions", "whisperx.csv", "--ter", *with_audio, *beside
+    )
     assert ran.returncode == 0, ran.stderr
     assert "24 utterances, 12 videos" in ran.stdout
     assert "11.11" in next(line for line in ran.stdout.splitlines() if "WER %" in line)
@@ -47,7 +38,10 @@ def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(
     assert "TER" in ran.stdout
     assert metrics["metric_signatures"]["ter"] in ran.stdout
     assert metrics["english_left"] == pytest.approx(100 / 6)
-    assert metrics["baselines"].keys() == {"copy"}
+    assert metrics["baselines"].keys() == {"copy", "theirs"}
+    assert metrics["baselines"]["theirs"]["wer"] == 0
+    assert metrics["comet"] == pytest.approx(500 / 6)
+    assert metrics["metric_signatures"]["comet"].startswith("COMET|model:small|")
     assert "latency_s" not in metrics
     assert metrics["facts"]["predictions"] == "whisperx.csv"
     assert read_predictions(results / "whisperx_predictions.csv") == read_predictions(elsewhere)
@@ -71,11 +65,11 @@ def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(
     ],
 )
 def test_what_cannot_be_scored_is_refused_in_words(
-    repo_root: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+    tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     write_predictions(tmp_path / "a_predictions.csv", one_word_wrong)
     write_predictions(tmp_path / "empty.csv", one_word_wrong, num_videos=0)
-    ran = run_script(repo_root, tmp_path, *arguments)
+    ran = run_script("run_evaluation.py", tmp_path, *arguments)
     assert ran.returncode == 2
     assert said in " ".join(ran.stderr.split())
     assert "Traceback" not in ran.stderr

@@ -1,0 +1,13 @@
+"""Scripts as a user starts them: in processes of their own, in a folder of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+def run_script(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `scripts/<name>` in a folder; what it wrote to both streams comes back as text."""
+    command = [sys.executable, str(SCRIPTS / name), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
