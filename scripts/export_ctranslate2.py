@@ -1,9 +1,9 @@
 """Convert a Whisper to CTranslate2, for faster-whisper.
 
     python scripts/export_ctranslate2.py --model outputs/prod_whisper --output outputs/prod_whisper_ct2 \\
-        [--quantization int8] [--check_audio clip1.wav clip2.flac …]
+        [--quantization int8] [--check_audio [clip1.wav clip2.mp4 …]]
 
---model is a run folder, model folder or Hub id. --check_audio decodes the clips (at most 30 s of each) with
+--model is a run folder, model folder or Hub id. --check_audio decodes recordings (at most 30 s of each) with
 both models, greedily, and prints for every task the share of equal tokens and how much faster the export is.
 Needs the extra `export`. E2E models and the nano Whisper are refused: faster-whisper cannot run them.
 """
@@ -32,7 +32,11 @@ def parse_arguments() -> argparse.Namespace:
         help="of the weights (default: %(default)s)",
     )
     parser.add_argument(
-        "--check_audio", type=Path, nargs="+", metavar="FILE", help="compare both on these clips"
+        "--check_audio",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="compare both on these recordings (without any: on the clip of self_check)",
     )
     return parser.parse_args()
 
@@ -40,16 +44,14 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     quiet_libraries()
-    from vietst.data.audio import load_waveform
     from vietst.export.faster_whisper import export_for_faster_whisper
+    from vietst.export.parity import compare, format_parity, read_recordings
 
-    waveforms = [load_waveform(path) for path in arguments.check_audio or []]
+    recordings = None if arguments.check_audio is None else read_recordings(arguments.check_audio)
     export_for_faster_whisper(arguments.model, arguments.output, arguments.quantization)
     print(f"for faster-whisper: {arguments.output}")
-    if waveforms:
-        from vietst.export.parity import compare, format_parity
-
-        print(format_parity(compare(arguments.model, arguments.output, waveforms)))
+    if recordings is not None:
+        print(format_parity(compare(arguments.model, arguments.output, recordings)))
 
 
 if __name__ == "__main__":

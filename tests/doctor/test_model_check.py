@@ -170,6 +170,14 @@ def test_translate_of_a_model_from_elsewhere_may_mean_another_language(copy: Cal
     assert findings(folder)["prompt of translate"].status == Status.WARNING
 
 
+def test_a_card_that_the_hub_would_not_take_is_found(copy: Callable[[str], Path]) -> None:
+    folder = copy("whisper")
+    assert findings(folder)["card"].status == Status.OK  # none yet
+    (folder / "README.md").write_text("---\nlanguage: klingonese\n---\nTrained in /home/an/speech\n")
+    assert "klingonese" in to_mend(folder)["card"]
+    assert "/home/an" in to_mend(folder)["card"]
+
+
 def test_what_is_no_model_is_a_message(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json"):
         list(check_model(str(tmp_path)))

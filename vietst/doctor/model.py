@@ -11,6 +11,7 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import constants
 
+from vietst.doctor.card import check_card
 from vietst.doctor.findings import Check, Finding, Status, run_checks
 from vietst.doctor.prompts import check_prompts
 from vietst.doctor.recorded_clip import check_clip
@@ -33,7 +34,8 @@ def check_model(name_or_path: str, *, revision: str | None = None) -> Iterator[F
     """
     with tempfile.TemporaryDirectory(prefix="vietst-doctor-", ignore_cleanup_errors=True) as cache:
         folder = fetch(name_or_path, revision, Path(cache))
-        if folder != Path(name_or_path):
+        is_download = folder != Path(name_or_path)
+        if is_download:
             num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             found = f"{name_or_path}, {num_bytes / 1e6:.1f} MB to an empty cache"
             yield Finding(Status.OK, "download", found)
@@ -42,6 +44,7 @@ def check_model(name_or_path: str, *, revision: str | None = None) -> Iterator[F
             "weights": partial(check_weights, folder, architecture),
             "tokenizer": partial(check_tokenizer, folder, architecture),
             "prompts": partial(check_prompts, folder, architecture),
+            "card": partial(check_card, folder, is_download),
             "recorded clip": partial(check_clip, folder),
         }
         yield from run_checks(checks)

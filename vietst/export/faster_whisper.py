@@ -20,16 +20,6 @@ from vietst.models.made_folders import made_folder
 
 CARD_NAME: Final = "vietst_export.json"
 
-QUANTIZATIONS: Final = (
-    "float32",
-    "float16",
-    "bfloat16",
-    "int8",
-    "int8_float16",
-    "int8_bfloat16",
-    "int8_float32",
-)
-
 MULTILINGUAL_VOCABULARY: Final = 51_865
 """faster-whisper takes a Whisper with fewer tokens for an English-only one, and gives it no task."""
 
@@ -39,7 +29,7 @@ def export_for_faster_whisper(name_or_path: str, output: Path, quantization: str
 
     Args:
         output: folder to write; an export that was made here before is replaced.
-        quantization: one of `QUANTIZATIONS`: how the weights are stored.
+        quantization: how the weights are stored, as CTranslate2 names it: float32, int8_float16 …
 
     Raises:
         ModelError: nothing usable there, or a model that faster-whisper cannot run.

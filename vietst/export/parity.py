@@ -13,6 +13,8 @@ import torch
 from vietst.constants import SAMPLE_RATE_HZ, TASKS
 from vietst.data.features import InputKind, input_kind_of
 from vietst.evaluation.decode import feature_row
+from vietst.inference.audio_input import waveform_blocks
+from vietst.inference.self_check import CLIP
 from vietst.models import whisper
 from vietst.models.model_record import read_model_record
 
@@ -20,7 +22,7 @@ Generate = Callable[[np.ndarray, str], list[int]]
 """(waveform float32 [num_samples] at 16 kHz, task) → token ids, without prompt and end token."""
 
 WINDOW_S: Final = 30
-"""A longer clip would be cut into windows otherwise by each side."""
+"""What is beyond, each side would cut into windows in its own way."""
 
 MAX_TOKENS: Final = 224
 """Of a clip: CTranslate2 stops at half of the 448 decoder positions, as openai's Whisper does."""
@@ -51,21 +53,41 @@ class Parity:
         return self.compute_s / self.exported_compute_s
 
 
+def read_recordings(paths: Sequence[Path]) -> list[np.ndarray]:
+    """The first 30 s of recordings of any format; of the clip of `self_check` where there are none.
+
+    Returns:
+        float32 [num_samples] at 16 kHz each.
+
+    Raises:
+        AudioError: one that cannot be read.
+    """
+    return [_beginning(path) for path in paths or [CLIP]]
+
+
+def _beginning(path: Path) -> np.ndarray:
+    blocks: list[np.ndarray] = []
+    for block in waveform_blocks(path):
+        blocks.append(block)
+        if sum(map(len, blocks)) >= WINDOW_S * SAMPLE_RATE_HZ:
+            break
+    return np.concatenate(blocks)[: WINDOW_S * SAMPLE_RATE_HZ]
+
+
 def compare(name_or_path: str, exported: Path, waveforms: Sequence[np.ndarray]) -> list[Parity]:
     """Both models on all clips, each task from the waveform on, on the same device and number of threads.
 
     Args:
-        waveforms: float32 [num_samples] at 16 kHz each; what is beyond 30 s is left out.
+        waveforms: from `read_recordings`.
     """
     record = read_model_record(name_or_path)
     tasks, language = (record.tasks, record.language) if record else (TASKS, "vi")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ours = _ours(name_or_path, device, language)
     theirs = _theirs(exported, device, language)
-    clips = [waveform[: WINDOW_S * SAMPLE_RATE_HZ] for waveform in waveforms]
     for generate in (ours, theirs):  # what is slow only once is not measured
-        generate(clips[0], tasks[0])
-    return [_compare_task(task, ours, theirs, clips) for task in tasks]
+        generate(waveforms[0], tasks[0])
+    return [_compare_task(task, ours, theirs, waveforms) for task in tasks]
 
 
 def _compare_task(task: str, ours: Generate, theirs: Generate, clips: Sequence[np.ndarray]) -> Parity:

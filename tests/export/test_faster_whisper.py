@@ -1,0 +1,135 @@
+"""Export to faster-whisper: it runs, says the same token by token, and what it cannot run is refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tiny_e2e
+from tests.real_shapes import TINY, write_whisper_repository
+from tests.tiny_models import whisper_model, whisper_processor
+from vietst.errors import ModelError, VietstError
+from vietst.export import faster_whisper, parity
+from vietst.inference.self_check import CLIP
+from vietst.models import whisper
+
+pytest.importorskip("ctranslate2", reason="the extra `export` is not installed")
+pytest.importorskip("faster_whisper", reason="the extra `export` is not installed")
+
+
+@pytest.fixture(scope="module")
+def published(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Whisper of the true shape and files, of small width."""
+    return write_whisper_repository(tmp_path_factory.mktemp("hub") / "whisper", TINY, shared_data)
+
+
+@pytest.fixture(scope="module")
+def run_folder(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as training leaves it: with other files, and nothing suppressed."""
+    folder = tmp_path_factory.mktemp("run")
+    model = whisper.load_model(str(published))
+    whisper.set_generation_defaults(model, "vi", "transcribe")
+    model.save_pretrained(folder)
+    whisper.load_processor(str(published)).save_pretrained(folder)
+    assert not (folder / "preprocessor_config.json").exists()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    faster_whisper.export_for_faster_whisper(str(run_folder), folder, "float32")
+    return folder
+
+
+def test_both_say_the_same_token_by_token(run_folder: Path, exported: Path, shared_data: Path) -> None:
+    recordings = parity.read_recordings([CLIP, shared_data / "speech_en" / "ljspeech" / "LJ001-0002.wav"])
+    results = parity.compare(str(run_folder), exported, recordings)
+    assert [result.task for result in results] == ["transcribe", "translate"]
+    for result in results:
+        assert result.num_tokens > 100
+        assert result.agreement > 0.98  # features here have half precision, there they have not
+        assert result.speed_ratio > 0
+        assert result.task in parity.format_parity(results)
+
+
+def test_other_weights_do_not_agree(published: Path, exported: Path, tmp_path: Path) -> None:
+    model = whisper.load_model(str(published))
+    model.model.decoder.layers[0].fc2.weight.data.neg_()
+    model.save_pretrained(tmp_path)
+    whisper.load_processor(str(published)).save_pretrained(tmp_path)
+    assert parity.compare(str(tmp_path), exported, parity.read_recordings([]))[0].agreement < 0.9
+
+
+def test_equal_tokens_are_counted_in_order() -> None:
+    assert parity.num_equal_tokens([1, 2, 3, 4], [1, 9, 3, 4]) == 3
+    assert parity.num_equal_tokens([1, 2, 3, 4], [2, 3, 4]) == 3
+    assert parity.num_equal_tokens([1, 2], []) == 0
+    halves = parity.Parity("transcribe", 4, 8, 4, compute_s=2.0, exported_compute_s=0.5)
+    assert (halves.agreement, halves.speed_ratio) == (0.5, 4.0)
+
+
+def test_padding_is_silence_to_the_end_of_a_window() -> None:
+    assert len(parity.padded(np.ones(16_000, np.float32))) == 480_000
+    assert len(parity.padded(np.ones(480_000, np.float32))) == 480_000
+    assert parity.padded(np.ones(480_001, np.float32))[480_001:].max() == 0
+
+
+def test_an_export_made_here_is_replaced_and_another_folder_is_not(
+    run_folder: Path, exported: Path, tmp_path: Path
+) -> None:
+    faster_whisper.export_for_faster_whisper(str(run_folder), exported, "float32")
+    assert (
+        json.loads((exported / "vietst_export.json").read_text(encoding="utf-8"))["quantization"] == "float32"
+    )
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ModelError, match=r"notes\.txt"):
+        faster_whisper.export_for_faster_whisper(str(run_folder), tmp_path, "int8")
+
+
+def test_what_faster_whisper_cannot_run_is_refused_with_the_reason(tmp_path: Path) -> None:
+    base = tiny_e2e.write_base(tmp_path / "e2e")
+    with pytest.raises(ModelError, match="no model of a wav2vec2 encoder with an mBART decoder"):
+        faster_whisper.export_for_faster_whisper(str(base), tmp_path / "out", "int8")
+    processor = whisper_processor()
+    whisper_model(processor).save_pretrained(tmp_path / "nano")
+    processor.save_pretrained(tmp_path / "nano")
+    with pytest.raises(ModelError, match="window of 30 s"):
+        faster_whisper.export_for_faster_whisper(str(tmp_path / "nano"), tmp_path / "out", "int8")
+    path = tmp_path / "nano" / "processor_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["feature_extractor"] |= {
+        "hop_length": 160,
+        "chunk_length": 30,
+        "n_samples": 480_000,
+        "nb_max_frames": 3000,
+    }
+    path.write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ModelError, match="English-only"):
+        faster_whisper.export_for_faster_whisper(str(tmp_path / "nano"), tmp_path / "out", "int8")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_the_extra_the_command_that_brings_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    with pytest.raises(VietstError, match="export"):
+        faster_whisper.require_packages()
+
+
+@pytest.mark.slow
+def test_the_script_converts_and_prints_the_comparison(
+    repo_root: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    script = str(repo_root / "scripts" / "export_ctranslate2.py")
+    options = ("--model", str(run_folder), "--output", str(tmp_path / "out"), "--quantization", "int8")
+    finished = subprocess.run(
+        [sys.executable, script, *options, "--check_audio"], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "equal tokens" in finished.stdout
+    assert "translate" in finished.stdout
+    whole = (tmp_path / "out" / "model.bin").stat().st_size
+    assert whole < 0.5 * (run_folder / "model.safetensors").stat().st_size
