@@ -14,7 +14,7 @@ import pytest
 
 from tests.hub.server import TOKEN, LoopbackHub
 from tests.tiny_runs import tiny_e2e_run_overrides, tiny_run_overrides
-from tests.user_machine import Machine
+from tests.user_machine import Machine, assert_refused
 from vietst.inference import SpeechTranslator
 
 pytestmark = pytest.mark.slow
@@ -106,6 +106,10 @@ def test_everybody_gets_the_same_texts_from_every_copy(kind: str, machine: Machi
     assert all(said for both in texts.values() for said in both)
     assert len({said for both in texts.values() for said in both}) > 1, "the task makes a difference"
 
+    if kind == "whisper":  # the repository is private
+        assert_refused(
+            machine.run("doctor.py", repo_id), repo_id, "no such repository, or it is a private one"
+        )
     examined = machine.run("doctor.py", repo_id, HF_TOKEN=TOKEN)
     assert examined.returncode == 0, examined.stdout + examined.stderr
     for line in ("download ", "weights ", "tensors ", "card ", "clip, transcribe ", "clip, translate "):

@@ -13,7 +13,6 @@ from tests.real_shapes import TINY, write_whisper_repository
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.errors import ModelError, VietstError
 from vietst.export import faster_whisper, parity
-from vietst.inference.self_check import CLIP
 from vietst.models import whisper
 
 pytest.importorskip("ctranslate2", reason="the extra `export` is not installed")
@@ -39,29 +38,26 @@ def run_folder(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def converted(
+    repo_root: Path, run_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """What the script makes of the run folder, and what it prints."""
     folder = tmp_path_factory.mktemp("exported") / "model"
-    faster_whisper.export_for_faster_whisper(str(run_folder), folder, "float32")
-    return folder
+    script = str(repo_root / "scripts" / "export_ctranslate2.py")
+    command = [sys.executable, script, "--model", str(run_folder), "--output", str(folder), "--check_audio"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return folder, finished.stdout
 
 
-def test_both_say_the_same_token_by_token(run_folder: Path, exported: Path, shared_data: Path) -> None:
-    recordings = parity.read_recordings([CLIP, shared_data / "speech_en" / "ljspeech" / "LJ001-0002.wav"])
-    results = parity.compare(str(run_folder), exported, recordings)
-    assert [result.task for result in results] == ["transcribe", "translate"]
-    for result in results:
-        assert result.num_tokens > 100
-        assert result.agreement > 0.98  # features here have half precision, there they have not
-        assert result.speed_ratio > 0
-        assert result.task in parity.format_parity(results)
-
-
-def test_other_weights_do_not_agree(published: Path, exported: Path, tmp_path: Path) -> None:
-    model = whisper.load_model(str(published))
-    model.model.decoder.layers[0].fc2.weight.data.neg_()
-    model.save_pretrained(tmp_path)
-    whisper.load_processor(str(published)).save_pretrained(tmp_path)
-    assert parity.compare(str(tmp_path), exported, parity.read_recordings([]))[0].agreement < 0.9
+def test_both_say_the_same_token_by_token(converted: tuple[Path, str]) -> None:
+    rows = {line.split()[0]: line.split() for line in converted[1].splitlines()}
+    for task in ("transcribe", "translate"):
+        agreement, num_tokens = rows[task][1], rows[task][2]
+        assert (
+            float(agreement.removesuffix("%")) > 98
+        )  # features here have half precision, there they have not
+        assert int(num_tokens) > 100
 
 
 def test_equal_tokens_are_counted_in_order() -> None:
@@ -78,15 +74,14 @@ def test_padding_is_silence_to_the_end_of_a_window() -> None:
     assert parity.padded(np.ones(480_001, np.float32))[480_001:].max() == 0
 
 
-def test_an_export_made_here_is_replaced_and_another_folder_is_not(
-    run_folder: Path, exported: Path, tmp_path: Path
-) -> None:
-    faster_whisper.export_for_faster_whisper(str(run_folder), exported, "float32")
-    assert (
-        json.loads((exported / "vietst_export.json").read_text(encoding="utf-8"))["quantization"] == "float32"
-    )
+def test_an_export_made_here_is_replaced_and_another_folder_is_not(run_folder: Path, tmp_path: Path) -> None:
+    sizes = []
+    for quantization in ("float32", "int8"):
+        faster_whisper.export_for_faster_whisper(str(run_folder), tmp_path / "model", quantization)
+        sizes.append((tmp_path / "model" / "model.bin").stat().st_size)
+    assert sizes[1] < 0.5 * sizes[0]
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ModelError, match=r"notes\.txt"):
+    with pytest.raises(ModelError, match="other files"):
         faster_whisper.export_for_faster_whisper(str(run_folder), tmp_path, "int8")
 
 
@@ -117,19 +112,3 @@ def test_without_the_extra_the_command_that_brings_it_is_said(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     with pytest.raises(VietstError, match="export"):
         faster_whisper.require_packages()
-
-
-@pytest.mark.slow
-def test_the_script_converts_and_prints_the_comparison(
-    repo_root: Path, run_folder: Path, tmp_path: Path
-) -> None:
-    script = str(repo_root / "scripts" / "export_ctranslate2.py")
-    options = ("--model", str(run_folder), "--output", str(tmp_path / "out"), "--quantization", "int8")
-    finished = subprocess.run(
-        [sys.executable, script, *options, "--check_audio"], capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert "equal tokens" in finished.stdout
-    assert "translate" in finished.stdout
-    whole = (tmp_path / "out" / "model.bin").stat().st_size
-    assert whole < 0.5 * (run_folder / "model.safetensors").stat().st_size
