@@ -14,7 +14,7 @@ from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, feature_row, m
 from vietst.evaluation.word_language import tag_words
 from vietst.inference.results import Said
 from vietst.models.model_record import ModelRecord
-from vietst.models.multitask import log_probabilities, repeat_for_tasks
+from vietst.models.multitask import cross_attention_cache, log_probabilities, repeat_for_tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,11 @@ class ClipDecoder:
             )
             for waveform in waveforms
         ]
+        prompts = torch.tensor(
+            [self.architecture.decoder_prompt(tokenizer, task, record.language) for task in tasks],
+            device=self.model.device,
+        )
+        cache = cross_attention_cache(self.model, states, prompts[0], len(tasks))
         generated = self.architecture.generate(
             self.model,
             tokenizer,
@@ -54,15 +59,18 @@ class ClipDecoder:
             language=record.language,
             max_new_tokens=max(caps),
             num_beams=record.num_beams,
+            # Beam search wants rows of its own for each beam, and reorders them.
+            cache=cache if record.num_beams == 1 else None,
         )
         generated = cut_at_own_cap(generated, caps, tokenizer.pad_token_id)
         lengths = _lengths(generated, caps, tokenizer.eos_token_id)
-        prompts = torch.tensor(
-            [self.architecture.decoder_prompt(tokenizer, task, record.language) for task in tasks],
-            device=self.model.device,
-        ).repeat_interleave(len(waveforms), 0)
         log_probability = log_probabilities(
-            self.model, repeat_for_tasks(states, len(tasks)), prompts, generated, lengths
+            self.model,
+            repeat_for_tasks(states, len(tasks)),
+            cache,
+            prompts.repeat_interleave(len(waveforms), 0),
+            generated,
+            lengths,
         )
         texts = TextDecoder(tokenizer)(generated.cpu().numpy())
         said = [

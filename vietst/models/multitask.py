@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils import ModelOutput
 
@@ -76,9 +77,37 @@ def repeat_for_tasks(states: EncoderStates, num_tasks: int) -> EncoderStates:
 
 
 @torch.no_grad()
+def cross_attention_cache(
+    model: Any, states: EncoderStates, prompt_ids: torch.Tensor, num_tasks: int
+) -> DynamicCache:
+    """The decoder's keys and values of the encoder states: computed once per utterance, for all its tasks.
+
+    They do not depend on what is decoded.
+
+    Args:
+        model: of either architecture.
+        states: of the utterances.
+        prompt_ids: int64 [prompt length], any prompt.
+
+    Returns:
+        A cache of num_tasks × num_utterances rows, task by task.
+    """
+    num_utterances = len(states.last_hidden_state)
+    cache = DynamicCache()
+    model(
+        encoder_outputs=states,
+        decoder_input_ids=prompt_ids[:1].expand(num_utterances, 1),
+        past_key_values=EncoderDecoderCache(DynamicCache(), cache),
+    )
+    cache.batch_select_indices(torch.arange(num_utterances, device=prompt_ids.device).repeat(num_tasks))
+    return cache
+
+
+@torch.no_grad()
 def log_probabilities(
     model: Any,
     states: EncoderStates,
+    cache: DynamicCache,
     prompt_ids: torch.Tensor,
     generated: torch.Tensor,
     lengths: torch.Tensor,
@@ -90,6 +119,7 @@ def log_probabilities(
     Args:
         model: of either architecture.
         states: one row for each hypothesis.
+        cache: of these states, from `cross_attention_cache`.
         prompt_ids: int64 [num_hypotheses, prompt length].
         generated: int64 [num_hypotheses, length], without the prompt.
         lengths: int64 [num_hypotheses], how many of the tokens count, end token included.
@@ -97,16 +127,17 @@ def log_probabilities(
     Returns:
         float32 [num_hypotheses]: natural logarithms, summed over the tokens.
     """
-    decoder_input_ids = torch.cat([prompt_ids, generated[:, :-1]], dim=1)
+    logits = model(
+        encoder_outputs=states,
+        decoder_input_ids=torch.cat([prompt_ids, generated[:, :-1]], dim=1),
+        past_key_values=EncoderDecoderCache(DynamicCache(), cache),
+    ).logits[:, prompt_ids.shape[1] - 1 :]
     counts = torch.arange(generated.shape[1], device=generated.device) < lengths[:, None]
-    sums = []
-    for row in range(len(generated)):  # the logits of all rows at once would take gigabytes
-        one = EncoderStates(**{name: tensor[row : row + 1] for name, tensor in states.items()})
-        logits = model(
-            encoder_outputs=one, decoder_input_ids=decoder_input_ids[row : row + 1], use_cache=False
-        ).logits[0, prompt_ids.shape[1] - 1 :]
-        of_tokens = logits.float().log_softmax(-1).gather(1, generated[row][:, None])[:, 0]
-        sums.append(of_tokens[counts[row]].sum())
+    sums = [
+        # one by one: in float32 they take gigabytes together
+        of_one.float().log_softmax(-1).gather(1, tokens[:, None])[counted, 0].sum()
+        for of_one, tokens, counted in zip(logits, generated, counts, strict=True)
+    ]
     return torch.stack(sums)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
     GenerationConfig,
     PretrainedConfig,
     WhisperConfig,
@@ -425,6 +427,7 @@ def generate(
     max_new_tokens: int,
     num_beams: int = 1,
     synced_gpus: bool = False,
+    cache: DynamicCache | None = None,
 ) -> torch.Tensor:
     """Hypotheses for every task from one encoder pass.
 
@@ -432,6 +435,7 @@ def generate(
         encoder_states: of the utterances, from `encode` or a training forward.
         tasks: which targets to generate for every utterance.
         max_new_tokens: cap on the hypothesis, end token included; the decoder's positions cap it too.
+        cache: from `multitask.cross_attention_cache`, for greedy search; None: made here.
 
     Returns:
         int64 [len(tasks) × num_utterances, length] of generated ids, task by task, without the prompt,
@@ -458,5 +462,6 @@ def generate(
         max_length=max_new_tokens,
         num_beams=num_beams,
         synced_gpus=synced_gpus,
+        **({} if cache is None else {"past_key_values": EncoderDecoderCache(DynamicCache(), cache)}),
     )
     return generated[:, prompt_length:]
