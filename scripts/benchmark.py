@@ -10,6 +10,7 @@
     python scripts/benchmark.py reading [paths.features_dir=data/features …]
     python scripts/benchmark.py start [paths.features_dir=data/features …]
     python scripts/benchmark.py scoring [--manifest data/export/manifest_clean.tsv] [--num_utterances 100000]
+    python scripts/benchmark.py long_form [--minutes 60] [--speed_minutes 60] [--num_threads 1]
 
 features: the feature cache against the public Hugging Face recipe (30 s padded float32), on the same clips
 with the same number of processes. feature_scaling: memory and time from the manifest to the features, by
@@ -23,6 +24,9 @@ batches of equally many clips in random order. scaling: training of nano_whisper
 against one. reading: the share of its time that this training waits for data, with one worker. start: how
 long `--help` of every script takes, and the first training step against the imports alone. scoring: all that
 an evaluation computes from texts, intervals included, against jiwer and sacreBLEU alone on the same texts.
+long_form: a long recording by SpeechTranslator against transformers' chunked pipeline, both tasks, at Whisper
+small's dimensions with random weights; and the memory of an hour against that of six minutes (4 GB; an hour
+of speech takes about an hour and a half on one core, of which the pipeline two thirds).
 Each prints its figures and ratios, and adds them with the machine and the versions to
 benchmarks/<stage>.json. Run it on an idle machine.
 """
@@ -92,6 +96,14 @@ def parse_arguments() -> argparse.Namespace:
         default=100_000,
         help="texts of the manifest, repeated with other errors",
     )
+    long_form = stages.add_parser("long_form", help="long recordings against transformers' pipeline")
+    long_form.add_argument("--manifest", type=Path, default=Path("data/export/manifest_clean.tsv"))
+    long_form.add_argument("--data_root", type=Path, default=Path(), help="audio_path is relative to it")
+    long_form.add_argument("--minutes", type=float, default=60.0, help="of speech, for the memory")
+    long_form.add_argument("--speed_minutes", type=float, help="of speech, for the speed; default: as many")
+    long_form.add_argument("--num_tokens", type=int, default=60, help="of each window and task")
+    long_form.add_argument("--batch_size", type=int, default=8, help="windows in a batch")
+    long_form.add_argument("--num_threads", type=int, default=1, help="of each way")
     return parser.parse_args()
 
 
@@ -143,6 +155,11 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
         results = scoring.compare_scoring(options.pop("manifest"), **options)
         return results, scoring.describe(results)
+    if stage == "long_form":
+        from vietst.benchmarks import long_form
+
+        results = long_form.compare_long_form(options.pop("manifest"), options.pop("data_root"), **options)
+        return results, long_form.describe(results)
     if stage == "memory":
         from vietst.benchmarks import memory
 

@@ -1,0 +1,289 @@
+"""Benchmark stage `long_form`: long recordings through `SpeechTranslator` and through transformers' pipeline.
+
+Clips of a manifest, with pauses between them, make a recording. A Whisper with random weights generates
+equally many tokens for every window both ways, in equal batches, with equal threads: `SpeechTranslator` both
+tasks at once, transformers' chunked pipeline (`chunk_length_s=30`, its recommended way for long recordings)
+one task after the other. Each way runs in a process of its own, which also tells the most memory it had; for
+`SpeechTranslator` that is compared with what a short recording takes.
+"""
+
+import dataclasses
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from vietst.constants import SAMPLE_RATE_HZ, TASKS
+from vietst.data.audio import load_waveform
+from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.tables import read_table
+from vietst.errors import VietstError
+
+MIN_RATIO: Final = 2.0
+"""How many times as fast as the pipeline `SpeechTranslator` should be."""
+
+MAX_MEMORY_GROWTH: Final = 0.1
+"""By which share of its peak the memory may grow from the short recording to the whole one."""
+
+SHORT_MINUTES: Final = 6.0
+_PAUSES_S: Final = (0.2, 1.0)
+_SEED: Final = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Of the Whisper; its window is 30 s."""
+
+    d_model: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    vocab_size: int = 50_257
+    """Pieces of text; special tokens come on top."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one process measures."""
+
+    way: str
+    """`translator` or `pipeline`."""
+    recording: str
+    model_dir: str
+    num_tokens: int
+    batch_size: int
+    num_threads: int
+
+
+def compare_long_form(
+    manifest: Path,
+    data_root: Path,
+    *,
+    minutes: float,
+    speed_minutes: float | None = None,
+    num_tokens: int = 60,
+    batch_size: int = 8,
+    num_threads: int = 1,
+    shape: Shape | None = None,
+) -> dict[str, Any]:
+    """Seconds of both ways, and the memory of ours.
+
+    Args:
+        minutes: of the recording whose memory is measured.
+        speed_minutes: of the recording that both ways are timed on; None: the same.
+        num_tokens: that are generated for each window and task.
+        batch_size: windows in a batch.
+
+    Raises:
+        VietstError: a manifest or an audio file that cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="vietst-benchmark-", ignore_cleanup_errors=True) as folder:
+        model_dir = _make_model(Path(folder, "model"), shape or Shape())
+        wanted = {SHORT_MINUTES, minutes, speed_minutes or minutes}
+        recordings = {
+            length: _write_recording(Path(folder, f"{length:g}.wav"), manifest, data_root, length)
+            for length in wanted
+        }
+
+        def measure(way: str, length: float) -> dict[str, Any]:
+            print(f"{way}: {length:g} minutes", flush=True)
+            settings = (str(recordings[length]), str(model_dir), num_tokens, batch_size, num_threads)
+            return _in_process(Run(way, *settings))
+
+        ours = {length: measure("translator", length) for length in sorted(wanted)}
+        theirs = measure("pipeline", speed_minutes or minutes)
+    timed = ours[speed_minutes or minutes]
+    return {
+        "minutes": minutes,
+        "speed_minutes": speed_minutes or minutes,
+        "num_tokens": num_tokens,
+        "batch_size": batch_size,
+        "num_threads": num_threads,
+        "translator": timed,
+        "pipeline": theirs,
+        "times_faster": round(theirs["seconds"] / timed["seconds"], 2),
+        "peak_bytes": {f"{length:g}": ours[length]["peak_bytes"] for length in (SHORT_MINUTES, minutes)},
+    }
+
+
+def _in_process(run: Run) -> dict[str, Any]:
+    """Its progress goes to the terminal as it is made."""
+    command = [sys.executable, "-m", "vietst.benchmarks.long_form", json.dumps(dataclasses.asdict(run))]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True)
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+# --- what is listened to, and what listens -----------------------------------------------------------------
+
+
+def _write_recording(path: Path, manifest: Path, data_root: Path, minutes: float) -> Path:
+    """Clips of the manifest in a random order, as often as it takes, with pauses of hardly audible noise."""
+    import numpy as np
+    import soundfile
+
+    rows = list(read_table(manifest))
+    if not rows:
+        raise VietstError(
+            where=str(manifest), rule="a manifest with utterances", found="none", do="name another manifest"
+        )
+    generator, noise = random.Random(_SEED), np.random.default_rng(_SEED)
+    missing = round(minutes * 60 * SAMPLE_RATE_HZ)
+    with soundfile.SoundFile(path, "w", samplerate=SAMPLE_RATE_HZ, channels=1, subtype="PCM_16") as file:
+        while missing > 0:
+            clip = load_waveform(resolve_audio_path(data_root, generator.choice(rows)["audio_path"]))
+            pause = noise.normal(0, 1e-4, round(generator.uniform(*_PAUSES_S) * SAMPLE_RATE_HZ))
+            samples = np.concatenate([pause.astype(np.float32), clip])[:missing]
+            file.write(samples)
+            missing -= len(samples)
+    return path
+
+
+def _make_model(folder: Path, shape: Shape) -> Path:
+    from vietst.models.nano import NanoWhisperShape, ensure_nano_whisper
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    generator = random.Random(_SEED)
+    # words enough for as many pieces
+    texts = [
+        " ".join("".join(generator.choices(letters, k=6)) for _ in range(100))
+        for _ in range(shape.vocab_size // 100)
+    ]
+    nano_shape = NanoWhisperShape(
+        d_model=shape.d_model,
+        attention_heads=shape.num_heads,
+        encoder_layers=shape.num_layers,
+        decoder_layers=shape.num_layers,
+        ffn_dim=4 * shape.d_model,
+        num_mel_bins=80,
+        hop_length_samples=160,
+        window_s=30,
+        vocab_size=shape.vocab_size,
+        max_target_positions=448,
+        seed=_SEED,
+    )
+    ensure_nano_whisper(folder, nano_shape, texts)
+    return folder
+
+
+# --- in a process of its own -------------------------------------------------------------------------------
+
+
+def _measure(run: Run) -> dict[str, Any]:
+    import torch
+
+    from vietst.runtime import quiet_libraries
+
+    quiet_libraries()
+    torch.set_num_threads(run.num_threads)
+    ways = {"translator": _time_translator, "pipeline": _time_pipeline}
+    return {**ways[run.way](run), "peak_bytes": _peak_bytes()}
+
+
+def _time_translator(run: Run) -> dict[str, Any]:
+    from vietst.data.features import LOG_MEL_80
+    from vietst.inference.clip_decoder import ClipDecoder
+    from vietst.inference.translator import SpeechTranslator
+    from vietst.inference.voice_activity import load_network
+    from vietst.models import whisper
+    from vietst.models.model_record import ModelRecord
+
+    model = whisper.load_model(run.model_dir).eval()
+    model.generation_config.min_new_tokens = run.num_tokens
+    record = ModelRecord(
+        vietst_version=None,
+        architecture="whisper",
+        tasks=TASKS,
+        language="vi",
+        num_beams=1,
+        max_new_tokens_per_second=1e-6,  # rounded up to one
+        max_new_tokens_base=run.num_tokens - 1,
+    )
+    decoder = ClipDecoder(whisper, model, whisper.load_processor(run.model_dir).tokenizer, LOG_MEL_80, record)
+    translator = SpeechTranslator(
+        decoder, load_network(), "benchmark", batch_budget_s=LOG_MEL_80.window_s * run.batch_size
+    )
+    windows = _count_windows(model)
+    start = time.perf_counter()
+    result = translator(run.recording)
+    seconds = time.perf_counter() - start
+    generated = {said.num_tokens for segment in result.segments for said in segment.said.values()}
+    assert generated == {run.num_tokens}, generated
+    return {"seconds": round(seconds, 3), "num_windows": windows[0]}
+
+
+def _time_pipeline(run: Run) -> dict[str, Any]:
+    import soundfile
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor, pipeline
+
+    model = WhisperForConditionalGeneration.from_pretrained(run.model_dir).eval()
+    processor = WhisperProcessor.from_pretrained(run.model_dir)
+    recognizer = pipeline(
+        "automatic-speech-recognition",
+        model=model,
+        tokenizer=processor.tokenizer,
+        feature_extractor=processor.feature_extractor,
+        chunk_length_s=30,
+        batch_size=run.batch_size,
+    )
+    windows = _count_windows(model)
+    start = time.perf_counter()
+    samples, _ = soundfile.read(run.recording, dtype="float32")
+    for task in TASKS:
+        # The pipeline's own default is five beams.
+        length = {"min_new_tokens": run.num_tokens, "max_new_tokens": run.num_tokens, "num_beams": 1}
+        recognizer(
+            {"raw": samples, "sampling_rate": SAMPLE_RATE_HZ},
+            generate_kwargs={"language": "vi", "task": task, **length},
+        )
+    return {"seconds": round(time.perf_counter() - start, 3), "num_windows": windows[0]}
+
+
+def _count_windows(model: Any) -> list[int]:
+    """A number that grows with what the encoder hears, and is printed."""
+    count, start = [0], time.perf_counter()
+
+    def add(module: Any, inputs: Any, output: Any) -> None:
+        count[0] += len(output.last_hidden_state)
+        print(f"  {count[0]} windows, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+
+    model.model.encoder.register_forward_hook(add)
+    return count
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process had."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def describe(results: dict[str, Any]) -> str:
+    """The results for people."""
+    ours, theirs = results["translator"], results["pipeline"]
+    peaks = {length: number / 2**30 for length, number in results["peak_bytes"].items()}
+    shortest, longest = min(peaks, key=float), max(peaks, key=float)
+    growth = peaks[longest] / peaks[shortest] - 1
+    return "\n".join(
+        [
+            f"{results['speed_minutes']:g} minutes, both tasks, {results['num_tokens']} tokens for each "
+            f"window and task, batches of {results['batch_size']}, {results['num_threads']} thread(s)",
+            f"SpeechTranslator: {ours['seconds']:.1f} s for {ours['num_windows']} windows",
+            f"transformers' pipeline: {theirs['seconds']:.1f} s for {theirs['num_windows']} windows, "
+            f"at most {theirs['peak_bytes'] / 2**30:.2f} GiB",
+            f"ratio {results['times_faster']:.2f} (should be at least {MIN_RATIO:g})",
+            f"most memory: {peaks[shortest]:.2f} GiB for {shortest} minutes, {peaks[longest]:.2f} GiB for "
+            f"{longest} ({growth:+.1%}; should grow by less than {MAX_MEMORY_GROWTH:.0%})",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(Run(**json.loads(sys.argv[1])))))
