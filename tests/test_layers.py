@@ -99,7 +99,9 @@ def test_no_relative_imports(repo_root: Path) -> None:
     assert not relative
 
 
-@pytest.mark.parametrize("module", ["vietst", "vietst.config", "vietst.runtime", "vietst.text"])
+@pytest.mark.parametrize(
+    "module", ["vietst", "vietst.config", "vietst.runtime", "vietst.text", "vietst.inference"]
+)
 def test_lower_rooms_import_nothing_heavy(module: str) -> None:
     program = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

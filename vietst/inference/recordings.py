@@ -77,7 +77,7 @@ class _Samples:
         self._samples = np.concatenate([self._samples, block])
 
     def drop_before(self, position: int) -> None:
-        position = max(position, self._start)
+        position = min(max(position, self._start), self.end)
         self._samples = self._samples[position - self._start :]
         self._start = position
 

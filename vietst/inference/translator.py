@@ -1,10 +1,10 @@
 """`SpeechTranslator`: a trained model, and everything between a recording and its texts."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,19 +12,21 @@ from vietst.config_schema import EvaluationSection
 from vietst.constants import BOTH, SAMPLE_RATE_HZ, TASKS, TRANSCRIBE, TRANSLATE
 from vietst.data.features import input_kind_of
 from vietst.errors import ModelError, VietstError
+from vietst.evaluation.model_predictions import device_and_dtype
 from vietst.inference.audio_input import Audio
 from vietst.inference.batches import batch_budget_s, batches_by_length
 from vietst.inference.clip_decoder import ClipDecoder
 from vietst.inference.recordings import SpeechPiece, speech_pieces
-from vietst.inference.results import Segment, SpeechResult
+from vietst.inference.results import Said, Segment, SpeechResult
 from vietst.inference.voice_activity import load_network
-from vietst.models.architectures import ARCHITECTURES
+from vietst.models.architectures import ARCHITECTURES, architecture_of
 from vietst.models.loading import model_folder
 from vietst.models.model_record import ModelRecord, read_model_record
 
 _BATCHES_AHEAD: Final = 4
 """So many batches of speech are gathered, from as many recordings as it takes, before they are sorted by
 length and decoded."""
+_MIN_SEGMENT_LIMIT_S: Final = 1.0
 
 
 class SpeechTranslator:
@@ -35,10 +37,22 @@ class SpeechTranslator:
     print(result.transcript, result.translation, sep="\\n")
     """
 
-    def __init__(self, decoder: ClipDecoder, vad_network: nn.Module, model_name: str) -> None:
-        """Use `from_pretrained`."""
+    def __init__(
+        self,
+        decoder: ClipDecoder,
+        vad_network: nn.Module,
+        model_name: str,
+        *,
+        batch_budget_s: float | None = None,
+    ) -> None:
+        """Use `from_pretrained`.
+
+        Args:
+            batch_budget_s: seconds of audio in a batch; None: what the device can take.
+        """
         self._decoder, self._vad_network = decoder, vad_network
         self.model_name = model_name
+        self._batch_budget_s = batch_budget_s
 
     @classmethod
     def from_pretrained(
@@ -64,8 +78,11 @@ class SpeechTranslator:
         record = read_model_record(str(folder)) or _record_of_stock(folder, name)
         architecture = ARCHITECTURES[record.architecture]
         processor = architecture.load_processor(str(folder))
-        chosen = torch.device(device) if device is not None else _best_device()
-        model = architecture.load_model(str(folder)).to(chosen, dtype or _best_dtype(chosen)).eval()
+        best_device, best_dtype = device_and_dtype()
+        chosen = best_device if device is None else torch.device(device)
+        if dtype is None:
+            dtype = best_dtype if chosen.type == best_device.type else torch.float32
+        model = architecture.load_model(str(folder)).to(chosen, dtype).eval()
         decoder = ClipDecoder(
             architecture, model, processor.tokenizer, input_kind_of(processor.feature_extractor), record
         )
@@ -128,9 +145,16 @@ class SpeechTranslator:
             on_progress: called again and again with the seconds of audio that were done since the last call.
 
         Raises:
-            VietstError: a task that the model was not trained for.
+            VietstError: a task that the model was not trained for, or a limit of less than a second.
         """
         tasks = self.tasks_of(task)
+        if max_segment_s is not None and max_segment_s < _MIN_SEGMENT_LIMIT_S:
+            raise VietstError(
+                where="max_segment_s",
+                rule=f"at least {_MIN_SEGMENT_LIMIT_S:g} s, in which something can be said",
+                found=f"{max_segment_s:g}",
+                do="write some seconds; 7 suits subtitles",
+            )
         limit_s = min(max_segment_s or self.window_s, self.window_s)
         heard = self._heard(audios, round(limit_s * SAMPLE_RATE_HZ))
         return self._results(heard, tasks, on_progress or (lambda _: None))
@@ -170,7 +194,7 @@ class SpeechTranslator:
         tasks: tuple[str, ...],
         on_progress: Callable[[float], object],
     ) -> Iterator[SpeechResult | VietstError]:
-        budget_s = batch_budget_s(self._decoder, len(tasks))
+        budget_s = self._batch_budget_s or batch_budget_s(self._decoder, len(tasks))
         gathered: list[SpeechPiece | float | VietstError] = []
         segments: list[Segment] = []
         num_gathered_s = 0.0
@@ -195,7 +219,8 @@ class SpeechTranslator:
             gathered.append(item)
             if isinstance(item, SpeechPiece):
                 num_gathered_s += self._decoder.cost_s(item.duration_s)
-            if num_gathered_s >= _BATCHES_AHEAD * budget_s:
+            # Where nothing waits to be decoded, an answer need not wait either.
+            if num_gathered_s == 0.0 or num_gathered_s >= _BATCHES_AHEAD * budget_s:
                 yield from decoded()
                 num_gathered_s = 0.0
         yield from decoded()
@@ -204,20 +229,31 @@ class SpeechTranslator:
         segments: dict[int, Segment] = {}
         costs_s = [self._decoder.cost_s(piece.duration_s) for piece in pieces]
         for batch in batches_by_length(costs_s, budget_s):
-            said = self._decoder([pieces[index].waveform for index in batch], tasks)
+            said = self._said([pieces[index].waveform for index in batch], tasks)
             for index, outputs in zip(batch, said, strict=True):
                 segments[index] = Segment(pieces[index].start_s, pieces[index].end_s, outputs)
         return [segments[index] for index in range(len(pieces))]
 
+    def _said(self, waveforms: list[np.ndarray], tasks: tuple[str, ...]) -> list[dict[str, Said]]:
+        """What is said in clips: as one batch, or in halves where the GPU's memory does not suffice."""
+        try:
+            return self._decoder(waveforms, tasks)
+        except torch.OutOfMemoryError:
+            if len(waveforms) == 1:
+                raise
+        # Outside of the handler, which would keep the tensors of the failed attempt.
+        half = len(waveforms) // 2
+        return self._said(waveforms[:half], tasks) + self._said(waveforms[half:], tasks)
+
 
 def _record_of_stock(folder: Path, name: str) -> ModelRecord:
     """Of a model that was not trained here: a stock Whisper, asked for Vietnamese transcripts."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") != "whisper":
+    architecture = architecture_of(str(folder))
+    if architecture != "whisper":
         raise ModelError(
             where=f"model {name}",
             rule="a model that was trained here, or a Whisper",
-            found=f"a {config.get('model_type')} model without a record of a training",
+            found=f"an {architecture} model without a record of a training",
             do="name the folder that training wrote, or what was pushed from it",
         )
     usual = EvaluationSection()
@@ -230,15 +266,3 @@ def _record_of_stock(folder: Path, name: str) -> ModelRecord:
         max_new_tokens_per_second=usual.max_new_tokens_per_second,
         max_new_tokens_base=usual.max_new_tokens_base,
     )
-
-
-def _best_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _best_dtype(device: torch.device) -> torch.dtype:
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
