@@ -101,6 +101,15 @@ def test_nothing_but_what_users_need_is_published(run_dir: Path, tmp_path: Path)
     }
 
 
+def test_an_older_configuration_loses_the_places_of_its_parts(run_dir: Path, tmp_path: Path) -> None:
+    config = json.loads((run_dir / "config.json").read_text())
+    config["encoder"] = {"_name_or_path": "outputs/base_models/encoder", "hidden_size": 8}
+    (run_dir / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    published = json.loads(released(run_dir, tmp_path)["config.json"].read_text())
+    assert published["encoder"] == {"hidden_size": 8}
+    assert published["d_model"] == config["d_model"]
+
+
 def test_weights_that_need_no_change_are_not_copied(run_dir: Path, tmp_path: Path) -> None:
     assert released(run_dir, tmp_path)[WEIGHTS] == run_dir / WEIGHTS
 

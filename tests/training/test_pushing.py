@@ -14,11 +14,14 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load, load_file
+from transformers import TrainerControl, TrainerState
 
 from tests.hub.repositories import Commit
 from tests.hub.server import TOKEN, LoopbackHub, Mood
 from tests.launched_run import ARCHITECTURES, REPO_ROOT, Launch, RunningLaunch
-from vietst.training.pushing import SNAPSHOTS
+from vietst.config_schema import HubSection
+from vietst.errors import VietstError
+from vietst.training.pushing import SNAPSHOTS, ModelPusher, PushCallback
 from vietst.training.runner import run_training
 
 pytestmark = pytest.mark.slow
@@ -84,7 +87,13 @@ def weights(hub: LoopbackHub, commit: Commit) -> dict[str, torch.Tensor]:
 
 def assert_is_the_final_model(hub: LoopbackHub, run_dir: Path) -> None:
     files = content(hub, commits(hub)[0])
-    for name in ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json"):
+    for name in (
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "self_check/expected.json",
+    ):
         assert files[name] == (run_dir / name).read_bytes(), name
     assert not (run_dir / SNAPSHOTS).exists()
 
@@ -206,22 +215,53 @@ def test_of_many_processes_one_pushes_whole_weights(
     assert_nothing_private(hub, running.output(), tmp_path)
 
 
-def test_without_a_hub_training_ends_and_says_the_command_that_brings_the_model_up(
-    hub: LoopbackHub,
-    nano_config: Callable[..., Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    environment = hub.client_environment(tmp_path / "hf_home", HF_TOKEN=TOKEN)
-    for name, value in environment.items():
+@pytest.fixture
+def hub_of_this_process(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoopbackHub:
+    """What this process trains pushes there; it does so in processes of its own."""
+    for name, value in hub.client_environment(tmp_path / "hf_home", HF_TOKEN=TOKEN).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("HF_HUB_OFFLINE")
+    return hub
+
+
+@pytest.mark.parametrize(
+    ("override", "found"), [("hub.license=mit", "not known"), ("hub.repo_id=other/model", "namespace other")]
+)
+def test_what_cannot_be_pushed_is_refused_before_training(
+    override: str, found: str, hub_of_this_process: LoopbackHub, nano_config: Callable[..., Any]
+) -> None:
+    loaded = nano_config(*OPTIONS, override)
+    with pytest.raises(VietstError) as refused:
+        run_training(loaded)
+    assert found in refused.value.found
+    assert not (loaded.config.output.dir / "run_facts.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("when", "handed_over"),
+    [("save", ["checkpoint-2", "checkpoint-4"]), ("best", ["checkpoint-2"]), ("end", [])],
+)
+def test_the_configuration_says_which_checkpoints_go_up(
+    when: str, handed_over: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = []
+    monkeypatch.setattr(ModelPusher, "add", lambda self, model_dir, name: added.append(name))
+    hub = HubSection.model_validate({"repo_id": REPOSITORY, "push_when": when})
+    callback = PushCallback(ModelPusher(tmp_path, hub))
+    for step in (2, 4):
+        callback.on_save(None, TrainerState(global_step=step, best_global_step=2), TrainerControl())
+    assert added == handed_over
+
+
+def test_without_a_hub_training_ends_and_says_the_command_that_brings_the_model_up(
+    hub_of_this_process: LoopbackHub, nano_config: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = hub_of_this_process
     hub.kill()
     run_dir = run_training(nano_config(*OPTIONS, "training.max_steps=2", "hub.wait_s=1"))
     assert (run_dir / "train_results.json").is_file()
     said = caplog.text
-    assert "training begins, and pushes when it is back" in said
+    assert "training begins, and tries again later" in said
     assert "does not answer" in said
     command = shlex.split(said.partition("This brings it up:\n")[2].splitlines()[0])
     assert command[0] == "python"
@@ -229,12 +269,7 @@ def test_without_a_hub_training_ends_and_says_the_command_that_brings_the_model_
     hub.bring_back()
     for _ in range(2):
         pushed = subprocess.run(
-            [sys.executable, *command[1:]],
-            env=environment,
-            cwd=REPO_ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
+            [sys.executable, *command[1:]], cwd=REPO_ROOT, capture_output=True, text=True, check=False
         )
         assert pushed.returncode == 0, pushed.stderr
         assert f"the model is at {hub.endpoint}/{REPOSITORY}" in pushed.stderr

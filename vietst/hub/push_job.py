@@ -3,7 +3,7 @@
     python -m vietst.hub.push_job '{"hub": {…}, "snapshot": "…" or null}'
 
 Without a snapshot it looks whether the repository takes pushes, and makes it. The last line that it prints
-is the address; where it fails, what follows `FAILED` is the reason. It ends by itself when its stdin is
+is the address, and where it fails, the last ones are the error. It ends by itself when its stdin is
 closed, which happens when the training is killed: an old model must not go up after the training that was
 started again has pushed a newer one.
 """
@@ -22,8 +22,6 @@ from vietst.runtime import EXIT_PREEMPTED, EXIT_USER_ERROR
 
 EXIT_HUB_AWAY: Final = EXIT_PREEMPTED
 """Exit code where the same push may succeed later."""
-
-FAILED: Final = "FAILED"
 
 _OF_THE_LAUNCH: Final = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 
@@ -60,7 +58,7 @@ def main() -> None:
             snapshot = Path(task["snapshot"])
             print(publish_model(snapshot, hub, work_dir=snapshot.parent))
     except VietstError as error:
-        print(f"{FAILED}\n{error}")
+        print(f"vietst.errors.HubError: {error}")  # as `error_in_text` reads it
         sys.exit(EXIT_HUB_AWAY if isinstance(error, HubAwayError) else EXIT_USER_ERROR)
 
 

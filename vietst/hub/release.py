@@ -4,7 +4,9 @@ A model folder is a run folder, one of its checkpoints, or the copy of one. Chec
 the model has (the CTC head, LoRA's adapters); these stay at home with optimizer states and pickles.
 """
 
+import contextlib
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,10 +25,11 @@ from vietst.hub.published_record import (
 )
 
 WEIGHTS: Final = "model.safetensors"
+CONFIG: Final = "config.json"
 
 MODEL_FILES: Final = (
     WEIGHTS,
-    "config.json",
+    CONFIG,
     "generation_config.json",
     "processor_config.json",
     "preprocessor_config.json",
@@ -65,7 +68,7 @@ def require_model(model_dir: Path) -> None:
     Raises:
         HubError: the configuration or the weights are missing.
     """
-    missing = [name for name in ("config.json", WEIGHTS) if not (model_dir / name).is_file()]
+    missing = [name for name in (CONFIG, WEIGHTS) if not (model_dir / name).is_file()]
     if missing:
         raise HubError(
             where=f"model folder {model_dir}",
@@ -122,6 +125,7 @@ def make_release(model_dir: Path, work: Path, repo_id: str, hub: HubSection) -> 
     release = {path: sources[path] for path in sources if _is_one_of(path, (*MODEL_FILES, *ADDED_FILES))}
     try:
         release[WEIGHTS] = _released_weights(sources[WEIGHTS], work / WEIGHTS)
+        release[CONFIG] = _released_config(sources[CONFIG], work / CONFIG)
         write_published_record(sources, work)
         write_model_card(model_dir, work, repo_id=repo_id, hub=hub)
     except OSError as error:
@@ -134,11 +138,13 @@ def make_release(model_dir: Path, work: Path, repo_id: str, hub: HubSection) -> 
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for a file; a copy where the file system has none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    """A second name for a file; a copy where there are none, and on Windows, which would not delete the first
+    while the second is read."""
+    if os.name != "nt":
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
 
 
 def no_room(folder: Path) -> HubError:
@@ -163,6 +169,19 @@ def _sources(model_dir: Path) -> Iterator[tuple[Path, str]]:
     for name in RECORD_FILES:
         if (record := find_record(model_dir, name)) is not None:
             yield record, name
+
+
+def _released_config(config: Path, written: Path) -> Path:
+    """The configuration without the places where parts of the model once lay, which older runs recorded."""
+    recorded = "_name_or_path"
+    content = json.loads(config.read_text(encoding="utf-8"))
+    parts = [content, *(value for value in content.values() if isinstance(value, dict))]
+    if not any(recorded in part for part in parts):
+        return config
+    for part in parts:
+        part.pop(recorded, None)
+    written.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
+    return written
 
 
 def _released_weights(weights: Path, written: Path) -> Path:

@@ -19,8 +19,8 @@ from typing import Any, Final
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from vietst.config_schema import HubSection
-from vietst.errors import HubError, VietstError
-from vietst.hub.push_job import FAILED, start_push
+from vietst.errors import VietstError, error_in_text
+from vietst.hub.push_job import start_push
 from vietst.hub.release import take_snapshot
 from vietst.runtime import EXIT_USER_ERROR, get_logger, rank
 from vietst.training.checkpoints import read_state
@@ -44,6 +44,7 @@ class _Outcome:
 
     address: str | None
     reason: str = ""
+    error: VietstError | None = None
     try_again: bool = False
 
 
@@ -76,17 +77,10 @@ class ModelPusher:
             HubError: what will not become better by waiting: no token, no right to write there …
         """
         outcome = self._run(None, timeout_s=_CHECK_S)
-        if outcome.address is None and not outcome.try_again:
-            raise HubError(
-                where="section hub of the configuration",
-                rule="a repository that takes the model",
-                found=outcome.reason,
-                do="correct it, or train without: hub.push=false",
-            )
+        if outcome.error is not None and not outcome.try_again:
+            raise outcome.error
         if outcome.address is None:
-            logger.warning(
-                "the Hub does not answer; training begins, and pushes when it is back:\n%s", outcome.reason
-            )
+            logger.warning("no push now; training begins, and tries again later:\n%s", outcome.reason)
         self._thread.start()
 
     def add(self, model_dir: Path, name: str) -> None:
@@ -125,7 +119,7 @@ class ModelPusher:
         self.stop()
         if self._not_up is not None:
             logger.warning(
-                "not on the Hub yet: %s (%s)\nThis brings it up:\n  %s", *self._not_up, self._push_command()
+                "not on the Hub yet: %s\n%s\nThis brings it up:\n  %s", *self._not_up, self._push_command()
             )
 
     def give_up(self) -> None:
@@ -209,7 +203,10 @@ class ModelPusher:
         if code == 0:
             return _Outcome(said.splitlines()[-1])
         # What is neither away nor wrong is a fault of the process: one that was killed, for instance.
-        return _Outcome(None, said.rpartition(f"{FAILED}\n")[2], try_again=code != EXIT_USER_ERROR)
+        said = said or f"the process that pushes ended with code {code}"
+        error = error_in_text(said)
+        reason = str(error) if error is not None else said
+        return _Outcome(None, reason, error, try_again=code != EXIT_USER_ERROR)
 
     def _note(self, name: str, reason: str) -> None:
         logger.warning("%s is not on the Hub yet:\n%s", name, reason)
