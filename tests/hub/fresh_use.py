@@ -2,7 +2,8 @@
 
     python fresh_use.py whisper|e2e SECONDS MODEL [MODEL …]
 
-Prints the ids that each model (a Hub id or a folder) generates for a glide of that length, for both tasks.
+Prints the ids that each model (a Hub id or a folder) generates for a glide of that length, for both tasks,
+and the text of a pipeline.
 """
 
 import json
@@ -15,6 +16,7 @@ from transformers import (
     SpeechEncoderDecoderModel,
     Wav2Vec2FeatureExtractor,
     WhisperForConditionalGeneration,
+    pipeline,
 )
 
 sys.modules["vietst"] = None  # type: ignore[assignment]  # whoever imports it from here on fails
@@ -50,12 +52,18 @@ def of_e2e(name: str, audio: np.ndarray) -> list[list[int]]:
     ]
 
 
+def of_pipeline(name: str, audio: np.ndarray) -> str:
+    recognize = pipeline("automatic-speech-recognition", model=name)
+    text: str = recognize({"raw": audio, "sampling_rate": 16_000})["text"]
+    return text
+
+
 def main() -> None:
     architecture, seconds, *names = sys.argv[1:]
     time_s = np.arange(int(float(seconds) * 16_000)) / 16_000
     audio = (0.1 * np.sin(2 * np.pi * (150 + 40 * time_s) * time_s)).astype(np.float32)
     generate = {"whisper": of_whisper, "e2e": of_e2e}[architecture]
-    print(json.dumps([generate(name, audio) for name in names]))
+    print(json.dumps([[*generate(name, audio), of_pipeline(name, audio)] for name in names]))
 
 
 if __name__ == "__main__":

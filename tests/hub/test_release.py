@@ -1,5 +1,6 @@
 """What of a model folder is published, made from real tiny models saved as training saves them."""
 
+import errno
 import json
 import os
 import shutil
@@ -180,6 +181,15 @@ def test_without_links_a_snapshot_is_a_copy(
     monkeypatch.setattr(os, "link", no_links)
     take_snapshot(run_dir, tmp_path / "snapshot")
     assert (tmp_path / "snapshot" / WEIGHTS).read_bytes() == (run_dir / WEIGHTS).read_bytes()
+
+
+def test_a_full_disk_is_said(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk_is_full(*paths: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", disk_is_full)
+    with pytest.raises(HubError, match="make room there"):
+        take_snapshot(run_dir, tmp_path / "snapshot")
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:

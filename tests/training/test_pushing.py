@@ -99,7 +99,7 @@ def assert_is_the_final_model(hub: LoopbackHub, run_dir: Path) -> None:
 
 
 def assert_used_by_others_as_here(hub: LoopbackHub, architecture: str, run_dir: Path, folder: Path) -> None:
-    """In a process without vietst and with an empty cache, both tasks: as the run folder."""
+    """In a process without vietst and with an empty cache, both tasks and a pipeline: as the run folder."""
     program = [sys.executable, str(REPO_ROOT / "tests/hub/fresh_use.py"), architecture, "1.5"]
     environment = hub.client_environment(folder / "empty_cache", HF_TOKEN=TOKEN)
     used = subprocess.run(
@@ -108,7 +108,7 @@ def assert_used_by_others_as_here(hub: LoopbackHub, architecture: str, run_dir: 
     assert used.returncode == 0, used.stderr
     downloaded, local = json.loads(used.stdout.splitlines()[-1])
     assert downloaded == local
-    assert len(local) == 2
+    assert len(local) == 3, "both tasks, and a pipeline"
 
 
 def end_training_alone(running: RunningLaunch) -> list[psutil.Process]:
@@ -278,3 +278,15 @@ def test_without_a_hub_training_ends_and_says_the_command_that_brings_the_model_
         assert len(commits(hub)) == 1
     assert_is_the_final_model(hub, run_dir)
     assert TOKEN not in said + pushed.stderr + pushed.stdout
+
+    features = [*("--what", "features"), *("--model_dir", str(run_dir)), *("--repo_id", "tester/features")]
+    pushed = subprocess.run(
+        [sys.executable, command[1], *features], cwd=REPO_ROOT, capture_output=True, text=True, check=False
+    )
+    assert pushed.returncode == 0, pushed.stderr
+    (access,) = (
+        repository.access
+        for (kind, name), repository in hub.store.repositories.items()
+        if (kind, name) == ("dataset", "tester/features")
+    )
+    assert access == "private"

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from huggingface_hub.utils import enable_progress_bars
+
 from vietst.config import load_config
 from vietst.errors import HubError
 from vietst.hub.published_record import RESOLVED_CONFIG, find_record
@@ -32,6 +34,7 @@ def push_model_folder(model_dir: Path, overrides: Sequence[str], *, dry_run: boo
             found="none, and none in the configuration of the run",
             do="say --repo_id OWNER/NAME",
         )
+    enable_progress_bars()  # which transformers, asked to be quiet, takes away
     address = publish_model(model_dir, hub, dry_run=dry_run)
     if address is not None:
         logger.info("the model is at %s", address)

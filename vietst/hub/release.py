@@ -14,6 +14,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
+from safetensors import SafetensorError, safe_open
+
 from vietst.config_schema import HubSection
 from vietst.errors import HubError
 from vietst.hub.model_card import write_model_card
@@ -91,18 +93,14 @@ def take_snapshot(model_dir: Path, snapshot: Path) -> None:
         HubError: no room.
     """
     require_model(model_dir)
-    try:
+    with _full_disk_is_an_error(snapshot):
         for source, path in _sources(model_dir):
             target = snapshot / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if path == WEIGHTS:
-                link_or_copy(source, target)
+                _link_or_copy(source, target)
             else:
                 shutil.copyfile(source, target)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise no_room(snapshot) from error
-        raise
 
 
 def make_release(model_dir: Path, work: Path, repo_id: str, hub: HubSection) -> dict[str, Path]:
@@ -123,21 +121,17 @@ def make_release(model_dir: Path, work: Path, repo_id: str, hub: HubSection) -> 
     require_model(model_dir)
     sources = {path: source for source, path in _sources(model_dir)}
     release = {path: sources[path] for path in sources if _is_one_of(path, (*MODEL_FILES, *ADDED_FILES))}
-    try:
+    with _full_disk_is_an_error(work):
         release[WEIGHTS] = _released_weights(sources[WEIGHTS], work / WEIGHTS)
         release[CONFIG] = _released_config(sources[CONFIG], work / CONFIG)
         write_published_record(sources, work)
         write_model_card(model_dir, work, repo_id=repo_id, hub=hub)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise no_room(work) from error
-        raise
     written = {path.relative_to(work).as_posix(): path for path in sorted(work.rglob("*")) if path.is_file()}
     release |= {path: file for path, file in written.items() if _is_one_of(path, PUBLISHED)}
     return dict(sorted(release.items()))
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     """A second name for a file; a copy where there are none, and on Windows, which would not delete the first
     while the second is read."""
     if os.name != "nt":
@@ -147,13 +141,21 @@ def link_or_copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def no_room(folder: Path) -> HubError:
-    return HubError(
-        where=f"publishing, in {folder}",
-        rule="room for a second copy of the weights",
-        found="no space left on the disk",
-        do="make room there",
-    )
+@contextlib.contextmanager
+def _full_disk_is_an_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        # safetensors has an exception of its own, without a number
+        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+            raise
+        raise HubError(
+            where=f"publishing, in {folder}",
+            rule="room for another copy of the weights",
+            found="no space left on the disk",
+            do="make room there; such files lie in the folder that TMPDIR names, and while training in "
+            "the run folder",
+        ) from error
 
 
 def _is_one_of(path: str, patterns: tuple[str, ...]) -> bool:
@@ -186,7 +188,6 @@ def _released_config(config: Path, written: Path) -> Path:
 
 def _released_weights(weights: Path, written: Path) -> Path:
     """The weights as they are, or, where there are more than the model's, a file without the others."""
-    from safetensors import safe_open
     from safetensors.torch import save_file
 
     from vietst.models.lora import is_merged_already

@@ -93,8 +93,8 @@ class ModelPusher:
         self._not_up = (name, "under way")
         try:
             take_snapshot(model_dir, snapshot)
-        except VietstError as error:
-            self._note(name, str(error))
+        except (VietstError, OSError) as error:
+            self._note(name, str(error))  # no reason to end a training
             return
         with self._news:
             if self._waiting is not None:
