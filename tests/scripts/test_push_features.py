@@ -17,6 +17,7 @@ from tests.hub.messages import HubError, Request, Response
 from tests.hub.server import TOKEN, LoopbackHub
 from tests.tiny_runs import tiny_run_overrides
 from tests.user_machine import Machine, assert_refused
+from vietst.config import load_config
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +117,18 @@ def test_nothing_is_sent_twice(machine: Machine, pushed: Any) -> None:
     assert again.returncode == 0, again.stderr
     assert repository.commit_at("main") == before
     assert len(machine.hub.uploads()) == num_uploads
+
+
+def test_push_to_hub_pushes_the_features_of_a_run(machine: Machine, pushed: Any, tmp_path: Path) -> None:
+    (tmp_path / "resolved_config.yaml").write_text(load_config("nano_whisper").describe(), encoding="utf-8")
+    options = ("--model_dir", str(tmp_path), "--what", "features", "--repo_id", "tester/of_run")
+    of_run = machine.run("push_to_hub.py", *options, HF_TOKEN=TOKEN)
+    assert of_run.returncode == 0, of_run.stderr
+    there, here = (repository_files(machine, name) for name in ("tester/of_run", REPOSITORY))
+    assert {path: there[path] for path in there if path != "README.md"} == {
+        path: here[path] for path in here if path != "README.md"
+    }
+    assert machine.hub.store.repositories["dataset", "tester/of_run"].access == "private"
 
 
 def test_others_train_on_it_with_nothing_but_its_name_and_then_offline(

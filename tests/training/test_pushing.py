@@ -274,19 +274,7 @@ def test_without_a_hub_training_ends_and_says_the_command_that_brings_the_model_
         assert pushed.returncode == 0, pushed.stderr
         assert f"the model is at {hub.endpoint}/{REPOSITORY}" in pushed.stderr
         sent = hub.asked("PUT /_lfs")
-        assert len(sent) == len(set(sent)) == 3, "weights and two charts; nothing is sent twice"
+        assert len(sent) == len(set(sent)) == 4, "weights, two charts, a clip; nothing is sent twice"
         assert len(commits(hub)) == 1
     assert_is_the_final_model(hub, run_dir)
     assert TOKEN not in said + pushed.stderr + pushed.stdout
-
-    features = [*("--what", "features"), *("--model_dir", str(run_dir)), *("--repo_id", "tester/features")]
-    pushed = subprocess.run(
-        [sys.executable, command[1], *features], cwd=REPO_ROOT, capture_output=True, text=True, check=False
-    )
-    assert pushed.returncode == 0, pushed.stderr
-    (access,) = (
-        repository.access
-        for (kind, name), repository in hub.store.repositories.items()
-        if (kind, name) == ("dataset", "tester/features")
-    )
-    assert access == "private"
