@@ -1,7 +1,6 @@
 """Models that go up while they train: real launches, and a real server that is slow, dies and comes back."""
 
 import contextlib
-import json
 import shlex
 import subprocess
 import sys
@@ -86,29 +85,19 @@ def weights(hub: LoopbackHub, commit: Commit) -> dict[str, torch.Tensor]:
 
 
 def assert_is_the_final_model(hub: LoopbackHub, run_dir: Path) -> None:
+    """That others get the texts of the run folder from such a copy: tests/test_whole_round.py."""
     files = content(hub, commits(hub)[0])
     for name in (
         "model.safetensors",
         "config.json",
         "generation_config.json",
+        "processor_config.json",
         "tokenizer.json",
+        "tokenizer_config.json",
         "self_check/expected.json",
     ):
         assert files[name] == (run_dir / name).read_bytes(), name
     assert not (run_dir / SNAPSHOTS).exists()
-
-
-def assert_used_by_others_as_here(hub: LoopbackHub, architecture: str, run_dir: Path, folder: Path) -> None:
-    """In a process without vietst and with an empty cache, both tasks and a pipeline: as the run folder."""
-    program = [sys.executable, str(REPO_ROOT / "tests/hub/fresh_use.py"), architecture, "1.5"]
-    environment = hub.client_environment(folder / "empty_cache", HF_TOKEN=TOKEN)
-    used = subprocess.run(
-        [*program, REPOSITORY, str(run_dir)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert used.returncode == 0, used.stderr
-    downloaded, local = json.loads(used.stdout.splitlines()[-1])
-    assert downloaded == local
-    assert len(local) == 3, "both tasks, and a pipeline"
 
 
 def end_training_alone(running: RunningLaunch) -> list[psutil.Process]:
@@ -130,7 +119,7 @@ def test_kills_of_the_training_and_of_the_hub_break_nothing(
                  "training.load_best_model_at_end=false", "hub.push_when=save")  # fmt: skip
     run_dir = tmp_path / "run"
     halting = REPO_ROOT / "tests/training/halting_run.py"
-    hub.moods = [of_weights(delay_s=3, times=1), of_weights(delay_s=300)]
+    hub.moods = [of_weights(delay_s=10, times=1), of_weights(delay_s=300)]
     stopped = launch(
         hub, tiny_corpus, tmp_path, "single", "whisper", *overrides, script=halting, HALT_IN_CHECKPOINT="8"
     )
@@ -164,7 +153,6 @@ def test_kills_of_the_training_and_of_the_hub_break_nothing(
         load_file(run_dir / "model.safetensors")["model.decoder.embed_tokens.weight"],
     )
     assert_nothing_private(hub, running.output(), tmp_path)
-    assert_used_by_others_as_here(hub, "whisper", run_dir, tmp_path)
 
 
 def assert_nothing_private(hub: LoopbackHub, output: str, folder: Path) -> None:
@@ -204,7 +192,6 @@ def test_of_many_processes_one_pushes_whole_weights(
     assert len(hub.asked("/whoami-v2")) == 1 + pushes, "one look at the start, one before each push"
     if "hub.push_when=end" in overrides:
         assert titles == ["Final model"]
-        assert_used_by_others_as_here(hub, architecture, run_dir, tmp_path)
     else:
         assert titles[-1] == "Model after 2 of 4 steps"
         shapes = [
