@@ -18,8 +18,9 @@ from vietst.doctor.installation import CHECKS
 from vietst.errors import VietstError
 
 
-def test_the_script_goes_on_behind_a_broken_package_and_ends_with_1(repo_root: Path, tmp_path: Path) -> None:
+def test_the_script_goes_on_behind_broken_packages_and_ends_with_1(repo_root: Path, tmp_path: Path) -> None:
     (tmp_path / "av.py").write_text("raise ImportError('libavcodec.so.62 is missing')")
+    (tmp_path / "huggingface_hub.py").write_text("raise ImportError('cut off')")
     path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
     finished = subprocess.run(
         [sys.executable, str(repo_root / "scripts" / "doctor.py")],
@@ -32,12 +33,13 @@ def test_the_script_goes_on_behind_a_broken_package_and_ends_with_1(repo_root: P
     assert finished.returncode == 1, finished.stderr
     assert "Traceback" not in finished.stderr
     lines = finished.stdout.splitlines()
-    (broken,) = [line for line in lines if line.startswith("to mend")]
-    assert "av" in broken
-    assert "libavcodec.so.62 is missing" in broken
+    broken = {line[9:].split("  ")[0]: line for line in lines if line.startswith("to mend")}
+    assert {"ffmpeg's libraries (av)", "Hugging Face cache", "Hub"} <= broken.keys()
+    assert "libavcodec.so.62 is missing" in broken["ffmpeg's libraries (av)"]
+    assert "cut off" in broken["Hub"]
     for subject in (*CHECKS.keys() - {"extras", "folders", "shared memory"}, "folder outputs"):
         assert any(subject in line for line in lines), subject
-    assert lines[-1].endswith("1 to mend")
+    assert lines[-1].endswith(f"{len(broken)} to mend")
 
 
 def test_a_check_that_fails_is_a_finding_and_the_others_go_on() -> None:

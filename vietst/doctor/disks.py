@@ -19,14 +19,14 @@ SMALL_SHARED_MEMORY_BYTES = int(1e9)
 
 
 def check_folders() -> Iterator[Finding]:
+    for name in ("outputs", "data"):
+        yield check_folder(f"folder {name}", Path(name))
+
+
+def check_hugging_face_cache() -> Iterator[Finding]:
     from huggingface_hub import constants
 
-    for subject, folder in (
-        ("folder outputs", Path("outputs")),
-        ("folder data", Path("data")),
-        ("Hugging Face cache", Path(constants.HF_HUB_CACHE)),
-    ):
-        yield check_folder(subject, folder)
+    yield check_folder("Hugging Face cache", Path(constants.HF_HUB_CACHE))
 
 
 def check_folder(subject: str, folder: Path) -> Finding:

@@ -1,32 +1,38 @@
 """Is everything there that vietst needs on this machine?"""
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Final
 
-from vietst.doctor.devices import check_torch
-from vietst.doctor.disks import check_folders, check_shared_memory
-from vietst.doctor.findings import Check, Finding, run_checks
-from vietst.doctor.hub_account import check_hub
-from vietst.doctor.packages import check_extras, check_packages, check_python
-from vietst.doctor.sound import check_espeak, check_ffmpeg, check_soundfile
-from vietst.doctor.training_tools import check_bitsandbytes, check_data_workers, check_deepspeed
+from vietst.doctor.findings import Finding, run_checks
 
-CHECKS: dict[str, Check] = {
-    "Python": check_python,
-    "packages": check_packages,
-    "extras": check_extras,
-    "PyTorch": check_torch,
-    "folders": check_folders,
-    "shared memory": check_shared_memory,
-    "soundfile, soxr": check_soundfile,
-    "ffmpeg's libraries (av)": check_ffmpeg,
-    "espeak-ng": check_espeak,
-    "DeepSpeed": check_deepspeed,
-    "bitsandbytes": check_bitsandbytes,
-    "data workers": check_data_workers,
-    "Hub": check_hub,
+CHECKS: Final = {
+    "Python": "packages.check_python",
+    "packages": "packages.check_packages",
+    "extras": "packages.check_extras",
+    "PyTorch": "devices.check_torch",
+    "folders": "disks.check_folders",
+    "Hugging Face cache": "disks.check_hugging_face_cache",
+    "shared memory": "disks.check_shared_memory",
+    "soundfile, soxr": "sound.check_soundfile",
+    "ffmpeg's libraries (av)": "sound.check_ffmpeg",
+    "espeak-ng": "sound.check_espeak",
+    "DeepSpeed": "training_tools.check_deepspeed",
+    "bitsandbytes": "training_tools.check_bitsandbytes",
+    "data workers": "training_tools.check_data_workers",
+    "Hub": "hub_account.check_hub",
 }
+"""Subject → module and function below `vietst.doctor`."""
 
 
 def check_installation() -> Iterator[Finding]:
     """The findings of all checks, as they come."""
-    return run_checks(CHECKS)
+    return run_checks({subject: partial(_check, function) for subject, function in CHECKS.items()})
+
+
+def _check(function: str) -> Iterable[Finding]:
+    """Import a check only now: what it needs may be what is broken."""
+    module, _, name = function.partition(".")
+    findings: Iterable[Finding] = getattr(importlib.import_module(f"vietst.doctor.{module}"), name)()
+    return findings
