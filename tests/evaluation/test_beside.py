@@ -109,7 +109,7 @@ def test_a_baseline_is_decoded_once_and_again_where_it_changes(
     ours = write_model(tmp_path / "ours")
     stock = write_model(tmp_path / "whisper-stock", is_ours=False)
     metrics = evaluate(ours, stock)
-    assert loaded == ["ours", "whisper-stock"]
+    assert loaded == ["whisper-stock", "ours"]
     row, alone = (
         metrics["baselines"]["whisper-stock"],
         read_metrics(tmp_path / "results" / "whisper-stock_metrics.json"),
@@ -125,13 +125,13 @@ def test_a_baseline_is_decoded_once_and_again_where_it_changes(
     assert loaded == ["ours"]
     assert again["baselines"] == metrics["baselines"]
     evaluate(ours, stock, num_beams=2)
-    assert loaded == ["ours", "ours", "whisper-stock"], "other beams are another baseline"
+    assert loaded == ["ours", "whisper-stock", "ours"], "other beams are another baseline"
     loaded.clear()
     model = whisper_model(whisper_processor())
     torch.nn.init.normal_(model.model.decoder.embed_tokens.weight)
     model.save_pretrained(stock)
     evaluate(ours, stock, num_beams=2)
-    assert loaded == ["ours", "whisper-stock"], "other weights are another model"
+    assert loaded == ["whisper-stock", "ours"], "other weights are another model"
 
 
 def test_a_model_of_another_kind_is_refused_before_anything_is_decoded(

@@ -53,11 +53,6 @@ def plan_baselines(specs: Sequence[str], split: SplitOptions, run_name: str) -> 
     return planned
 
 
-def needs_a_model(specs: Sequence[str]) -> bool:
-    """Whether any of the baselines has to be decoded."""
-    return not all(map(_is_file, specs))
-
-
 def _is_file(spec: str) -> bool:
     return Path(spec).suffix == ".csv"
 

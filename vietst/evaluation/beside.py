@@ -56,6 +56,8 @@ class Beside:
         self, options: BesideOptions, split: SplitOptions, run_name: str, *, transcribes: bool
     ) -> None:
         self._options = options
+        self._predictions: dict[str, Sequence[Prediction]] = {}
+        self._problems: list[VietstError] = []
         self._runs = plan_baselines(options.baselines, split, run_name)
         self._cascade: Cascade | None = None
         if options.cascade is not None:
@@ -63,32 +65,45 @@ class Beside:
         if options.comet is not None:
             _ = options.comet.words  # is the program there
 
+    def decode_baselines(self, options: ScoringOptions) -> None:
+        """Decode what is not there yet, before the run itself: baselines are kept, whatever comes after."""
+        for baseline in self._runs:
+            self._have(baseline, options)
+
+    def _have(self, baseline: BaselineRun, options: ScoringOptions) -> None:
+        try:
+            self._predictions[baseline.name] = baseline.predictions(options)
+        except VietstError as error:
+            self._problems.append(error)
+
     def score_and_write(self, run: ScoredRun, options: ScoringOptions) -> dict[str, Any]:
         """Score a run beside all that was asked for, write results and report, print and return the metrics.
 
         Raises:
             VietstError: a part failed that others do not need; what could be done is written and printed.
         """
-        problems: list[VietstError] = []
+        if self._cascade is not None:
+            cascade = self._cascade.of(run.predictions)
+            self._have(cascade, options)
+            self._runs.append(cascade)
         rows: dict[str, dict[str, Any]] = {**self._without_a_model(run.predictions)}
         systems = {run.name: run.predictions}
-        cascades = [self._cascade.of(run.predictions)] if self._cascade else []
-        for baseline in [*self._runs, *cascades]:
-            try:
-                rows[baseline.name], systems[baseline.name] = _row(baseline, run.predictions, options)
-            except VietstError as error:
-                problems.append(error)
+        for baseline in self._runs:
+            if baseline.name in self._predictions:
+                predictions = self._predictions[baseline.name]
+                row = _row(baseline, run.predictions, predictions, options)
+                rows[baseline.name], systems[baseline.name] = row
         if self._options.comet is not None:
             try:
                 run = _with_comet(run, systems, rows, self._options.comet)
             except VietstError as error:
-                problems.append(error)
+                self._problems.append(error)
         metrics, files = write_run(run, options, rows)
         print(format_results_table(metrics, files))
-        for problem in problems[1:]:
+        for problem in self._problems[1:]:
             logger.error("%s", problem)
-        if problems:
-            raise problems[0]
+        if self._problems:
+            raise self._problems[0]
         return metrics
 
     def _without_a_model(self, predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
@@ -116,10 +131,13 @@ def _cascade(options: "CascadeOptions", run_name: str, transcribes: bool) -> "Ca
 
 
 def _row(
-    baseline: BaselineRun, run: Sequence[Prediction], options: ScoringOptions
+    baseline: BaselineRun,
+    run: Sequence[Prediction],
+    predictions: Sequence[Prediction],
+    options: ScoringOptions,
 ) -> tuple[dict[str, Any], Sequence[Prediction]]:
     """A row of the table, and the predictions behind it."""
-    predictions, why_not = on_the_same_utterances(run, baseline.predictions(options))
+    predictions, why_not = on_the_same_utterances(run, predictions)
     note = baseline.note if why_not is None else f"{baseline.name} stands here without scores: {why_not}."
     row: dict[str, Any] = {"note": note} if note else {}
     return row | (scores_of(predictions, options) if predictions else {}), predictions

@@ -41,6 +41,7 @@ def evaluate_model(
     if beside.train_csv is None and training.is_file():
         beside = dataclasses.replace(beside, train_csv=training)
     comparison = Beside(beside, split, run_name, transcribes=TRANSCRIBE in plan.options.tasks)
+    comparison.decode_baselines(scoring)
     made = decode_split(plan)
     run = ScoredRun(
         run_name,

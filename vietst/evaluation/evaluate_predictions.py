@@ -44,6 +44,7 @@ def evaluate_predictions_file(
             do="choose another --run_name or --output" if rows else "name the file that holds them",
         )
     comparison = Beside(beside, split, run_name, transcribes=all(map(is_transcribed, rows)))
+    comparison.decode_baselines(scoring)
     facts = {
         "predictions": predictions.as_posix(),
         "predictions_digest": file_digest(predictions),

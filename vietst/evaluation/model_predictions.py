@@ -46,6 +46,8 @@ class PlannedDecoding:
     model_type: str
     options: DecodingOptions
     split: SplitOptions
+    rows: list[dict[str, Any]]
+    """Of the split."""
     why_no_translation: str | None
 
     @property
@@ -64,7 +66,7 @@ class PlannedDecoding:
 def plan_decoding(
     model_dir: str, split: SplitOptions, *, model_type: str | None = None, task: str | None = None
 ) -> PlannedDecoding:
-    """Look at what the model says about itself, without its weights.
+    """Look at the split, and at what the model says about itself, without its weights.
 
     Args:
         model_dir: a run folder, a model folder or a Hub id. Without a record of a training here
@@ -73,8 +75,9 @@ def plan_decoding(
         task: `transcribe`, `translate` or `both`; None: what the model was trained for.
 
     Raises:
-        ModelError: no such model, or one that cannot be run here.
+        VietstError: a split that cannot be used, no such model, or one that cannot be run here.
     """
+    rows = read_split_file(split.test_csv)
     record = read_model_record(model_dir)
     tasks = _tasks(record, task)
     why_no_translation = None
@@ -91,6 +94,7 @@ def plan_decoding(
         model_type or architecture_of(model_dir),
         _options(record, tasks, split),
         split,
+        rows,
         why_no_translation,
     )
 
@@ -117,14 +121,13 @@ def decode_split(plan: PlannedDecoding) -> ModelPredictions:
     """Run the model over the split.
 
     Raises:
-        VietstError: a model, split or audio file that cannot be used.
+        VietstError: a model or audio file that cannot be used.
     """
     split = plan.split
-    rows = read_split_file(split.test_csv)
     architecture = ARCHITECTURES[plan.model_type]
     processor = architecture.load_processor(plan.model_dir)
     input_kind = input_kind_of(processor.feature_extractor)
-    rows = _hearable(rows, input_kind.window_s, plan.model_dir, split.test_csv)
+    rows = _hearable(plan.rows, input_kind.window_s, plan.model_dir, split.test_csv)
     device, dtype = device_and_dtype()
     model = architecture.load_model(plan.model_dir).to(device=device, dtype=dtype).eval()
     logger.info(

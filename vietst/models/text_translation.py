@@ -158,12 +158,20 @@ class TextTranslator:
             self._model.device
         )
         caps = [self._cap(len(ids)) for ids in token_ids]
-        generated = self._model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            max_new_tokens=max(caps),
-            **self._forced,
-        )
+        try:
+            generated = self._model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=max(caps),
+                **self._forced,
+            )
+        except torch.OutOfMemoryError:
+            raise ModelError(
+                where=f"model {self.name}",
+                rule="memory for a batch of texts on the GPU",
+                found=f"too little for {len(token_ids)} texts of up to {len(token_ids[0])} tokens",
+                do="a smaller --batch_size",
+            ) from None
         texts = []
         for row, cap in zip(generated.tolist(), caps, strict=True):
             # First come the decoder's start token and the language. No text depends on a longer one.
