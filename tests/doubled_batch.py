@@ -10,7 +10,16 @@ def doubled(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same training data with every utterance's audio once for each of its targets; without CTC."""
     utterance_index = batch["utterance_index"]
     audio = {name: batch[name].index_select(0, utterance_index) for name in ENCODER_INPUTS if name in batch}
-    return audio | {name: batch[name] for name in ("labels", "decoder_input_ids", "task_index")}
+    targets = ("labels", "label_positions", "decoder_input_ids", "task_index")
+    return audio | {name: batch[name] for name in targets}
+
+
+def logits_of(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Of every position of every label row, as the stock class makes them: training makes them in parts."""
+    inputs = doubled(batch)
+    for name in ("labels", "label_positions", "task_index"):
+        del inputs[name]
+    return model(**inputs).logits
 
 
 def loss_and_gradients(

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import WhisperForConditionalGeneration
 
+from tests.doubled_batch import logits_of
 from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper_processor
 from tests.tiny_runs import history
 from vietst.config import load_config
@@ -68,9 +69,9 @@ def plain_model(model: whisper.MultitaskWhisper, folder: Path) -> WhisperForCond
 def test_adapters_start_as_nothing(processor):
     model = whisper_model(processor).eval()
     batch = whisper_batch(processor, cached_rows(2))
-    before = model(**batch).logits
+    before = logits_of(model, batch)
     make_trainable(model, load_config("nano_whisper", ["model.finetune=lora"]).config)
-    torch.testing.assert_close(model.eval()(**batch).logits, before, rtol=0, atol=0)
+    torch.testing.assert_close(logits_of(model.eval(), batch), before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("targets", ["[q_proj, v_proj]", "[k_proj, out_proj, fc1, fc2]"])
@@ -78,11 +79,11 @@ def test_the_merged_model_gives_the_logits_and_texts_of_the_adapted_one(processo
     model = adapted_model(processor, f"lora.target_modules={targets}", "lora.rank=4", "lora.alpha=12")
     stock = plain_model(model, tmp_path)
     batch = whisper_batch(processor, cached_rows(4))
-    adapted = model(**batch).logits
+    adapted = logits_of(model, batch)
     features = batch["input_features"].index_select(0, batch["utterance_index"])
     merged = stock(input_features=features, decoder_input_ids=batch["decoder_input_ids"]).logits
     torch.testing.assert_close(adapted, merged, rtol=0, atol=1e-5)
-    bare = whisper_model(processor).eval()(**batch).logits
+    bare = logits_of(whisper_model(processor).eval(), batch)
     assert (bare - adapted).abs().max() > 1e-2, "the adapters do say something"
     states = whisper.encode(model, batch)
     options = {"language": "vi", "max_new_tokens": 12}

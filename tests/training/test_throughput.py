@@ -181,7 +181,7 @@ def test_a_batch_that_brings_the_encoders_states_needs_less(kind, tiny_corpus, t
     preparation = prepare(config)
     model = preparation.architecture.build_for_training(config, LossWeights(), None)
     flops = flops_of_batches(config, model, preparation.input_kind)
-    targets = {"labels": torch.ones(2, 10), "row_index": torch.ones(2)}
+    targets = {"labels": torch.ones(2, 10), "label_positions": torch.arange(20), "row_index": torch.ones(2)}
     computed = flops({**targets, "input_values": torch.zeros(2, 32_000)})
     assert 0 < flops({**targets, "encoder_states": torch.zeros(2, 100, 32)}) < 0.8 * computed
 

@@ -107,8 +107,8 @@ def label_batch(
         text_token_ids: the tokens of each target's text, without special tokens.
 
     Returns:
-        `decoder_input_ids`, `labels` int64 [num_targets, length]; `utterance_index`, `task_index` int64
-        [num_targets].
+        `decoder_input_ids`, `labels` int64 [num_targets, length]; `label_positions` int64 [num_labels], where
+        labels are in the flattened `labels`; `utterance_index`, `task_index` int64 [num_targets].
     """
     inputs = [
         prompts[target.task] + token_ids for target, token_ids in zip(targets, text_token_ids, strict=True)
@@ -117,12 +117,22 @@ def label_batch(
         [IGNORE_INDEX] * (len(prompts[target.task]) - 1) + [*token_ids, end_token_id]
         for target, token_ids in zip(targets, text_token_ids, strict=True)
     ]
+    padded_labels = pad_token_ids(labels, IGNORE_INDEX)
     return {
         "decoder_input_ids": pad_token_ids(inputs, pad_token_id),
-        "labels": pad_token_ids(labels, IGNORE_INDEX),
+        "labels": padded_labels,
+        "label_positions": label_positions(padded_labels),
         "utterance_index": torch.tensor([target.utterance_index for target in targets], dtype=torch.int64),
         "task_index": torch.tensor([TASKS.index(target.task) for target in targets], dtype=torch.int64),
     }
+
+
+def label_positions(labels: torch.Tensor) -> torch.Tensor:
+    """Where the flattened labels are not `IGNORE_INDEX`: int64 [num_labels].
+
+    Found out with the batch: on a GPU, training would have to wait to learn how many they are.
+    """
+    return (labels.flatten() != IGNORE_INDEX).nonzero().squeeze(1)
 
 
 def utterance_batch(rows: Sequence[dict[str, Any]], ctc_table: CtcTable | None) -> dict[str, torch.Tensor]:

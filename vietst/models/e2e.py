@@ -36,6 +36,7 @@ from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest,
 from vietst.data.feature_cache import features_of
 from vietst.data.features import InputKind
 from vietst.errors import ModelError
+from vietst.models.label_loss import give_label_loss
 from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
 from vietst.models.multitask import (
     EncoderStates,
@@ -43,11 +44,11 @@ from vietst.models.multitask import (
     MultitaskOutput,
     combine_losses,
     ctc_negative_log_likelihood,
-    repeat_for_targets,
+    decoder_loss,
     repeat_for_tasks,
-    target_negative_log_likelihood,
     write_stock_architecture,
 )
+from vietst.models.shared_states import share_states, states_for_targets
 from vietst.models.trainable import make_trainable
 from vietst.models.wav2vec2 import LengthTrueWav2Vec2
 
@@ -177,6 +178,7 @@ class E2ECollator:
         encoder_states_mask  int64   [U, P]     1 at real frames (with cached states only)
         decoder_input_ids    int64   [T, L]     prompt + text, padded with the pad token
         labels               int64   [T, L]     text + end token, −100 at the prompt and at padding
+        label_positions      int64   [K]        where the K labels that are not −100 stand, flattened
         utterance_index      int64   [T]        which row of input_values each target belongs to
         task_index           int64   [T]        position of its task in `TASKS`
         row_index            int64   [U]        number of the utterance in its split
@@ -247,6 +249,8 @@ class MultitaskE2E(SpeechEncoderDecoderModel):
         # The units of FSDP. What transformers gathers from the parts names layers of mBART's encoder too.
         layers = (self.encoder.encoder.layers, self.decoder.model.decoder.layers)
         self._no_split_modules = {type(layer).__name__ for part in layers for layer in part}
+        share_states(self.decoder.model.decoder.layers)
+        give_label_loss(self.decoder.lm_head)
         self.loss_weights = LossWeights()
         self.ctc_head: nn.Linear | None = None
 
@@ -280,6 +284,7 @@ class MultitaskE2E(SpeechEncoderDecoderModel):
         encoder_outputs: Any = None,
         utterance_index: torch.Tensor | None = None,
         task_index: torch.Tensor | None = None,
+        label_positions: torch.Tensor | None = None,
         encoder_states: torch.Tensor | None = None,
         encoder_states_mask: torch.Tensor | None = None,
         ctc_labels: torch.Tensor | None = None,
@@ -302,8 +307,8 @@ class MultitaskE2E(SpeechEncoderDecoderModel):
                 encoder_outputs=encoder_outputs,
                 **kwargs,
             )
-        if task_index is None:
-            raise ValueError("labels come with task_index: the batch of an E2ECollator")
+        if task_index is None or label_positions is None:
+            raise ValueError("labels come with task_index and label_positions: use E2ECollator")
         if encoder_states is not None and encoder_states_mask is not None:
             frames = EncoderStates(encoder_states.to(self.dtype), encoder_states_mask.bool())
         elif input_values is not None:
@@ -311,11 +316,19 @@ class MultitaskE2E(SpeechEncoderDecoderModel):
         else:
             raise ValueError("labels come with input_values, or with encoder_states and their mask")
         states = self.encoder.shorten(frames)
-        outputs = self._decode(
-            repeat_for_targets(states, utterance_index), decoder_input_ids, use_cache=False
-        )
+        attended, slots = states_for_targets(states, utterance_index, task_index)
+        hidden_states = self.decoder.model.decoder(
+            input_ids=decoder_input_ids,
+            encoder_hidden_states=self._projected(attended),
+            encoder_attention_mask=attended.position_mask,
+            use_cache=False,
+            target_slots=slots,
+        ).last_hidden_state
         smoothing = self.loss_weights.label_smoothing if self.training else 0.0
-        target_losses = target_negative_log_likelihood(outputs.logits, labels, smoothing)
+        summed_loss, target_losses = decoder_loss(
+            *(self.decoder.lm_head, hidden_states, labels, label_positions, task_index, self.loss_weights),
+            label_smoothing=smoothing,
+        )
         ctc_loss = None
         if self.ctc_head is not None and ctc_labels is not None:
             ctc_loss = ctc_negative_log_likelihood(
@@ -324,8 +337,7 @@ class MultitaskE2E(SpeechEncoderDecoderModel):
         if num_items_in_batch is None:
             num_items_in_batch = (labels != IGNORE_INDEX).sum()
         return MultitaskOutput(
-            loss=combine_losses(target_losses, task_index, ctc_loss, self.loss_weights, num_items_in_batch),
-            logits=outputs.logits,
+            loss=combine_losses(summed_loss, ctc_loss, self.loss_weights, num_items_in_batch),
             target_losses=target_losses,
             encoder_states=states,
         )
@@ -340,18 +352,20 @@ class MultitaskE2E(SpeechEncoderDecoderModel):
         **_: Any,
     ) -> Seq2SeqLMOutput:
         """The decoder on states that know which of their positions are real, one row of them for each row."""
-        hidden_states = states.last_hidden_state
-        if hasattr(self, "enc_to_dec_proj"):
-            hidden_states = self.enc_to_dec_proj(hidden_states)
         outputs = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_hidden_states=hidden_states,
+            encoder_hidden_states=self._projected(states),
             encoder_attention_mask=states.position_mask,
             past_key_values=past_key_values,
             use_cache=use_cache,
         )
         return Seq2SeqLMOutput(logits=outputs.logits, past_key_values=outputs.past_key_values)
+
+    def _projected(self, states: EncoderStates) -> torch.Tensor:
+        """States of the decoder's width."""
+        hidden_states = states.last_hidden_state
+        return self.enc_to_dec_proj(hidden_states) if hasattr(self, "enc_to_dec_proj") else hidden_states
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         super().save_pretrained(save_directory, *args, **kwargs)

@@ -1,8 +1,9 @@
 """Encode once, decode every target: what both architectures share.
 
-An utterance may have one or two targets (transcript, translation). The encoder runs once per utterance;
-its states are repeated for the label rows; one decoder call, one loss, one backward. Loss and gradients
-are those of the doubled batch (with dropout, layerdrop and SpecAugment off), without its second encoder pass.
+An utterance may have one or two targets (transcript, translation). The encoder runs once per utterance; all
+its targets attend to the same states (`vietst.models.shared_states`); one decoder call, one loss that makes
+logits only where there is a label (`vietst.models.label_loss`), one backward. Loss and gradients are those of
+the doubled batch (with dropout, layerdrop and SpecAugment off), without its second encoder pass.
 """
 
 import dataclasses
@@ -48,27 +49,13 @@ class EncoderStates(ModelOutput):
 
 @dataclasses.dataclass
 class MultitaskOutput(Seq2SeqLMOutput):
-    """As `Seq2SeqLMOutput`, with the summed loss of each label row: `target_losses` [num_targets].
+    """As `Seq2SeqLMOutput`, with the summed loss of each label row: `target_losses` [num_targets], no logits.
 
     `encoder_states` is per utterance, not per target, so that generation can go on from it.
     """
 
     target_losses: torch.Tensor | None = None
     encoder_states: EncoderStates | None = None
-
-
-def repeat_for_targets(states: EncoderStates, utterance_index: torch.Tensor | None) -> EncoderStates:
-    """Give every label row the states of its utterance.
-
-    Args:
-        utterance_index: [num_targets], the utterance that each label row belongs to; None: one row each.
-
-    Returns:
-        States of num_targets rows.
-    """
-    if utterance_index is None:
-        return states
-    return EncoderStates(**{name: tensor.index_select(0, utterance_index) for name, tensor in states.items()})
 
 
 def repeat_for_tasks(states: EncoderStates, num_tasks: int) -> EncoderStates:
@@ -141,28 +128,38 @@ def log_probabilities(
     return torch.stack(sums)
 
 
-def target_negative_log_likelihood(
-    logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0
-) -> torch.Tensor:
-    """Sum of the token losses of each label row, in nats.
+def decoder_loss(
+    projection: nn.Module,
+    hidden_states: torch.Tensor,
+    labels: torch.Tensor,
+    label_positions: torch.Tensor,
+    task_index: torch.Tensor,
+    weights: LossWeights,
+    *,
+    label_smoothing: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The decoder's loss of all targets, in nats.
 
     Args:
-        logits: [num_targets, length, vocabulary], any float type; the loss is computed in float32.
+        projection: the decoder's `LabelLossLinear`.
+        hidden_states: [num_targets, length, width], what the projection makes logits of.
         labels: [num_targets, length], `IGNORE_INDEX` where nothing is to be learned.
-        label_smoothing: as `torch.nn.functional.cross_entropy`.
+        label_positions: [num_labels], where the others stand in the flattened labels.
+        task_index: [num_targets], position of each row's task in `TASKS`.
 
     Returns:
-        [num_targets] float32.
+        The sum of all token losses, weighted by task; and, without gradients, the sum of each row
+        [num_targets], not weighted. Both float32.
     """
-    # Flat, not [num_targets, vocabulary, length]: that would be copied once more, and logits are large.
-    per_token = functional.cross_entropy(
-        logits.float().flatten(0, 1),
-        labels.flatten(),
-        ignore_index=IGNORE_INDEX,
-        reduction="none",
-        label_smoothing=label_smoothing,
+    weight_of_row = torch.tensor(weights.per_task, device=labels.device)[task_index]
+    total, losses = projection(
+        hidden_states.flatten(0, 1).index_select(0, label_positions),
+        labels.flatten().index_select(0, label_positions),
+        weight_of_row.index_select(0, label_positions // labels.shape[1]),
+        label_smoothing,
     )
-    return per_token.view(labels.shape).sum(dim=1)
+    at_position = losses.new_zeros(labels.numel()).index_copy(0, label_positions, losses)
+    return total, at_position.view(labels.shape).sum(dim=1)
 
 
 def ctc_negative_log_likelihood(
@@ -192,8 +189,7 @@ def ctc_negative_log_likelihood(
 
 
 def combine_losses(
-    target_losses: torch.Tensor,
-    task_index: torch.Tensor,
+    decoder_loss: torch.Tensor,
     ctc_loss: torch.Tensor | None,
     weights: LossWeights,
     num_label_tokens: torch.Tensor | int,
@@ -205,17 +201,14 @@ def combine_losses(
     the same number, so that it obeys the same law; its units per label token only scale its weight.
 
     Args:
-        target_losses: [num_targets], sums over the tokens of each label row.
-        task_index: [num_targets], position of each row's task in `TASKS`.
+        decoder_loss: scalar sum over the label tokens, weighted by task.
         ctc_loss: scalar sum over the utterances, or None.
         num_label_tokens: label tokens (not `IGNORE_INDEX`) of the whole optimizer step.
 
     Returns:
         A scalar.
     """
-    if any(weight != 1.0 for weight in weights.per_task):
-        target_losses = target_losses * target_losses.new_tensor(weights.per_task)[task_index]
-    total = target_losses.sum()
+    total = decoder_loss
     if ctc_loss is not None:
         total = total + weights.ctc * ctc_loss
     return total / num_label_tokens

@@ -32,6 +32,7 @@ from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest,
 from vietst.data.feature_cache import features_of
 from vietst.data.features import InputKind, pad_log_mel
 from vietst.errors import ModelError
+from vietst.models.label_loss import give_label_loss
 from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
 from vietst.models.multitask import (
     EncoderStates,
@@ -39,11 +40,11 @@ from vietst.models.multitask import (
     MultitaskOutput,
     combine_losses,
     ctc_negative_log_likelihood,
-    repeat_for_targets,
+    decoder_loss,
     repeat_for_tasks,
-    target_negative_log_likelihood,
     write_stock_architecture,
 )
+from vietst.models.shared_states import share_states, states_for_targets
 from vietst.models.trainable import make_trainable
 
 # --- processor ---------------------------------------------------------------------------------------
@@ -145,6 +146,7 @@ class WhisperCollator:
                                               (P encoder positions, D width)
         decoder_input_ids  int64   [T, L]     prompt + text, padded with the pad token
         labels             int64   [T, L]     text + end token, −100 at the prompt and at padding
+        label_positions    int64   [K]        where the K labels that are not −100 stand, flattened
         utterance_index    int64   [T]        which row of input_features each target belongs to
         task_index         int64   [T]        position of its task in `TASKS`
         row_index          int64   [U]        number of the utterance in its split
@@ -207,6 +209,8 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
+        share_states(self.model.decoder.layers)
+        give_label_loss(self.proj_out)
         self.loss_weights = LossWeights()
         self.ctc_head: nn.Linear | None = None
         self.encoder_is_frozen = False  # then it runs in eval mode and without SpecAugment
@@ -237,6 +241,7 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
         encoder_outputs: Any = None,
         utterance_index: torch.Tensor | None = None,
         task_index: torch.Tensor | None = None,
+        label_positions: torch.Tensor | None = None,
         encoder_states: torch.Tensor | None = None,
         ctc_labels: torch.Tensor | None = None,
         num_positions: torch.Tensor | None = None,
@@ -256,21 +261,26 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
                 encoder_outputs=encoder_outputs,
                 **kwargs,
             )
-        if task_index is None:
-            raise ValueError("labels come with task_index: the batch of a WhisperCollator")
+        if task_index is None or label_positions is None:
+            raise ValueError("labels come with task_index and label_positions: use WhisperCollator")
         if encoder_states is not None:
             states = EncoderStates(encoder_states.to(self.dtype))
         elif input_features is not None:
             states = self.encode(input_features, attention_mask)
         else:
             raise ValueError("labels come with input_features or encoder_states")
-        outputs = super().forward(
-            encoder_outputs=BaseModelOutput(repeat_for_targets(states, utterance_index).last_hidden_state),
+        attended, slots = states_for_targets(states, utterance_index, task_index)
+        hidden_states = self.model(
+            encoder_outputs=BaseModelOutput(attended.last_hidden_state),
             decoder_input_ids=decoder_input_ids,
             use_cache=False,
-        )
+            target_slots=slots,
+        ).last_hidden_state
         smoothing = self.loss_weights.label_smoothing if self.training else 0.0
-        target_losses = target_negative_log_likelihood(outputs.logits, labels, smoothing)
+        summed_loss, target_losses = decoder_loss(
+            *(self.proj_out, hidden_states, labels, label_positions, task_index, self.loss_weights),
+            label_smoothing=smoothing,
+        )
         ctc_loss = None
         if self.ctc_head is not None and ctc_labels is not None and num_positions is not None:
             ctc_loss = ctc_negative_log_likelihood(
@@ -279,8 +289,7 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
         if num_items_in_batch is None:
             num_items_in_batch = (labels != IGNORE_INDEX).sum()
         return MultitaskOutput(
-            loss=combine_losses(target_losses, task_index, ctc_loss, self.loss_weights, num_items_in_batch),
-            logits=outputs.logits,
+            loss=combine_losses(summed_loss, ctc_loss, self.loss_weights, num_items_in_batch),
             target_losses=target_losses,
             encoder_states=states,
         )

@@ -132,12 +132,12 @@ def _without_chance(config: Any) -> Any:
 def _targets(workload: Workload, options: StepOptions) -> dict[str, torch.Tensor]:
     num_targets = workload.num_utterances * workload.num_tasks
     ids = torch.ones(num_targets, workload.num_label_tokens, dtype=torch.int64)
-    rows = torch.zeros(num_targets, dtype=torch.int64)
     targets = {
         "decoder_input_ids": ids,
         "labels": ids.clone(),
-        "utterance_index": rows,
-        "task_index": rows.clone(),
+        "label_positions": torch.arange(ids.numel()),
+        "utterance_index": torch.arange(workload.num_utterances).repeat(workload.num_tasks),
+        "task_index": torch.arange(workload.num_tasks).repeat_interleave(workload.num_utterances),
     }
     if options.num_ctc_symbols:
         targets["ctc_labels"] = torch.ones(

@@ -44,11 +44,13 @@ Build = Callable[[], tuple[nn.Module, Mapping[str, torch.Tensor]]]
 class StepTrace:
     """The fullest moment of a forward and backward pass.
 
-    `bytes_of` tells by category what was held then; the optimizer's state is not among it.
+    `bytes_of` tells by category what was held then; the optimizer's state is not among it. `most_bytes_of`
+    tells the most that each category held at any moment.
     """
 
     model: nn.Module
     bytes_of: dict[str, int]
+    most_bytes_of: dict[str, int]
 
     @property
     def peak_bytes(self) -> int:
@@ -82,7 +84,7 @@ def trace_training_step(
         model, batch = build()
         if gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-        tracker = _StorageTracker(copies_for_convolution=device == "cpu")
+        tracker = _StorageTracker(_output_matrix(model).shape, copies_for_convolution=device == "cpu")
         for tensor in (*model.parameters(), *model.buffers()):
             tracker.see(tensor, WEIGHTS)
         for tensor in batch.values():
@@ -96,7 +98,8 @@ def trace_training_step(
             loss = _forward(model, batch, precision)
             tracker.is_backward = True
             loss.backward()
-    return StepTrace(model=model, bytes_of={name: size for name, size in tracker.at_peak.items() if size})
+    bytes_of = {name: size for name, size in tracker.at_peak.items() if size}
+    return StepTrace(model=model, bytes_of=bytes_of, most_bytes_of=tracker.most)
 
 
 def _forward(model: nn.Module, batch: Mapping[str, torch.Tensor], precision: Precision) -> torch.Tensor:
@@ -109,21 +112,36 @@ def _forward(model: nn.Module, batch: Mapping[str, torch.Tensor], precision: Pre
     return convert_outputs_to_fp32(autocast(model.forward))(**batch).loss
 
 
-class _StorageTracker(TorchDispatchMode):
-    """Counts the bytes of all living storages by category, and remembers the fullest moment."""
+def _output_matrix(model: nn.Module) -> torch.Tensor:
+    """[vocabulary, width of the decoder]."""
+    return model.get_output_embeddings().weight  # type: ignore[operator]
 
-    def __init__(self, *, copies_for_convolution: bool) -> None:
+
+class _StorageTracker(TorchDispatchMode):
+    """Counts the bytes of all living storages by category, and remembers the fullest moment.
+
+    Args:
+        matrix_shape: of the output matrix; what has as many columns as it has rows is logits.
+    """
+
+    def __init__(self, matrix_shape: torch.Size, *, copies_for_convolution: bool) -> None:
         super().__init__()
+        self.matrix_shape = matrix_shape
         self.copies_for_convolution = copies_for_convolution
         self.is_backward = False
         self.categories: list[str] = []  # of the modules that run at the moment, the innermost last
         self.at_peak: dict[str, int] = {}
+        self.most: dict[str, int] = {}
         self._live: dict[str, int] = {}
         self._total = self._peak = 0
         self._storages: dict[int, tuple[str, int]] = {}  # key → category, bytes
 
-    def see(self, tensor: torch.Tensor, category: str) -> None:
-        """Count a tensor's storage, unless it is counted already."""
+    def see(self, tensor: torch.Tensor, category: str, *, replaces: bool = False) -> None:
+        """Count a tensor's storage, unless it is counted already.
+
+        Args:
+            replaces: it takes the place of another one that is about to be freed.
+        """
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._storages:
@@ -131,7 +149,8 @@ class _StorageTracker(TorchDispatchMode):
         self._storages[key] = (category, storage.nbytes())
         self._add(category, storage.nbytes())
         weakref.finalize(storage, self._forget, key)
-        self._note_peak()
+        if not replaces:
+            self._note_peak()
 
     def category_of(self, tensor: torch.Tensor) -> str | None:
         return self._storages.get(tensor.untyped_storage()._cdata, (None, 0))[0]
@@ -151,6 +170,7 @@ class _StorageTracker(TorchDispatchMode):
 
     def _add(self, category: str, size: int) -> None:
         self._live[category] = self._live.get(category, 0) + size
+        self.most[category] = max(self.most.get(category, 0), self._live[category])
         self._total += size
 
     def _note_peak(self, scratch_bytes: int = 0) -> None:
@@ -164,15 +184,28 @@ class _StorageTracker(TorchDispatchMode):
         result = operation(*args, **(kwargs or {}))
         if operation.namespace == "prim":  # questions about a tensor
             return result
+        is_sum = self._is_sum_of_gradients(operation, result)
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
-                self.see(tensor, self._category(operation, args))
-        self._note_peak(self._hidden_copy_bytes(operation, args))
+                self.see(tensor, self._category(operation, args, tensor), replaces=is_sum)
+        if not is_sum:
+            self._note_peak(self._hidden_copy_bytes(operation, args))
         return result
 
-    def _category(self, operation: Any, args: tuple[Any, ...]) -> str:
+    def _is_sum_of_gradients(self, operation: Any, result: Any) -> bool:
+        """Whether autograd adds up the output matrix's gradients, as that and as the embedding.
+
+        It does so in place (measured), as soon as nothing else holds one of them; but not on fake tensors.
+        """
+        return operation is _ATEN.add.Tensor and self.is_backward and result.shape == self.matrix_shape
+
+    def _category(self, operation: Any, args: tuple[Any, ...], tensor: torch.Tensor) -> str:
         if operation is _ATEN._to_copy.default and self.category_of(args[0]) == WEIGHTS:
             return WEIGHT_COPIES
+        if tensor.dim() > 1 and tensor.shape[-1] == self.matrix_shape[0]:
+            return LOGITS_AND_LOSS  # wherever they are made
+        if tensor.shape == self.matrix_shape:
+            return GRADIENTS
         if self.categories:  # also when a checkpointed layer is computed again
             return self.categories[-1]
         return BACKWARD if self.is_backward else LOGITS_AND_LOSS

@@ -5,11 +5,13 @@ and backward pass of the model need, without what activation checkpointing compu
 `FlopCounterMode` counts the matrix products and convolutions of the real model, on fake tensors; what is
 frozen is missing from its backward pass.
 
-With U utterances of s seconds, padding counted, and T targets of L tokens each, a batch needs
+With U utterances of s seconds and T targets of L tokens each, padding counted, and K labels, a batch needs
 
     U (c₀ + c₁ s + c₂ s²)  for the encoder: its layers, and its attention
-    T (c₃ L + c₄ L²)       for the decoder's layers and self-attention
-    T (c₅ s + c₆ s L)      for its cross-attention
+    U c₃ s                 for keys and values of its states, which the targets of an utterance share
+    T (c₄ L + c₅ L²)       for the decoder's layers and self-attention
+    T c₆ s L               for its cross-attention
+    K c₇                   for the logits
 
 The coefficients come from a few counted batches.
 """
@@ -70,7 +72,9 @@ def flops_of_batches(
     def fitted(encoder_is_frozen: bool) -> BatchFlops:
         scope_now = with_frozen_encoder(scope) if encoder_is_frozen else scope
         return BatchFlops.fit(
-            lambda workload: step(eager, scope_now, workload, StepOptions(lora=config.lora)),
+            lambda workload, cached: step(
+                eager, scope_now, workload, StepOptions(lora=config.lora, cached_states=cached)
+            ),
             _DURATIONS_S if length_s is None else (length_s,),
         )
 
@@ -88,16 +92,20 @@ def flops_of_batches(
     return lambda batch: by_frozen_encoder[model.encoder_is_frozen].of_batch(batch, padded_s(batch))
 
 
-def count_flops(build: Build) -> int:
+def count_flops(build: Build, num_labels: int) -> int:
     """Operations of a forward and a backward pass of what `build` makes; nothing is computed.
 
     The model's attention must be eager: fused kernels are not counted without a GPU.
+
+    Args:
+        num_labels: how many of the batch's label positions it keeps.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
 
     with FakeTensorMode():
-        model, batch = build()
+        model, made = build()
+        batch = {**made, "label_positions": made["label_positions"][:num_labels]}
         with FlopCounterMode(display=False) as counter:
             model(**batch).loss.backward()
     return counter.get_total_flops()
@@ -108,22 +116,28 @@ class BatchFlops:
     """Operations of any batch, from its shape."""
 
     coefficients: np.ndarray
-    """float64 [7], c₀ to c₆."""
+    """float64 [8], c₀ to c₇."""
 
     @classmethod
-    def fit(cls, step: Callable[[Workload], Build], durations_s: Sequence[float]) -> "BatchFlops":
+    def fit(cls, step: Callable[[Workload, bool], Build], durations_s: Sequence[float]) -> "BatchFlops":
         """Count a few batches.
 
         Args:
-            step: a step of the planned size, with eager attention.
+            step: a step of the planned size, with eager attention, that brings the encoder's states or not.
             durations_s: three different ones; or one, where all clips are padded to it.
         """
         short, middle, long = _LABEL_TOKENS
         first = durations_s[0]
-        sizes = [(s, length, tasks) for s in durations_s for length, tasks in ((short, 1), (middle, 2))]
-        sizes += [(first, middle, 1), (first, long, 1)]
-        counted = [count_flops(step(Workload(1, s, length, tasks))) for s, length, tasks in sizes]
-        rows = [_terms(1, s, tasks, length) for s, length, tasks in sizes]
+        # seconds, tokens and number of targets, labels, whether the encoder's states come with the batch
+        sizes = [
+            (s, length, t, t * length, False) for s in durations_s for length, t in ((short, 1), (middle, 2))
+        ]
+        sizes += [(first, middle, 1, middle, False), (first, long, 1, long, False)]
+        sizes += [(first, long, 1, short, False), (first, short, 1, short, True)]
+        rows, counted = [], []
+        for s, length, num_targets, num_labels, cached in sizes:
+            counted.append(count_flops(step(Workload(1, s, length, num_targets), cached), num_labels))
+            rows.append(_terms(0 if cached else 1, 1, s, num_targets, length, num_labels))
         return cls(np.linalg.lstsq(np.array(rows), np.array(counted, dtype=np.float64))[0])
 
     def of_batch(self, batch: Mapping[str, Any], padded_s: float) -> float:
@@ -133,13 +147,22 @@ class BatchFlops:
             padded_s: seconds of each clip, padding counted.
         """
         num_targets, num_label_tokens = batch["labels"].shape
-        num_encoded = 0 if "encoder_states" in batch else len(batch["row_index"])
-        return float(np.dot(self.coefficients, _terms(num_encoded, padded_s, num_targets, num_label_tokens)))
+        num_utterances, num_labels = len(batch["row_index"]), len(batch["label_positions"])
+        num_encoded = 0 if "encoder_states" in batch else num_utterances
+        terms = _terms(num_encoded, num_utterances, padded_s, num_targets, num_label_tokens, num_labels)
+        return float(np.dot(self.coefficients, terms))
 
 
-def _terms(num_utterances: int, duration_s: float, num_targets: int, num_label_tokens: int) -> list[float]:
+def _terms(
+    num_encoded: int,
+    num_utterances: int,
+    duration_s: float,
+    num_targets: int,
+    num_label_tokens: int,
+    num_labels: int,
+) -> list[float]:
     """What the coefficients are multiplied with; hundreds of tokens and seconds keep the numbers near 1."""
     s, length = duration_s / 10, num_label_tokens / 100
-    encoder = [num_utterances * term for term in (1, s, s**2)]
-    decoder = [num_targets * term for term in (length, length**2, s, s * length)]
-    return [*encoder, *decoder]
+    encoder = [num_encoded * term for term in (1, s, s**2)]
+    decoder = [num_targets * term for term in (length, length**2, s * length)]
+    return [*encoder, num_utterances * s, *decoder, num_labels / 100]
