@@ -15,7 +15,15 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from vietst.benchmarks.memory import MAX_DEVIATION, MemoryCase, compare_cases, measure_in_new_process
+from vietst.benchmarks.memory import (
+    MAX_DEVIATION,
+    MIN_ACTIVATIONS_RATIO,
+    MIN_LOGITS_RATIO,
+    MemoryCase,
+    compare_cases,
+    compare_with_doubled_batch,
+    measure_in_new_process,
+)
 from vietst.config_schema import LoraSection
 from vietst.models import lora
 from vietst.models.label_loss import MAX_CHUNK_LOGITS
@@ -379,6 +387,13 @@ CASES = [
 def test_the_forecast_is_near_the_measured_peak(case):
     ratio = compare_cases([case])["cases"][0]["ratio"]
     assert abs(ratio - 1) < MAX_DEVIATION / 2, "half of what is promised at full size"
+
+
+@pytest.mark.slow
+def test_both_tasks_take_a_fraction_of_the_doubled_batchs_logits_and_activations():
+    for row in compare_with_doubled_batch():
+        assert row["logits_ratio"] >= MIN_LOGITS_RATIO, row
+        assert row["activation_ratio"] >= MIN_ACTIVATIONS_RATIO, row
 
 
 @pytest.mark.slow

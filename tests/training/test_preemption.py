@@ -7,14 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from transformers import TrainerControl, TrainerState
+from transformers.trainer_utils import SaveStrategy
 
 from tests.tiny_runs import history
 from vietst.runtime import EXIT_PREEMPTED, STOP_SIGNALS, Preempted
 from vietst.training.checkpoints import AUTO
 from vietst.training.launching import NOTE_FILE
+from vietst.training.preemption import PreemptionCallback, StopRequest
 from vietst.training.runner import run_training
 from vietst.training.trainer import SpeechTrainer
 
@@ -78,6 +83,25 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(nano_config, signal_in
         assert history(stopped, key) == history(straight, key), key
     weights = [(run_dir / "model.safetensors").read_bytes() for run_dir in (straight, stopped)]
     assert weights[0] == weights[1]
+
+
+def test_processes_learn_from_each_other_a_step_later(tmp_path):
+    """So that none of them waits for its GPU; here, one process that is told it were one of several."""
+    request = StopRequest()
+    callback = PreemptionCallback(request, tmp_path)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        signals_at_ends = []
+        for sent in (0, signal.SIGTERM, signal.SIGTERM):
+            request.signal_number = sent
+            arguments = SimpleNamespace(device=torch.device("cpu"), save_strategy=SaveStrategy.STEPS)
+            control = TrainerControl()
+            callback.on_step_end(arguments, TrainerState(), control)
+            assert control.should_save == bool(callback.signal_number)
+            signals_at_ends.append(callback.signal_number)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert signals_at_ends == [0, 0, signal.SIGTERM]
 
 
 def test_a_stopped_script_has_an_exit_code_of_its_own_and_says_how_to_go_on():

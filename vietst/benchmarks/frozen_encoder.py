@@ -23,6 +23,7 @@ from torch import nn
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from vietst.constants import IGNORE_INDEX, SAMPLE_RATE_HZ, TASKS
+from vietst.data.batching import label_positions
 from vietst.data.encoder_state_cache import build_states, plan_states
 from vietst.data.encoder_states import EncodedUtteranceDataset
 from vietst.data.features import LOG_MEL_80, WAVEFORM_16K, InputKind
@@ -228,6 +229,7 @@ def made_up_labels(workload: Workload, prompt_length: int, vocab_size: int) -> B
     return {
         "decoder_input_ids": torch.randint(vocab_size, shape),
         "labels": labels,
+        "label_positions": label_positions(labels),
         "utterance_index": torch.arange(num_utterances).repeat(len(TASKS)),
         "task_index": torch.arange(len(TASKS)).repeat_interleave(num_utterances),
     }

@@ -1,4 +1,5 @@
-"""Benchmark stage `memory`: the forecast of the memory plan against what training really takes.
+"""Benchmark stage `memory`: the forecast of the memory plan against what training really takes, and the
+forecast of a step on both tasks against that of the doubled batch, as most recipes train them.
 
 A process of its own builds the model with random weights, makes the optimizer's state, takes one training
 step and reports the most memory that it had, less what it had after imports and a tiny step. On Linux that is
@@ -18,10 +19,25 @@ from typing import Any, Final, Literal
 from vietst.errors import VietstError
 from vietst.training.memory_plan import CUDA_CONTEXT_BYTES, StepSettings, gigabytes, plan_memory
 from vietst.training.memory_steps import Workload, e2e_step, whisper_step
-from vietst.training.memory_trace import Build
+from vietst.training.memory_trace import (
+    BATCH,
+    GRADIENTS,
+    LOGITS_AND_LOSS,
+    WEIGHTS,
+    Build,
+    Device,
+    Precision,
+    trace_training_step,
+)
 
 MAX_DEVIATION: Final = 0.15
 """How far the forecast may be from what is measured, as a share of the latter."""
+
+MIN_LOGITS_RATIO: Final = 10.0
+"""How many times less all logits and log-probabilities should take than with the doubled batch."""
+
+MIN_ACTIVATIONS_RATIO: Final = 1.9
+"""The same of all that a pass holds at its fullest, besides weights, their gradients and the batch."""
 
 _STATUS: Final = Path("/proc/self/status")
 
@@ -126,6 +142,63 @@ def compare_cases(cases: Sequence[MemoryCase]) -> dict[str, Any]:
     return {"device": device, "cases": results}
 
 
+def compare_with_doubled_batch() -> list[dict[str, Any]]:
+    """Forecasts of wav2vec2-base + mBART-50 with its full vocabulary: 8 clips of 10 s, 40 tokens, both tasks.
+
+    Returns:
+        For float32 on a CPU and bfloat16 on a GPU, most bytes of the logits and of all activations, of the
+        stock class on the doubled batch and of ours.
+    """
+    import torch
+
+    from vietst.benchmarks.training_step import (
+        StepWorkload,
+        doubled_batch,
+        e2e_case,
+        freeze_feature_encoder,
+        made_up_batch,
+    )
+    from vietst.models.published_sizes import e2e_config
+
+    case = e2e_case("", e2e_config("facebook/wav2vec2-base"), 0.0)
+    once = made_up_batch(case, StepWorkload(num_utterances=8, duration_s=10.0, num_label_tokens=40))
+
+    def build_of(model_class: Any, batch: Mapping[str, Any]) -> Build:
+        def build() -> Any:
+            model = model_class(case.config)
+            freeze_feature_encoder(model)
+            shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in batch.items()}
+            return model.train(), {name: torch.zeros(s, dtype=dtype) for name, (s, dtype) in shapes.items()}
+
+        return build
+
+    ways = {"doubled": build_of(case.stock, doubled_batch(once)), "once": build_of(case.ours, once)}
+    settings: tuple[tuple[Precision, Device], ...] = (("fp32", "cpu"), ("bf16", "cuda"))
+    results: list[dict[str, Any]] = []
+    for precision, device in settings:
+        row: dict[str, Any] = {"precision": precision, "device": device}
+        for way, build in ways.items():
+            trace = trace_training_step(build, precision=precision, device=device)
+            others = sum(trace.bytes_of.get(name, 0) for name in (WEIGHTS, GRADIENTS, BATCH))
+            row[f"{way}_logits_bytes"] = trace.most_bytes_of[LOGITS_AND_LOSS]
+            row[f"{way}_activation_bytes"] = trace.peak_bytes - others
+        for what in ("logits", "activation"):
+            row[f"{what}_ratio"] = round(row[f"doubled_{what}_bytes"] / row[f"once_{what}_bytes"], 2)
+        results.append(row)
+    return results
+
+
+def _doubled_row(row: Mapping[str, Any]) -> str:
+    met = row["logits_ratio"] >= MIN_LOGITS_RATIO and row["activation_ratio"] >= MIN_ACTIVATIONS_RATIO
+    return (
+        f"forecast, wav2vec2-base + mBART-50, 8 × 10 s, both tasks, {row['precision']}: doubled batch, once; "
+        f"logits {gigabytes(row['doubled_logits_bytes'])}, {gigabytes(row['once_logits_bytes'])}: "
+        f"{row['logits_ratio']:.1f} × less; all activations {gigabytes(row['doubled_activation_bytes'])}, "
+        f"{gigabytes(row['once_activation_bytes'])}: {row['activation_ratio']:.2f} × less "
+        f"(bars {MIN_LOGITS_RATIO:g} and {MIN_ACTIVATIONS_RATIO:g}: {'met' if met else 'MISSED'})"
+    )
+
+
 def describe(results: dict[str, Any]) -> str:
     """The results in a line each."""
     lines = [f"memory of a training step on {results['device']}: forecast, measured, forecast / measured"]
@@ -137,7 +210,7 @@ def describe(results: dict[str, Any]) -> str:
             f"{gigabytes(case['measured_bytes'])}  {case['ratio']:.2f}"
             + ("" if met else f"  MISSED: more than {MAX_DEVIATION:.0%} away")
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *map(_doubled_row, results["doubled_batch"])])
 
 
 # --- the measured process ----------------------------------------------------------------------------

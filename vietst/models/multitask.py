@@ -151,7 +151,10 @@ def decoder_loss(
         The sum of all token losses, weighted by task; and, without gradients, the sum of each row
         [num_targets], not weighted. Both float32.
     """
-    weight_of_row = torch.tensor(weights.per_task, device=labels.device)[task_index]
+    # Filled on the device: copying a list there waits for it.
+    weight_of_row = torch.zeros(task_index.shape, device=labels.device)
+    for task, weight in enumerate(weights.per_task):
+        weight_of_row.masked_fill_(task_index == task, weight)
     total, losses = projection(
         hidden_states.flatten(0, 1).index_select(0, label_positions),
         labels.flatten().index_select(0, label_positions),

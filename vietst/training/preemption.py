@@ -89,6 +89,9 @@ def remove_note(run_dir: Path) -> None:
 class PreemptionCallback(TrainerCallback):
     """Has all processes save a checkpoint after the same step once one of them was asked to stop, and stop.
 
+    Several processes ask each other after every step and learn the answer after the next one, by when it has
+    come: reading it at once would have them wait for their GPUs.
+
     Raises:
         Preempted: out of `train()`, when the checkpoint is complete.
     """
@@ -96,11 +99,12 @@ class PreemptionCallback(TrainerCallback):
     def __init__(self, request: StopRequest, run_dir: Path) -> None:
         self.request, self.run_dir = request, run_dir
         self.signal_number = 0
+        self._asked: _OnItsWay | None = None
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.signal_number = _agreed(self.request.signal_number, args.device)
+        self.signal_number = self._agreed(args.device)
         if self.signal_number:
             logger.warning(
                 "%s: saving a checkpoint after step %d, and stopping",
@@ -126,11 +130,27 @@ class PreemptionCallback(TrainerCallback):
             "go on with --resume"
         )
 
+    def _agreed(self, device: torch.device) -> int:
+        """The highest number that any process has; of several ones, that any had a step ago."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return self.request.signal_number
+        # Filled on the device: copying a number there waits for it.
+        number = torch.full((), self.request.signal_number, device=device)
+        torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
+        before, self._asked = self._asked, _OnItsWay(number)
+        return 0 if before is None else before.arrived()
 
-def _agreed(signal_number: int, device: torch.device) -> int:
-    """The highest number that any process has. All must call it after the same step."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return signal_number
-    number = torch.tensor(signal_number, device=device)
-    torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
-    return int(number)
+
+class _OnItsWay:
+    """A number that is copied from its device while that computes on."""
+
+    def __init__(self, number: torch.Tensor) -> None:
+        self._copy = number.to("cpu", non_blocking=True)
+        self._event = torch.cuda.Event() if number.is_cuda else None
+        if self._event is not None:
+            self._event.record()
+
+    def arrived(self) -> int:
+        if self._event is not None:
+            self._event.synchronize()
+        return int(self._copy)
