@@ -517,7 +517,7 @@ class HubSection(Section):
 
     license: Annotated[str, Field(min_length=1)] | None = None
     """License of the model, as the Hub writes it (cc-by-nc-4.0, apache-2.0 …). It has to suit those of the
-    base model and the data. None: not stated."""
+    base model and the data. None: the first of theirs that all permit, if all are known; else none."""
 
     datasets: Annotated[tuple[HubDatasetId, ...], Strict(False)] = ()
     """Ids on the Hub of the data sets that were trained on, for the model card."""

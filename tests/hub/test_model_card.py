@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -276,8 +277,7 @@ def test_charts_lie_beside_the_card_and_are_called_after_the_repository(tmp_path
 # --- its lines of code --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", ["whisper", "e2e"])
-def test_the_four_lines_for_transformers_run(tmp_path: Path, architecture: str) -> None:
+def tiny_model(tmp_path: Path, architecture: str) -> Path:
     folder = tmp_path / "model"
     if architecture == "whisper":
         processor = whisper_processor()
@@ -289,10 +289,20 @@ def test_the_four_lines_for_transformers_run(tmp_path: Path, architecture: str) 
     write_model_record(model, record_of(load_config(f"nano_{architecture}").config))
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ["whisper", "e2e"])
+def test_its_lines_of_code_run(tmp_path: Path, architecture: str) -> None:
+    folder = tiny_model(tmp_path, architecture)
     text = card_of(folder, HubSection()).text
-    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
-    assert 'model="a/b"' in code
-    code = code.replace('"a/b"', repr(str(folder))).replace('"clip.wav"', "dict(clip)")
+    plain, ours = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     printed: list[str] = []
-    exec(code, {"clip": {"raw": tone(1.0, 0), "sampling_rate": 16_000}, "print": printed.append})
-    assert [type(text) for text in printed] == [str, str]
+
+    def run(code: str, file_name: str, sound: Callable[[], Any]) -> None:
+        code = code.replace('"a/b"', repr(str(folder))).replace(f'"{file_name}"', "sound()")
+        exec(code, {"print": lambda *texts, **_: printed.extend(texts), "sound": sound})
+
+    run(plain, "clip.wav", lambda: {"raw": tone(1.0, 0), "sampling_rate": 16_000})
+    run(ours, "recording.mp4", lambda: tone(1.0, 0))
+    assert [type(text) for text in printed] == [str] * 4

@@ -7,7 +7,7 @@ from vietst.hub.card_records import RunRecords
 def window_s(records: RunRecords) -> float | None:
     """Seconds that the model hears at once; None: as many as memory allows, or not recorded."""
     seconds = records.feature_extractor.get("chunk_length")
-    return None if seconds is None else float(seconds)
+    return seconds if isinstance(seconds, int | float) else None
 
 
 def limits(records: RunRecords) -> list[str]:

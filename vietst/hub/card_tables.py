@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from vietst.constants import TRANSCRIBE, TRANSLATE
+from vietst.evaluation.history import History
 from vietst.evaluation.report import SCORE_LABELS, score_rows
 from vietst.evaluation.report_tables import (
     ReportTable,
@@ -251,7 +252,7 @@ def dev_table(records: RunRecords) -> ReportTable | None:
     entries = [entry for entry in records.trainer_state.get("log_history", ()) if entry.get("step") == step]
     if not any("eval_loss" in entry for entry in entries):
         return None
-    table = dev_score_table(type(records.history(""))("", entries))
+    table = dev_score_table(History("", entries))
     return ReportTable("Dev scores of these weights", table.header, table.rows)
 
 
