@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sentencepiece
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     M2M100Config,
     M2M100ForConditionalGeneration,
@@ -15,6 +16,7 @@ from transformers import (
     MarianConfig,
     MarianMTModel,
     MarianTokenizer,
+    NllbTokenizer,
 )
 
 from tests.tiny_e2e import write_decoder
@@ -68,13 +70,28 @@ def write_mbart50(folder: Path) -> Path:
 
 
 def write_m2m100(folder: Path) -> Path:
-    """Facebook's M2M-100, which NLLB is a descendant of."""
     model_file, known = pieces(folder / "making")
     vocabulary = write_vocabulary(folder / "making" / "vocab.json", ["<s>", "<pad>", "</s>", "<unk>", *known])
     tokenizer = M2M100Tokenizer(vocabulary, model_file)
     size = max(tokenizer.lang_code_to_id.values()) + 9
     torch.manual_seed(5)
     M2M100ForConditionalGeneration(M2M100Config(vocab_size=size, **SIZES)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_nllb(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    learned = Tokenizer(models.BPE(unk_token="<unk>"))
+    learned.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    learned.train_from_iterator(
+        [text for pair in TEXTS for text in pair], trainers.BpeTrainer(vocab_size=90, special_tokens=special)
+    )
+    bpe = json.loads(learned.to_str())["model"]
+    tokenizer = NllbTokenizer(bpe["vocab"], [tuple(merge) for merge in bpe["merges"]])
+    torch.manual_seed(5)
+    M2M100ForConditionalGeneration(M2M100Config(vocab_size=len(tokenizer), **SIZES)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -102,6 +119,7 @@ def write_marian(folder: Path) -> Path:
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "mbart50": write_mbart50,
     "m2m100": write_m2m100,
+    "nllb": write_nllb,
     "marian": write_marian,
 }
 
@@ -124,11 +142,13 @@ def test_a_batch_gives_what_stock_transformers_gives_each_text_alone(kind: str, 
 def alone(tokenizer: Any, model: Any, kind: str, source: str) -> str:
     """As the models' pages on the Hub say, English to Vietnamese, under the same cap."""
     if kind != "marian":
-        tokenizer.src_lang = {"mbart50": "en_XX", "m2m100": "en"}[kind]
+        tokenizer.src_lang = {"mbart50": "en_XX", "m2m100": "en", "nllb": "eng_Latn"}[kind]
     inputs = tokenizer(source, return_tensors="pt")
     forced = {}
     if kind == "mbart50":
         forced = {"forced_bos_token_id": tokenizer.lang_code_to_id["vi_VN"]}
+    elif kind == "nllb":
+        forced = {"forced_bos_token_id": tokenizer.convert_tokens_to_ids("vie_Latn")}
     elif kind == "m2m100":
         forced = {"forced_bos_token_id": tokenizer.get_lang_id("vi")}
     cap = min(2 * inputs["input_ids"].shape[1] + 20, 63)
@@ -160,7 +180,7 @@ def test_texts_longer_than_the_model_are_cut_and_named(
     caplog.set_level("WARNING")
     long = "mình sẽ fix cái bug này " * 20
     assert translator(write_mbart50(tmp_path)).translate([long], 1) != [""]
-    assert "reads 64 tokens at most; of this text not all: mình sẽ fix" in caplog.text
+    assert "reads 64 tokens at most, and this text fills or exceeds them: mình sẽ fix" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vietst.data.tables import file_digest
 from vietst.errors import VietstError
 from vietst.evaluation.metrics import Prediction, is_translated
 from vietst.evaluation.score_counts import ScoreCounts, mean
@@ -64,7 +65,7 @@ class CometOptions:
     def signature(self) -> str:
         """What exactly the score is, as far as is known here: not the program's version."""
         path = Path(self.model)
-        model = path.name if path.is_file() else self.model
+        model = f"{path.name} {file_digest(path)}" if path.is_file() else self.model
         program = Path(shlex.split(self.program, posix=os.name != "nt")[-1]).name
         return f"COMET|model:{model}|source:transcript|references:1|times:100|program:{program}"
 

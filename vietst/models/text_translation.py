@@ -106,7 +106,7 @@ class TextTranslator:
         if hasattr(tokenizer, "lang_code_to_token"):  # M2M-100 writes them as __vi__
             return set(tokenizer.lang_code_to_token)
         # Plain pieces of the vocabulary may be spelled as a code is.
-        return {*getattr(tokenizer, "lang_code_to_id", ()), *tokenizer.all_special_tokens}
+        return {*getattr(tokenizer, "lang_code_to_id", ()), *tokenizer.get_added_vocab()}
 
     def _code(self, language: str) -> str:
         known = self._known_codes()
@@ -146,7 +146,10 @@ class TextTranslator:
         cut: list[int] = self.tokenizer(source, truncation=True, max_length=longest).input_ids
         if len(cut) == longest:
             logger.warning(
-                "%s reads %d tokens at most; of this text not all: %.60s …", self.name, longest, source
+                "%s reads %d tokens at most, and this text fills or exceeds them: %.60s …",
+                self.name,
+                longest,
+                source,
             )
         return cut
 
