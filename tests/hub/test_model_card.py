@@ -118,6 +118,8 @@ def test_the_text_has_the_facts(tmp_path: Path) -> None:
         "with 5 beams",
         "vietst-1",
         "English WER % (PIER)",
+        "101.00",
+        "40.00",
         "switch points WER %",
         "By degree of code-mixing",
         "- none of these: repetition loops, empty outputs",

@@ -9,6 +9,7 @@ from vietst.evaluation.history import History
 from vietst.evaluation.report import SCORE_LABELS, score_rows
 from vietst.evaluation.report_tables import (
     ReportTable,
+    baseline_table,
     dev_score_table,
     error_kind_table,
     slice_tables,
@@ -22,9 +23,6 @@ NOT_RECORDED: Final = "not recorded"
 
 _ABOUT_PERSONS: Final = ("video_id", "speaker_id")
 """Slices that name the corpus's videos and speakers."""
-
-_OF_THE_GUIDE: Final = ("target", "")
-"""Columns of the results table that nobody else needs."""
 
 Rows = list[tuple[str, str]]
 
@@ -227,15 +225,11 @@ def version_rows(records: RunRecords) -> Rows:
 
 def result_tables(results: Mapping[str, Any]) -> list[ReportTable]:
     """Scores with intervals and baselines, by language and by slice; videos and speakers are not named."""
-    header, *rows = score_rows(results)
-    kept = [place for place, name in enumerate(header) if place == 0 or name not in _OF_THE_GUIDE]
-    header[:2] = ["score", "this model"]
+    _, *scores = score_rows(results)
+    beside = baseline_table(results)
     tables = [
-        ReportTable(
-            "Test scores",
-            [header[place] for place in kept],
-            [[row[place] for place in kept] for row in rows],
-        )
+        ReportTable("Test scores", ["score", "this model", "95 % interval"], [row[:3] for row in scores]),
+        dataclasses.replace(beside, rows=[["this model", *beside.rows[0][1:]], *beside.rows[1:]]),
     ]
     if by_language := results.get("code_switching"):
         tables += [word_class_table(by_language), error_kind_table(by_language)]
