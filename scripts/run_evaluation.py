@@ -2,6 +2,7 @@
 
     python scripts/run_evaluation.py --model_dir outputs/dev_whisper --model_type whisper \\
         --test_csv data/splits/test.csv --output outputs/results --baseline openai/whisper-small
+    python scripts/run_evaluation.py --model_dir outputs/dev_whisper --interpolate_with openai/whisper-tiny
     python scripts/run_evaluation.py --predictions elsewhere/predictions.csv --run_name theirs
 
 With a model, audio is read from the files that the split names. Predictions are anybody's CSV with the
@@ -51,8 +52,10 @@ def parse_arguments() -> argparse.Namespace:
     add_report_options(parser)
     _add_baseline_options(parser)
     _add_model_options(parser)
+    _add_interpolation_options(parser)
     arguments = parser.parse_args()
     given = vars(arguments)
+    _check_interpolation(parser, arguments)
     if arguments.predictions:
         runs_models = arguments.baseline or arguments.cascade
         unused = [*OF_MODEL, *([] if runs_models else OF_DECODING)]
@@ -133,6 +136,44 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_interpolation_options(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group("mixtures of the model's weights with its base's (WiSE-FT)")
+    options.add_argument(
+        "--interpolate_with",
+        metavar="DIR|HUB_ID",
+        help="the base that the model was trained from: score mixtures of both on the split and on the "
+        "run's extra sets, and draw the curve",
+    )
+    options.add_argument(
+        "--shares",
+        type=_shares,
+        metavar="S,S,…",
+        help="shares of the model in the mixtures; 0 and 1 are always among them (default: 0.25,0.5,0.75)",
+    )
+    options.add_argument("--save_interpolated", type=Path, metavar="DIR", help="save one mixture there")
+    options.add_argument("--share", type=_share, metavar="S", help="the model's share in that mixture")
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return share
+
+
+def _shares(text: str) -> list[float]:
+    return [_share(part) for part in text.split(",")]
+
+
+def _check_interpolation(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    if (arguments.save_interpolated is None) != (arguments.share is None):
+        parser.error("--save_interpolated and --share go together: where to, and which mixture")
+    if arguments.interpolate_with and arguments.predictions:
+        parser.error("--interpolate_with mixes the weights of --model_dir, not --predictions")
+    if not arguments.interpolate_with and (arguments.shares or arguments.share is not None):
+        parser.error("--shares and --share are of mixtures: name the base with --interpolate_with")
+
+
 def _beside(arguments: argparse.Namespace) -> "BesideOptions":
     from vietst.evaluation.beside import BesideOptions
     from vietst.evaluation.comet import CometOptions
@@ -178,15 +219,22 @@ def main() -> None:
         from vietst.evaluation.evaluate_predictions import evaluate_predictions_file
 
         evaluate_predictions_file(predictions=arguments.predictions, **common)
-    else:
+        return
+    common |= {name: getattr(arguments, name) for name in ("model_dir", "model_type", "task")}
+    if arguments.interpolate_with is None:
         from vietst.evaluation.evaluate_model import evaluate_model
 
-        evaluate_model(
-            model_dir=arguments.model_dir,
-            model_type=arguments.model_type,
-            task=arguments.task,
-            **common,
+        evaluate_model(**common)
+    else:
+        from vietst.evaluation.interpolation import InterpolationOptions, evaluate_with_interpolation
+
+        options = InterpolationOptions(
+            arguments.interpolate_with,
+            arguments.shares or (0.25, 0.5, 0.75),
+            arguments.share,
+            arguments.save_interpolated,
         )
+        evaluate_with_interpolation(options, **common)
 
 
 if __name__ == "__main__":

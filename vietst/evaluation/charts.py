@@ -22,8 +22,9 @@ from vietst.evaluation.chart_style import (
     save_chart,
     short_name,
 )
-from vietst.evaluation.extra_set_charts import draw_extra_sets
+from vietst.evaluation.extra_set_charts import draw_extra_sets, draw_interpolation
 from vietst.evaluation.history import History, extra_set_names, load_histories
+from vietst.evaluation.interpolation_curve import load_curves
 from vietst.evaluation.metrics import GUIDE_TARGETS
 from vietst.evaluation.report import METRICS_SUFFIX, load_results
 
@@ -313,6 +314,9 @@ def export_charts(runs_dir: Path, results_dir: Path, output_dir: Path) -> Export
     watched = [history for history in histories if extra_set_names(history.entries)]
     if watched:
         save_chart(draw_extra_sets(watched), output_dir / "extra_sets.png")
+    curves = {f"interpolation_{curve['run_name']}.png": curve for curve in load_curves(results_dir)}
+    for name, curve in curves.items():
+        save_chart(draw_interpolation(curve), output_dir / name)
     sliced = {f"slices_{run['run_name']}.png": run for run in results if run.get("slices")}
     for name, run in sliced.items():
         save_chart(draw_slices(run), output_dir / name)
@@ -322,6 +326,7 @@ def export_charts(runs_dir: Path, results_dir: Path, output_dir: Path) -> Export
             for name in [
                 *(name for name, _, data, _ in charts if data),
                 *(["extra_sets.png"] if watched else []),
+                *curves,
                 *sliced,
             ]
         ],

@@ -15,8 +15,9 @@ from vietst.data.tables import atomic_writer
 from vietst.evaluation.alarms import alarm_lines
 from vietst.evaluation.chart_style import png_of
 from vietst.evaluation.charts import draw_learning_curve, draw_slices, draw_training_loss
-from vietst.evaluation.extra_set_charts import draw_extra_sets
+from vietst.evaluation.extra_set_charts import draw_extra_sets, draw_interpolation
 from vietst.evaluation.history import History, extra_set_names, run_histories
+from vietst.evaluation.interpolation_curve import curve_of_run, curve_table
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.report import (
     METRICS_SUFFIX,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 
 REPORT_SUFFIX: Final = "_report.html"
 COMPARISON_SUFFIX: Final = "_comparison.json"
+
+_CURVE_TEXT: Final = "Scores over the share of the tuned model; the table below holds the same figures."
 
 NUM_DIFFERENT: Final = 10
 """Utterances of a comparison on which either run is better."""
@@ -104,7 +107,7 @@ def write_run_report(
     predictions_csv = metrics_json.with_name(metrics["predictions_csv"])
     predictions, scores = read_predictions(predictions_csv), read_utterance_scores(predictions_csv)
     report = metrics_json.with_name(f"{metrics['run_name']}{REPORT_SUFFIX}")
-    code_switching = metrics["code_switching"]
+    code_switching, curve = metrics["code_switching"], curve_of_run(metrics_json)
     _write_page(
         report,
         "run_report.html",
@@ -125,6 +128,10 @@ def write_run_report(
         ),
         groups=_groups(predictions, scores, report.parent, audio_root, user_tags),
         has_audio=audio_root is not None,
+        curve_picture=_picture(draw_interpolation(curve), "The figures of the table below.")
+        if curve
+        else None,
+        curve_table=curve_table(curve) if curve else None,
         learning_pictures=_learning_pictures(histories),
         dev_tables=[dev_score_table(history) for history in histories if history.has("eval_loss")],
         facts=fact_table(metrics),

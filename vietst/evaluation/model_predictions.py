@@ -127,7 +127,7 @@ def decode_split(plan: PlannedDecoding) -> ModelPredictions:
     architecture = ARCHITECTURES[plan.model_type]
     processor = architecture.load_processor(plan.model_dir)
     input_kind = input_kind_of(processor.feature_extractor)
-    rows = _hearable(plan.rows, input_kind.window_s, plan.model_dir, split.test_csv)
+    rows = hearable(plan.rows, input_kind.window_s, plan.model_dir, split.test_csv)
     device, dtype = device_and_dtype()
     model = architecture.load_model(plan.model_dir).to(device=device, dtype=dtype).eval()
     logger.info(
@@ -170,7 +170,7 @@ def _run_facts(model_dir: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _hearable(
+def hearable(
     rows: list[dict[str, Any]], window_s: float, model_dir: str, test_csv: Path
 ) -> list[dict[str, Any]]:
     """Rows that fit the model's window; the others are named, not scored on a part of their audio."""

@@ -337,9 +337,9 @@ def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ())
     """
     counts = f"{metrics['num_utterances']:,} utterances, {metrics['num_videos']:,} videos"
     lines = [f"{metrics['run_name']}: {counts}, {metrics['audio_s'] / 3600:.2f} h of audio", ""]
-    lines += _aligned(score_rows(metrics))
+    lines += aligned(score_rows(metrics))
     if len(beside := baseline_rows(metrics, SHORT_LABELS)) > 2:
-        lines += ["", *_aligned(beside)]
+        lines += ["", *aligned(beside)]
     lines += ["", *score_notes(metrics)]
     if files:
         lines += ["", "Written:", *(f"  {path}" for path in files)]
@@ -397,7 +397,8 @@ def _shown_interval(interval: Mapping[str, Any]) -> str:
     return "–" if "why_none" in interval else f"{interval['low']:.2f} – {interval['high']:.2f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table of cells as lines of text."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 

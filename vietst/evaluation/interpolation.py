@@ -1,0 +1,216 @@
+"""A run mixed with its base model: every mixture scored on the test split and on the run's extra sets.
+
+`<run>_interpolation.json` holds the scores by the share of the tuned model, `<run>_interpolation.png` the
+curve: where it lies lowest for all sets is the mixture to take (`vietst.models.interpolation`).
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from vietst.config_schema import EvaluationSection
+from vietst.constants import TRANSCRIBE
+from vietst.data.features import input_kind_of
+from vietst.data.splits import read_split_file
+from vietst.data.tables import file_digest, write_json
+from vietst.errors import VietstError
+from vietst.evaluation.beside import BesideOptions
+from vietst.evaluation.chart_style import save_chart
+from vietst.evaluation.decode import DecodingOptions, decode_rows
+from vietst.evaluation.evaluate_model import evaluate_model
+from vietst.evaluation.extra_set_charts import draw_interpolation
+from vietst.evaluation.extra_sets import ExtraSet, SetReader
+from vietst.evaluation.history import run_histories
+from vietst.evaluation.html_report import write_run_report
+from vietst.evaluation.interpolation_curve import INTERPOLATION_SUFFIX, curve_table
+from vietst.evaluation.metrics import score_predictions
+from vietst.evaluation.model_predictions import (
+    PlannedDecoding,
+    device_and_dtype,
+    hearable,
+    plan_decoding,
+)
+from vietst.evaluation.report import METRICS_SUFFIX, aligned
+from vietst.evaluation.scoring import ScoringOptions, SplitOptions
+from vietst.models.architectures import ARCHITECTURES
+from vietst.models.interpolation import ModelPair
+from vietst.runtime import environment_record, get_logger
+
+logger = get_logger(__name__)
+
+CURVE_SCORES: Final = ("wer", "cer", "bleu", "chrf")
+"""What is known of every mixture, as far as its tasks give them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InterpolationOptions:
+    """The base that a model is mixed with, and in which shares."""
+
+    base: str
+    """Folder or Hub id of the model that the training began from."""
+
+    shares: Sequence[float]
+    """Of the tuned model, between 0 and 1; these two are scored in any case."""
+
+    save_share: float | None = None
+    """Save the mixture of this share, at `save_to`; it is scored too."""
+
+    save_to: Path | None = None
+
+    @property
+    def all_shares(self) -> list[float]:
+        extra = [] if self.save_share is None else [self.save_share]
+        return sorted({0.0, 1.0, *self.shares, *extra})
+
+
+def evaluate_with_interpolation(
+    interpolation: InterpolationOptions,
+    *,
+    model_dir: str,
+    model_type: str | None,
+    task: str | None,
+    split: SplitOptions,
+    scoring: ScoringOptions,
+    beside: BesideOptions,
+    run_name: str | None = None,
+) -> dict[str, Any]:
+    """`evaluate_model`, and its mixtures with the base; the curve is in the report, too.
+
+    Returns:
+        The content of `<run>_interpolation.json`.
+
+    Raises:
+        VietstError: as `evaluate_model`; a base that the model was not trained from; an extra set that is
+            not there.
+    """
+    run_name = run_name or Path(model_dir).name
+    plan = plan_decoding(model_dir, split, model_type=model_type, task=task)
+    pair = ModelPair(plan.model_type, interpolation.base, model_dir)
+    mixtures = _Mixtures(plan, pair, _extra_sets_of_run(plan, pair))
+    metrics = evaluate_model(
+        model_dir=model_dir,
+        model_type=model_type,
+        task=task,
+        split=split,
+        scoring=scoring,
+        beside=beside,
+        run_name=run_name,
+    )
+    tuned_scores: dict[str, float] = {name: metrics[name] for name in CURVE_SCORES if name in metrics}
+    points = [
+        mixtures.score(share, tuned_scores if share == 1 else None) for share in interpolation.all_shares
+    ]
+    curve = {
+        "run_name": run_name,
+        "base": interpolation.base,
+        "tuned": model_dir,
+        "test_csv": split.test_csv.as_posix(),
+        "test_csv_digest": file_digest(split.test_csv),
+        "extra_sets": {
+            extra_set.name: {"digest": extra_set.digest, "num_utterances": len(extra_set.rows)}
+            for extra_set in mixtures.extra_sets
+        },
+        "decoding": dataclasses.asdict(plan.options),
+        "points": points,
+        "environment": environment_record(),
+    }
+    curve_json = scoring.output / f"{run_name}{INTERPOLATION_SUFFIX}"
+    write_json(curve_json, curve)
+    chart = curve_json.with_suffix(".png")
+    save_chart(draw_interpolation(curve), chart)
+    report = write_run_report(
+        scoring.output / f"{run_name}{METRICS_SUFFIX}",
+        run_histories(Path(model_dir)),
+        scoring.players_root,
+        scoring.user_tags,
+    )
+    table = curve_table(curve)
+    written = [f"  {path}" for path in (curve_json, chart, report)]
+    print("\n".join(["", *aligned([table.header, *table.rows]), *table.notes, "", "Written:", *written]))
+    if interpolation.save_to is not None and interpolation.save_share is not None:
+        pair.save(interpolation.save_share, interpolation.save_to)
+        print(f"  {interpolation.save_to}: the model of share {interpolation.save_share:g}")
+    return curve
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mixtures:
+    """What the points of a curve have in common."""
+
+    plan: PlannedDecoding
+    pair: ModelPair
+    extra_sets: list[ExtraSet]
+
+    def score(self, share: float, test_scores: Mapping[str, float] | None) -> dict[str, Any]:
+        """A point of the curve.
+
+        Args:
+            test_scores: where they are known already.
+        """
+        device, dtype = device_and_dtype()
+        model = self.pair.at(share).to(device=device, dtype=dtype)
+        split, options = self.plan.split, self.plan.options
+        if test_scores is None:
+            logger.info("share %g of the tuned model: test", share)
+            rows = self._hearable_rows()
+            test_scores = self._scores(model, rows, split.audio_root, options)
+        extra_scores = {}
+        for extra_set in self.extra_sets:
+            logger.info("share %g of the tuned model: %s", share, extra_set.name)
+            of_set = dataclasses.replace(options, tasks=(TRANSCRIBE,), language=extra_set.language)
+            extra_scores[extra_set.name] = self._scores(model, extra_set.rows, extra_set.audio_root, of_set)
+        return {"share_of_tuned": share, "test": dict(test_scores), "extra_sets": extra_scores}
+
+    def _hearable_rows(self) -> list[dict[str, Any]]:
+        split, kind = self.plan.split, input_kind_of(self.pair.processor.feature_extractor)
+        return hearable(read_split_file(split.test_csv), kind.window_s, self.plan.model_dir, split.test_csv)
+
+    def _scores(
+        self, model: Any, rows: Sequence[dict[str, Any]], audio_root: Path, options: DecodingOptions
+    ) -> dict[str, float]:
+        processor = self.pair.processor
+        decoded = decode_rows(
+            rows,
+            audio_root=audio_root,
+            input_kind=input_kind_of(processor.feature_extractor),
+            architecture=ARCHITECTURES[self.plan.model_type],
+            model=model,
+            tokenizer=processor.tokenizer,
+            options=options,
+        )
+        scores = score_predictions(decoded.predictions)
+        return {name: scores[name] for name in CURVE_SCORES if name in scores}
+
+
+def _extra_sets_of_run(plan: PlannedDecoding, pair: ModelPair) -> list[ExtraSet]:
+    """The sets of the run's configuration, the same utterances as in its training; none of other models."""
+    path = Path(plan.model_dir) / "resolved_config.yaml"
+    if not path.is_file():
+        return []
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        evaluation = EvaluationSection(**config["evaluation"])
+        language, seed = config["model"]["language"], config["training"]["seed"]
+        data_root = Path(config["paths"]["data_root"])
+    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:
+        raise VietstError(
+            where=str(path),
+            rule="the resolved configuration that training wrote",
+            found=str(error),
+            do="restore the file from the run, or delete it to evaluate the folder as any other model",
+        ) from None
+    architecture = ARCHITECTURES[plan.model_type]
+    reader = SetReader(
+        evaluation,
+        language,
+        data_root,
+        seed,
+        architecture,
+        pair.processor.tokenizer,
+        architecture.max_label_length(architecture.load_model_config(plan.model_dir)),
+        input_kind_of(pair.processor.feature_extractor),
+    )
+    return reader.read_all()[0]
