@@ -21,6 +21,7 @@ from vietst.data.features import input_kind_of
 from vietst.errors import ModelError
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.made_folders import made_folder
+from vietst.models.model_record import read_model_record, write_model_record
 
 CARD_NAME: Final = "interpolation.json"
 """In the folder of a saved mixture: what it was made of."""
@@ -101,7 +102,10 @@ class ModelPair:
         """
         card = {"base": self.names[0], "tuned": self.names[1], "share_of_tuned": share}
         with made_folder(folder, CARD_NAME, "name another folder") as building:
-            self.at(share).save_pretrained(building)
+            model = self.at(share)
+            if share > 0 and (record := read_model_record(self.names[1])) is not None:
+                write_model_record(model, record)
+            model.save_pretrained(building)
             self.processor.save_pretrained(building)
             text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
             (building / CARD_NAME).write_text(text, encoding="utf-8", newline="\n")
