@@ -58,6 +58,13 @@ def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(tmp_
             "runs no model, so --test_csv, --batch_size cannot be given",
         ),
         (("--predictions", "a.csv", "--model_dir", "outputs/x"), "not allowed with argument"),
+        (("--predictions", "a.csv", "--interpolate_with", "b"), "mixes the weights of --model_dir"),
+        (("--model_dir", "a", "--shares", "0.5"), "name the base with --interpolate_with"),
+        (("--model_dir", "a", "--interpolate_with", "b", "--share", "0.5"), "--share go together"),
+        (
+            ("--model_dir", "a", "--interpolate_with", "b", "--shares", "0.5,1.5"),
+            "1.5 is not between 0 and 1",
+        ),
         ((), "one of the arguments --model_dir --predictions is required"),
         (("--predictions", "missing.csv"), "missing.csv"),
         (("--predictions", "empty.csv"), "no utterances"),

@@ -1,9 +1,8 @@
 """Extra sets in real trainings: one that gets worse is told, others are not, and resuming remembers.
 
-What a base model writes now is taken for a set's transcripts: its WER before the training is then 0.
+The sets are of the fixture `watched`: the base model makes no mistake in them.
 """
 
-import functools
 import json
 import logging
 import shutil
@@ -12,73 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_runs import history, tiny_e2e_run_overrides, tiny_run_overrides
-from vietst.config import LoadedConfig, load_config
-from vietst.data.features import input_kind_of
-from vietst.data.splits import read_split
-from vietst.data.tables import write_table
+from tests.tiny_runs import history
 from vietst.errors import ConfigError, VietstError
-from vietst.evaluation.decode import DecodingOptions, decode_rows
-from vietst.models.architectures import ARCHITECTURES
 from vietst.training.checkpoints import LATEST
 from vietst.training.extra_sets import NUM_WORSE_SETS
 from vietst.training.run_plan import dry_run
 from vietst.training.runner import run_training
-
-OVERRIDES = {"whisper": tiny_run_overrides, "e2e": tiny_e2e_run_overrides}
-
-
-@pytest.fixture(scope="module")
-def base(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
-    """A model of a kind that writes words, and a set of these: audio paths and transcripts, no more."""
-
-    @functools.cache
-    def of_kind(kind: str) -> tuple[Path, Path]:
-        folder = tmp_path_factory.mktemp(f"base-{kind}")
-        quick = ("training.max_steps=20", "training.learning_rate=1e-2", "loss.ctc_weight=0")
-        unwatched = ("training.eval_strategy=no", "training.load_best_model_at_end=false")
-        overrides = [*OVERRIDES[kind](tiny_corpus, folder), *quick, *unwatched]
-        model_dir = run_training(load_config(f"nano_{kind}", overrides))
-        architecture, rows = ARCHITECTURES[kind], read_split(tiny_corpus / "data" / "splits", "test")
-        processor = architecture.load_processor(str(model_dir))
-        decoded = decode_rows(
-            rows,
-            audio_root=tiny_corpus,
-            input_kind=input_kind_of(processor.feature_extractor),
-            architecture=architecture,
-            model=architecture.load_model(str(model_dir)).eval(),
-            tokenizer=processor.tokenizer,
-            options=DecodingOptions(("transcribe",), "vi", 16, 1, 1.0, 6),
-        )
-        written = [
-            {"audio_path": row["audio_path"].removeprefix("data/"), "transcript": made.transcript_hypothesis}
-            for row, made in zip(rows, decoded.predictions, strict=True)
-        ]
-        write_table(folder / "written.tsv", written, ("audio_path", "transcript"))
-        return model_dir, folder / "written.tsv"
-
-    return of_kind
-
-
-@pytest.fixture
-def watched(base, tiny_corpus: Path, tmp_path: Path) -> Callable[..., LoadedConfig]:
-    """`watched("whisper", "training.learning_rate=1e-2")`: two evaluations of a base's own words."""
-
-    def load(kind: str, *overrides: str) -> LoadedConfig:
-        model_dir, written = base(kind)
-        own_words = f"{{path: {written.as_posix()}, audio_root: {(tiny_corpus / 'data').as_posix()}}}"
-        return load_config(
-            f"nano_{kind}",
-            [
-                *OVERRIDES[kind](tiny_corpus, tmp_path),
-                *(f"model.name={model_dir.as_posix()}", "training.eval_steps=2", "training.save_steps=2"),
-                *("training.load_best_model_at_end=false", "training.save_total_limit=null"),
-                f"evaluation.extra_sets={{own_words: {own_words}}}",
-                *overrides,
-            ],
-        )
-
-    return load
 
 
 @pytest.fixture
