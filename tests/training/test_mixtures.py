@@ -56,7 +56,7 @@ def test_the_curve_begins_at_the_base_and_ends_at_the_run(base, watched, tiny_co
         assert point["test"] == scores_of(evaluate_model(model_dir=model_dir, **of_test))
     assert matplotlib.image.imread(tmp_path / "results" / "run_interpolation.png").shape[1] == 1200
     report = (tmp_path / "results" / "run_report.html").read_text(encoding="utf-8")
-    assert report.count("Mixtures with the base model") == 2, "a heading and a table"
+    assert '<section id="mixtures">' in report
     charts = export_charts(tmp_path, tmp_path / "results", tmp_path / "charts")
     assert {"interpolation_run.png", "extra_sets.png"} <= {path.name for path in charts.written}
     metrics_json.write_text(json.dumps({**metrics, "wer": 1.5}), encoding="utf-8")

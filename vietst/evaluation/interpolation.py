@@ -14,7 +14,6 @@ import yaml
 from vietst.config_schema import EvaluationSection
 from vietst.constants import TRANSCRIBE
 from vietst.data.features import input_kind_of
-from vietst.data.splits import read_split_file
 from vietst.data.tables import file_digest, write_json
 from vietst.errors import VietstError
 from vietst.evaluation.beside import BesideOptions
@@ -89,7 +88,9 @@ def evaluate_with_interpolation(
     run_name = run_name or Path(model_dir).name
     plan = plan_decoding(model_dir, split, model_type=model_type, task=task)
     pair = ModelPair(plan.model_type, interpolation.base, model_dir)
-    mixtures = _Mixtures(plan, pair, _extra_sets_of_run(plan, pair))
+    window_s = input_kind_of(pair.processor.feature_extractor).window_s
+    test_rows = hearable(plan.rows, window_s, model_dir, split.test_csv)
+    mixtures = _Mixtures(plan, pair, test_rows, _extra_sets_of_run(plan, pair))
     metrics = evaluate_model(
         model_dir=model_dir,
         model_type=model_type,
@@ -142,6 +143,7 @@ class _Mixtures:
 
     plan: PlannedDecoding
     pair: ModelPair
+    test_rows: list[dict[str, Any]]
     extra_sets: list[ExtraSet]
 
     def score(self, share: float, test_scores: Mapping[str, float] | None) -> dict[str, Any]:
@@ -155,18 +157,13 @@ class _Mixtures:
         split, options = self.plan.split, self.plan.options
         if test_scores is None:
             logger.info("share %g of the tuned model: test", share)
-            rows = self._hearable_rows()
-            test_scores = self._scores(model, rows, split.audio_root, options)
+            test_scores = self._scores(model, self.test_rows, split.audio_root, options)
         extra_scores = {}
         for extra_set in self.extra_sets:
             logger.info("share %g of the tuned model: %s", share, extra_set.name)
             of_set = dataclasses.replace(options, tasks=(TRANSCRIBE,), language=extra_set.language)
             extra_scores[extra_set.name] = self._scores(model, extra_set.rows, extra_set.audio_root, of_set)
         return {"share_of_tuned": share, "test": dict(test_scores), "extra_sets": extra_scores}
-
-    def _hearable_rows(self) -> list[dict[str, Any]]:
-        split, kind = self.plan.split, input_kind_of(self.pair.processor.feature_extractor)
-        return hearable(read_split_file(split.test_csv), kind.window_s, self.plan.model_dir, split.test_csv)
 
     def _scores(
         self, model: Any, rows: Sequence[dict[str, Any]], audio_root: Path, options: DecodingOptions
