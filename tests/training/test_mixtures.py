@@ -63,7 +63,9 @@ def test_the_curve_begins_at_the_base_and_ends_at_the_run(base, watched, tiny_co
     assert curve_of_run(metrics_json) is None, "the curve of other weights is not that of this run"
 
 
-def test_a_set_that_is_gone_is_said_before_anything_is_decoded(base, watched, tiny_corpus, tmp_path):
+def test_a_set_that_is_gone_and_a_place_that_is_taken_are_said_before_anything_is_decoded(
+    base, watched, tiny_corpus, tmp_path
+):
     base_dir = str(base("whisper")[0])
     run_dir = run_training(watched("whisper", "training.max_steps=1"))
     resolved = run_dir / "resolved_config.yaml"
@@ -72,5 +74,11 @@ def test_a_set_that_is_gone_is_said_before_anything_is_decoded(base, watched, ti
     with pytest.raises(VietstError, match=r"correct evaluation\.extra_sets\.own_words\.path"):
         evaluate_with_interpolation(
             InterpolationOptions(base_dir, []), model_dir=str(run_dir), **options(tiny_corpus, tmp_path)
+        )
+    with pytest.raises(VietstError, match="name another folder"):
+        evaluate_with_interpolation(
+            InterpolationOptions(base_dir, [], 0.5, run_dir),
+            model_dir=base_dir,
+            **options(tiny_corpus, tmp_path),
         )
     assert not (tmp_path / "results").exists()

@@ -22,7 +22,7 @@ from vietst.evaluation.decode import DecodingOptions, decode_rows
 from vietst.evaluation.evaluate_model import evaluate_model
 from vietst.evaluation.extra_set_charts import draw_interpolation
 from vietst.evaluation.extra_sets import ExtraSet, SetReader
-from vietst.evaluation.history import run_histories
+from vietst.evaluation.history import History, run_histories
 from vietst.evaluation.html_report import write_run_report
 from vietst.evaluation.interpolation_curve import INTERPOLATION_SUFFIX, curve_table
 from vietst.evaluation.metrics import score_predictions
@@ -35,12 +35,12 @@ from vietst.evaluation.model_predictions import (
 from vietst.evaluation.report import METRICS_SUFFIX, aligned
 from vietst.evaluation.scoring import ScoringOptions, SplitOptions
 from vietst.models.architectures import ARCHITECTURES
-from vietst.models.interpolation import ModelPair
+from vietst.models.interpolation import ModelPair, require_place_for_mixture
 from vietst.runtime import environment_record, get_logger
 
 logger = get_logger(__name__)
 
-CURVE_SCORES: Final = ("wer", "cer", "bleu", "chrf")
+CURVE_SCORES: Final[tuple[str, ...]] = ("wer", "cer", "bleu", "chrf")
 """What is known of every mixture, as far as its tasks give them."""
 
 
@@ -86,6 +86,8 @@ def evaluate_with_interpolation(
             not there.
     """
     run_name = run_name or Path(model_dir).name
+    if interpolation.save_to is not None:
+        require_place_for_mixture(interpolation.save_to)
     plan = plan_decoding(model_dir, split, model_type=model_type, task=task)
     pair = ModelPair(plan.model_type, interpolation.base, model_dir)
     window_s = input_kind_of(pair.processor.feature_extractor).window_s
@@ -100,41 +102,25 @@ def evaluate_with_interpolation(
         beside=beside,
         run_name=run_name,
     )
-    tuned_scores: dict[str, float] = {name: metrics[name] for name in CURVE_SCORES if name in metrics}
-    points = [
-        mixtures.score(share, tuned_scores if share == 1 else None) for share in interpolation.all_shares
-    ]
-    curve = {
-        "run_name": run_name,
-        "base": interpolation.base,
-        "tuned": model_dir,
-        "test_csv": split.test_csv.as_posix(),
-        "test_csv_digest": file_digest(split.test_csv),
-        "extra_sets": {
-            extra_set.name: {"digest": extra_set.digest, "num_utterances": len(extra_set.rows)}
-            for extra_set in mixtures.extra_sets
-        },
-        "decoding": dataclasses.asdict(plan.options),
-        "points": points,
-        "environment": environment_record(),
-    }
-    curve_json = scoring.output / f"{run_name}{INTERPOLATION_SUFFIX}"
-    write_json(curve_json, curve)
-    chart = curve_json.with_suffix(".png")
-    save_chart(draw_interpolation(curve), chart)
-    report = write_run_report(
-        scoring.output / f"{run_name}{METRICS_SUFFIX}",
-        run_histories(Path(model_dir)),
-        scoring.players_root,
-        scoring.user_tags,
-    )
-    table = curve_table(curve)
-    written = [f"  {path}" for path in (curve_json, chart, report)]
-    print("\n".join(["", *aligned([table.header, *table.rows]), *table.notes, "", "Written:", *written]))
+    curve = mixtures.curve(run_name, interpolation, metrics)
+    files = _write(curve, scoring, run_histories(Path(model_dir)))
     if interpolation.save_to is not None and interpolation.save_share is not None:
         pair.save(interpolation.save_share, interpolation.save_to)
-        print(f"  {interpolation.save_to}: the model of share {interpolation.save_share:g}")
+        files.append(interpolation.save_to)
+    table = curve_table(curve)
+    lines = [*aligned([table.header, *table.rows]), *table.notes]
+    print("\n".join(["", *lines, "", "Written:", *(f"  {path}" for path in files)]))
     return curve
+
+
+def _write(curve: Mapping[str, Any], scoring: ScoringOptions, histories: Sequence[History]) -> list[Path]:
+    """The curve, its picture, and the run's report again, now with the curve in it."""
+    curve_json = scoring.output / f"{curve['run_name']}{INTERPOLATION_SUFFIX}"
+    write_json(curve_json, curve)
+    save_chart(draw_interpolation(curve), curve_json.with_suffix(".png"))
+    metrics_json = scoring.output / f"{curve['run_name']}{METRICS_SUFFIX}"
+    report = write_run_report(metrics_json, histories, scoring.players_root, scoring.user_tags)
+    return [curve_json, curve_json.with_suffix(".png"), report]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +131,33 @@ class _Mixtures:
     pair: ModelPair
     test_rows: list[dict[str, Any]]
     extra_sets: list[ExtraSet]
+
+    def curve(
+        self, run_name: str, interpolation: InterpolationOptions, metrics: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """All points, and what they were made from.
+
+        Args:
+            metrics: of the tuned model on the split.
+        """
+        tuned_scores = {name: metrics[name] for name in CURVE_SCORES if name in metrics}
+        points = [
+            self.score(share, tuned_scores if share == 1 else None) for share in interpolation.all_shares
+        ]
+        return {
+            "run_name": run_name,
+            "base": interpolation.base,
+            "tuned": self.plan.model_dir,
+            "test_csv": self.plan.split.test_csv.as_posix(),
+            "test_csv_digest": file_digest(self.plan.split.test_csv),
+            "extra_sets": {
+                extra_set.name: {"digest": extra_set.digest, "num_utterances": len(extra_set.rows)}
+                for extra_set in self.extra_sets
+            },
+            "decoding": dataclasses.asdict(self.plan.options),
+            "points": points,
+            "environment": environment_record(),
+        }
 
     def score(self, share: float, test_scores: Mapping[str, float] | None) -> dict[str, Any]:
         """A point of the curve.

@@ -20,11 +20,13 @@ import torch
 from vietst.data.features import input_kind_of
 from vietst.errors import ModelError
 from vietst.models.architectures import ARCHITECTURES
-from vietst.models.made_folders import made_folder
+from vietst.models.made_folders import made_folder, require_place
 from vietst.models.model_record import read_model_record, write_model_record
 
 CARD_NAME: Final = "interpolation.json"
 """In the folder of a saved mixture: what it was made of."""
+
+_OTHERWISE: Final = "name another folder"
 
 _UNSEEN_IN_WEIGHTS: Final = (
     "model_type",
@@ -56,6 +58,11 @@ def interpolated(base: torch.Tensor, tuned: torch.Tensor, share: float) -> torch
     if share == 1:
         return tuned
     return torch.lerp(base.float(), tuned.float(), share)
+
+
+def require_place_for_mixture(folder: Path) -> None:
+    """Raises ModelError where `ModelPair.save` would."""
+    require_place(folder, CARD_NAME, _OTHERWISE)
 
 
 class ModelPair:
@@ -101,7 +108,7 @@ class ModelPair:
             ModelError: the folder holds something else.
         """
         card = {"base": self.names[0], "tuned": self.names[1], "share_of_tuned": share}
-        with made_folder(folder, CARD_NAME, "name another folder") as building:
+        with made_folder(folder, CARD_NAME, _OTHERWISE) as building:
             model = self.at(share)
             if share > 0 and (record := read_model_record(self.names[1])) is not None:
                 write_model_record(model, record)

@@ -21,13 +21,7 @@ def made_folder(folder: Path, card_name: str, otherwise: str) -> Iterator[Path]:
         ModelError: `folder` holds something that was not made here, which would be lost.
     """
     folder = folder.resolve()
-    if not (folder / card_name).is_file() and folder.exists() and any(folder.iterdir()):
-        raise ModelError(
-            where=f"folder {folder}",
-            rule="empty, or made here before: a model is about to be made there",
-            found=f"other files, such as {min(path.name for path in folder.iterdir())}, and no {card_name}",
-            do=otherwise,
-        )
+    require_place(folder, card_name, otherwise)
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -37,3 +31,18 @@ def made_folder(folder: Path, card_name: str, otherwise: str) -> Iterator[Path]:
         building.replace(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def require_place(folder: Path, card_name: str, otherwise: str) -> None:
+    """What `made_folder` asks for, before there is anything to put there.
+
+    Raises:
+        ModelError: as `made_folder`.
+    """
+    if not (folder / card_name).is_file() and folder.exists() and any(folder.iterdir()):
+        raise ModelError(
+            where=f"folder {folder}",
+            rule="empty, or made here before: a model is about to be made there",
+            found=f"other files, such as {min(path.name for path in folder.iterdir())}, and no {card_name}",
+            do=otherwise,
+        )
