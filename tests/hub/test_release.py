@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from transformers import WhisperForConditionalGeneration
 
@@ -125,6 +126,8 @@ def test_the_record_says_what_was_trained_and_not_where(run_dir: Path, tmp_path:
     assert "outputs" not in text
     assert '"base_model": "nano"' in text
     assert "sha256:abc" in text
+    config = yaml.safe_load(release["resolved_config.yaml"].read_text(encoding="utf-8"))
+    assert not {"paths", "output", "hub", "dataloader"} & config.keys()
     assert "max_steps: 1500" in text
     assert json.loads((run_dir / "run_facts.json").read_text())["base_model"] == "outputs/base_models/nano"
 

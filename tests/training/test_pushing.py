@@ -212,12 +212,20 @@ def hub_of_this_process(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("override", "found"), [("hub.license=mit", "not known"), ("hub.repo_id=other/model", "namespace other")]
+    ("overrides", "found"),
+    [
+        (("hub.license=mit",), "not known"),
+        (("hub.repo_id=stranger/model", "hub.private=false"), "rights to write to the namespace stranger"),
+    ],
 )
 def test_what_cannot_be_pushed_is_refused_before_training(
-    override: str, found: str, hub_of_this_process: LoopbackHub, nano_config: Callable[..., Any]
+    overrides: tuple[str, ...],
+    found: str,
+    hub_of_this_process: LoopbackHub,
+    nano_config: Callable[..., Any],
 ) -> None:
-    loaded = nano_config(*OPTIONS, override)
+    hub_of_this_process.store.create("model", "stranger/model", "public")
+    loaded = nano_config(*OPTIONS, *overrides)
     with pytest.raises(VietstError) as refused:
         run_training(loaded)
     assert found in refused.value.found
