@@ -3,9 +3,9 @@
     python -m vietst.hub.push_job '{"hub": {…}, "snapshot": "…" or null}'
 
 Without a snapshot it looks whether the repository takes pushes, and makes it. The last line that it prints
-is the address, and where it fails, the last ones are the error. It ends by itself when its stdin is
-closed, which happens when the training is killed: an old model must not go up after the training that was
-started again has pushed a newer one.
+is the repository's name, or the model's address; where it fails, the last ones are the error. It ends by
+itself when its stdin is closed, which happens when the training is killed: an old model must not go up after
+the training that was started again has pushed a newer one.
 """
 
 import json

@@ -81,6 +81,8 @@ class ModelPusher:
             raise outcome.error
         if outcome.address is None:
             logger.warning("no push now; training begins, and tries again later:\n%s", outcome.reason)
+        else:
+            logger.info("models go up to %s (hub.push_when: %s)", outcome.address, self.hub.push_when)
         self._thread.start()
 
     def add(self, model_dir: Path, name: str) -> None:
@@ -115,8 +117,12 @@ class ModelPusher:
         with self._news:
             self._is_ending = True
             self._news.notify()
-        self._thread.join(self.hub.wait_s)
-        self.stop()
+        if self._not_up is not None:
+            logger.info("waiting for %s to go up, at most %g s", self._not_up[0], self.hub.wait_s)
+        try:
+            self._thread.join(self.hub.wait_s)
+        finally:
+            self.stop()
         if self._not_up is not None:
             logger.warning(
                 "not on the Hub yet: %s\n%s\nThis brings it up:\n  %s", *self._not_up, self._push_command()
