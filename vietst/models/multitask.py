@@ -19,6 +19,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils import ModelOutput
 
 from vietst.constants import IGNORE_INDEX, TASKS
+from vietst.models.label_loss import MAX_CHUNK_LOGITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,18 +115,22 @@ def log_probabilities(
     Returns:
         float32 [num_hypotheses]: natural logarithms, summed over the tokens.
     """
-    logits = model(
-        encoder_outputs=states,
-        decoder_input_ids=torch.cat([prompt_ids, generated[:, :-1]], dim=1),
-        past_key_values=EncoderDecoderCache(DynamicCache(), cache),
-    ).logits[:, prompt_ids.shape[1] - 1 :]
-    counts = torch.arange(generated.shape[1], device=generated.device) < lengths[:, None]
-    sums = [
-        # one by one: in float32 they take gigabytes together
-        of_one.float().log_softmax(-1).gather(1, tokens[:, None])[counted, 0].sum()
-        for of_one, tokens, counted in zip(logits, generated, counts, strict=True)
-    ]
-    return torch.stack(sums)
+    decoder_input_ids = torch.cat([prompt_ids, generated[:, :-1]], dim=1)
+    num_logits = decoder_input_ids.shape[1] * model.get_output_embeddings().weight.shape[0]
+    num_at_once = max(1, MAX_CHUNK_LOGITS // num_logits)  # the logits of all of them would take gigabytes
+    sums = []
+    for start in range(0, len(generated), num_at_once):
+        some = slice(start, start + num_at_once)
+        of_some = DynamicCache([(layer.keys[some], layer.values[some]) for layer in cache.layers])
+        logits = model(
+            encoder_outputs=EncoderStates(**{name: tensor[some] for name, tensor in states.items()}),
+            decoder_input_ids=decoder_input_ids[some],
+            past_key_values=EncoderDecoderCache(DynamicCache(), of_some),
+        ).logits[:, prompt_ids.shape[1] - 1 :]
+        of_tokens = logits.float().log_softmax(-1).gather(2, generated[some, :, None])[..., 0]
+        counts = torch.arange(generated.shape[1], device=generated.device) < lengths[some, None]
+        sums.append(torch.where(counts, of_tokens, 0.0).sum(dim=1))
+    return torch.cat(sums)
 
 
 def decoder_loss(
