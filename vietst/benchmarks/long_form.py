@@ -9,6 +9,7 @@ one task after the other. Each way runs in a process of its own, which also tell
 
 import dataclasses
 import json
+import os
 import random
 import subprocess
 import sys
@@ -116,7 +117,10 @@ def compare_long_form(
 def _in_process(run: Run) -> dict[str, Any]:
     """Its progress goes to the terminal as it is made."""
     command = [sys.executable, "-m", "vietst.benchmarks.long_form", json.dumps(dataclasses.asdict(run))]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # both on the CPU
+    finished = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True
+    )
     return json.loads(finished.stdout.splitlines()[-1])
 
 
@@ -179,6 +183,7 @@ def _measure(run: Run) -> dict[str, Any]:
     import torch
 
     from vietst.runtime import quiet_libraries
+    from vietst.training.throughput import peak_memory_bytes
 
     quiet_libraries()
     torch.set_num_threads(run.num_threads)
@@ -191,7 +196,7 @@ def _measure(run: Run) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - start, 3),
         "cpu_seconds": round(time.process_time() - cpu_start, 3),
         "num_windows": windows[0],
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_memory_bytes(),
     }
 
 
@@ -242,6 +247,7 @@ def _prepare_pipeline(run: Run) -> tuple[Any, Callable[[], None]]:
         feature_extractor=processor.feature_extractor,
         chunk_length_s=30,
         batch_size=run.batch_size,
+        device="cpu",
     )
 
     def listen() -> None:
@@ -267,18 +273,6 @@ def _count_windows(model: Any) -> list[int]:
 
     model.model.encoder.register_forward_hook(add)
     return count
-
-
-def _peak_bytes() -> int:
-    """The most memory that this process had."""
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def describe(results: dict[str, Any]) -> str:

@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import psutil  # type: ignore[import-untyped]
 import torch
 
 from vietst.inference.clip_decoder import ClipDecoder
 
-CPU_BUDGET_S: Final = 240.0
-"""Seconds of audio in a batch on a CPU: eight of Whisper's windows. More is not faster there."""
-_MAX_BUDGET_S: Final = 1920.0
-"""64 of Whisper's windows: from there on a GPU gains nothing either."""
+_MAX_CPU_BUDGET_S: Final = 240.0
+"""Eight of Whisper's windows: more is not faster on a CPU."""
+_MAX_GPU_BUDGET_S: Final = 960.0
+"""32 of Whisper's windows. Our judgement; no GPU was at hand."""
 _SHARE_OF_FREE_MEMORY: Final = 0.5
 _ENCODER_STATES_ALIVE: Final = 24
 """Tensors of the encoder's width that live at once for each position: those of a layer (its feed-forward
@@ -22,13 +23,11 @@ _POSITIONS_PER_S: Final = 50
 def batch_budget_s(decoder: ClipDecoder, num_tasks: int) -> float:
     """Seconds of audio, padding included, that a batch may hold.
 
-    On a GPU it follows from the free memory and the model's shape: what grows with a batch are the encoder's
-    activations and, above all, the decoder's keys and values of every encoder position.
+    It follows from the free memory and the model's shape. What grows with a batch are the encoder's
+    activations and, above all, the decoder's keys and values of every encoder position, for each task and
+    beam.
     """
     model, window_s = decoder.model, decoder.input_kind.window_s
-    if model.device.type != "cuda":
-        return CPU_BUDGET_S
-    free_bytes, _ = torch.cuda.mem_get_info(model.device)
     config = model.config
     decoder_config, encoder_config = getattr(config, "decoder", config), getattr(config, "encoder", config)
     num_rows = num_tasks * decoder.record.num_beams
@@ -36,8 +35,12 @@ def batch_budget_s(decoder: ClipDecoder, num_tasks: int) -> float:
         2 * decoder_config.decoder_layers * decoder_config.d_model * num_rows
         + _ENCODER_STATES_ALIVE * encoder_config.hidden_size
     )
+    if model.device.type == "cuda":
+        free_bytes, longest_s = torch.cuda.mem_get_info(model.device)[0], _MAX_GPU_BUDGET_S
+    else:
+        free_bytes, longest_s = psutil.virtual_memory().available, _MAX_CPU_BUDGET_S
     budget_s = _SHARE_OF_FREE_MEMORY * free_bytes / (bytes_per_position * _POSITIONS_PER_S)
-    return min(max(budget_s, window_s), _MAX_BUDGET_S)
+    return float(min(max(budget_s, window_s), longest_s))
 
 
 def batches_by_length(costs_s: Sequence[float], budget_s: float) -> Iterator[list[int]]:

@@ -134,7 +134,7 @@ class SpeechTranslator:
 
         A recording that fits `max_segment_s` is one segment, and heard whole, as the clips of training are. A
         longer one is cut at pauses. Where nobody speaks there are no segments. Batches hold pieces of several
-        recordings, and no more than some minutes of sound are in memory at once.
+        recordings, and no more sound than that of a few batches is in memory at once.
 
         Args:
             audios: paths, bytes of files, or arrays: see `Audio`. They are taken one by one.
