@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vietst.evaluation.score_counts import ScoreCounts, bleu_counts, rate, word_error_counts
+from vietst.evaluation.score_counts import ScoreCounts, bleu_counts, mean, rate, word_error_counts
 from vietst.evaluation.significance import (
     MIN_VIDEOS,
     confidence_interval,
@@ -32,6 +32,17 @@ def test_95_percent_intervals_hold_the_true_rate_in_93_to_97_of_100_simulated_te
         interval = confidence_interval(*simulated_rate(num_videos, generator))
         num_held += interval.low <= TRUE_RATE <= interval.high
     assert 0.93 <= num_held / num_sets <= 0.97
+
+
+def test_a_mean_of_any_numbers_has_the_interval_of_students_t() -> None:
+    """COMET's models may score below 0: no scale from 0 to 100 may cut that off."""
+    values = np.random.default_rng(3).normal(-40, 5, 30)
+    counts = mean("comet", list(values), 0.01)
+    interval = confidence_interval(counts, [f"v{number}" for number in range(30)])
+    half_width = 2.045 * values.std(ddof=1) / np.sqrt(30)  # t of 29 degrees of freedom
+    assert counts.score == pytest.approx(values.mean())
+    assert interval.high - counts.score == pytest.approx(half_width, rel=0.1)
+    assert counts.score - interval.low == pytest.approx(half_width, rel=0.1)
 
 
 def test_clustering_matters_utterances_of_one_video_are_not_independent() -> None:

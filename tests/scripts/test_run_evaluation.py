@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub.server import LoopbackHub
 from tests.script_runs import run_script
 from tests.scripts.test_compare_runs import one_word_wrong, right, write_predictions
-from vietst.evaluation.report import read_metrics, read_predictions
+from tests.tiny_models import whisper_model, whisper_processor
+from vietst.data.splits import read_split_file
+from vietst.evaluation.metrics import Prediction
+from vietst.evaluation.report import read_metrics, read_predictions, write_results
 
 
 def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(tmp_path: Path) -> None:
@@ -48,6 +52,45 @@ def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(tmp_
     report = (results / "whisperx_report.html").read_text(encoding="utf-8")
     assert 'src="../../data/clips/0.wav"' in report
     assert "No player: not found below the audio root." in report
+
+
+def test_a_model_of_the_hub_is_a_baseline_and_its_commit_tells_whether_it_is_still_the_same(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    test_csv = tiny_corpus / "data" / "splits" / "test.csv"
+    rows = [
+        Prediction(
+            *(str(row["id"]), str(row["video_id"]), float(row["duration"])),
+            *(str(row["transcript"]), str(row["translation"]), str(row["transcript"])),
+        )
+        for row in read_split_file(test_csv)
+    ]
+    write_results(tmp_path, "theirs", rows, None, {})
+    processor = whisper_processor()
+    processor.save_pretrained(tmp_path / "tiny")
+    whisper_model(processor).save_pretrained(tmp_path / "tiny")
+    arguments = (
+        *("--predictions", "theirs_predictions.csv", "--baseline", "somebody/whisper-tiny"),
+        *("--test_csv", str(test_csv), "--audio_root", str(tiny_corpus)),
+    )
+    with LoopbackHub(tmp_path / "hub") as hub:
+        repository = hub.store.publish("somebody/whisper-tiny", tmp_path / "tiny")
+        environment = hub.client_environment(tmp_path / "hf_home")
+        ran = run_script("run_evaluation.py", tmp_path, *arguments, environment=environment)
+    assert ran.returncode == 0, ran.stderr
+    results = tmp_path / "outputs" / "results"
+    facts = read_metrics(results / "whisper-tiny_metrics.json")["facts"]
+    assert facts["model_version"] == f"commit:{repository.commit_at('main').sha}"
+    metrics = read_metrics(results / "theirs_metrics.json")
+    assert metrics["wer"] == 0
+    assert metrics["baselines"]["whisper-tiny"]["wer"] > 0
+    assert "whisper-tiny is scored for its transcripts only" in ran.stdout
+
+    offline = run_script(
+        "run_evaluation.py", tmp_path, *arguments, environment=environment | {"HF_HUB_OFFLINE": "1"}
+    )
+    assert offline.returncode == 0, offline.stderr
+    assert "whisper-tiny is there already" in offline.stderr
 
 
 @pytest.mark.parametrize(
