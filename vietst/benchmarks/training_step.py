@@ -25,9 +25,8 @@ from transformers import (
 
 from vietst.constants import IGNORE_INDEX, SAMPLE_RATE_HZ, TASKS
 from vietst.data.batching import label_positions
-from vietst.models.e2e import MultitaskE2E
+from vietst.models import e2e, whisper
 from vietst.models.published_sizes import TRIMMED_VOCABULARY, e2e_config, whisper_config
-from vietst.models.whisper import MultitaskWhisper
 from vietst.runtime import get_logger
 
 Batch = dict[str, torch.Tensor]
@@ -55,14 +54,12 @@ class StepCase:
 class StepWorkload:
     """The batch of every step: both targets of each clip, all equally long.
 
-    `duration_s` is that of wav2vec2's clips; Whisper's take its window. `num_label_tokens` counts the prompt,
-    of which `num_prompt_labels` positions have no label.
+    `duration_s` is that of wav2vec2's clips; Whisper's take its window. `num_label_tokens` counts the prompt.
     """
 
     num_utterances: int = 2
     duration_s: float = 10.0
     num_label_tokens: int = 40
-    num_prompt_labels: int = 3
 
 
 def published_cases() -> list[StepCase]:
@@ -79,7 +76,7 @@ def whisper_case(name: str, config: Any, min_times_faster: float) -> StepCase:
     """Of a `WhisperConfig`."""
     return StepCase(
         name,
-        MultitaskWhisper,
+        whisper.MultitaskWhisper,
         WhisperForConditionalGeneration,
         config,
         config.vocab_size,
@@ -92,7 +89,7 @@ def e2e_case(name: str, config: Any, min_times_faster: float) -> StepCase:
     config.encoder.layerdrop = config.decoder.decoder_layerdrop = 0.0
     config.encoder.apply_spec_augment = False
     vocab_size = config.decoder.vocab_size
-    return StepCase(name, MultitaskE2E, SpeechEncoderDecoderModel, config, vocab_size, min_times_faster)
+    return StepCase(name, e2e.MultitaskE2E, SpeechEncoderDecoderModel, config, vocab_size, min_times_faster)
 
 
 def compare_cases(
@@ -254,7 +251,8 @@ def made_up_batch(case: StepCase, workload: StepWorkload) -> Batch:
     num_utterances, num_targets = workload.num_utterances, len(TASKS) * workload.num_utterances
     shape = (num_targets, workload.num_label_tokens)
     labels = torch.randint(case.vocab_size, shape)
-    labels[:, : workload.num_prompt_labels] = IGNORE_INDEX
+    architecture = whisper if case.ours is whisper.MultitaskWhisper else e2e
+    labels[:, : architecture.PROMPT_LENGTH - 1] = IGNORE_INDEX
     batch = {
         "decoder_input_ids": torch.randint(case.vocab_size, shape),
         "labels": labels,
@@ -262,7 +260,7 @@ def made_up_batch(case: StepCase, workload: StepWorkload) -> Batch:
         "utterance_index": torch.arange(num_utterances).repeat(len(TASKS)),
         "task_index": torch.arange(len(TASKS)).repeat_interleave(num_utterances),
     }
-    if case.ours is MultitaskWhisper:
+    if architecture is whisper:
         num_frames = 2 * case.config.max_source_positions
         return {"input_features": torch.randn(num_utterances, case.config.num_mel_bins, num_frames), **batch}
     num_samples = round(workload.duration_s * SAMPLE_RATE_HZ)
