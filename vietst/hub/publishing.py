@@ -137,8 +137,8 @@ def _asked(hub: HubSection, ask: Callable[[], str]) -> str:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        do = "push where there is a network: the same command without HF_HUB_OFFLINE"
-        raise _refused(hub, "HF_HUB_OFFLINE is set", do, HubAwayError)
+        do = "push where there is a network, without HF_HUB_OFFLINE; to train without a push: hub.push=false"
+        raise _refused(hub, "HF_HUB_OFFLINE is set", do)
     try:
         return ask()
     except VietstError:
