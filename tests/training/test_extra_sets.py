@@ -114,6 +114,8 @@ def test_a_set_that_was_not_scored_before_the_training_is_not_compared(watched, 
     assert said() == said_before
     assert "own_words: its score before the training is not known, since its utterances" in caplog.text
     assert "new: its score before the training is not known, since it was not there" in caplog.text
+    run_training(watched("whisper", *options, "training.max_steps=6"), resume=LATEST)
+    assert len(history(run_dir, "eval_own_words_wer_rise")) == 1, "nor when it goes on once more"
 
 
 def test_each_set_has_the_language_of_its_own_prompt(watched):

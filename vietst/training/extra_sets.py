@@ -82,10 +82,14 @@ class ForgettingGuard:
     Args:
         digests: of the sets by name, see `ExtraSet`.
         max_rise_points: a rise of the WER by more points warns; None: none does.
+
+    Attributes:
+        digests_before: of the sets that were scored before the first step, for the run's record.
     """
 
     def __init__(self, digests: Mapping[str, str], max_rise_points: float | None) -> None:
         self.digests, self.max_rise_points = dict(digests), max_rise_points
+        self.digests_before = self.digests
         self._compared = list(digests)
 
     @classmethod
@@ -99,11 +103,11 @@ class ForgettingGuard:
         Args:
             record: what the checkpoint says about its run.
         """
-        digests_before = record.get("extra_sets", {})
-        self._compared = [name for name in self._compared if digests_before.get(name) == self.digests[name]]
+        before = self.digests_before = dict(record.get("extra_sets", {}))
+        self._compared = [name for name in self._compared if before.get(name) == self.digests[name]]
         return [
             f"evaluation.extra_sets.{name}: its score before the training is not known, since "
-            f"{'its utterances or language were others' if name in digests_before else 'it was not there'}: "
+            f"{'its utterances or language were others' if name in before else 'it was not there'}: "
             "no rise is told"
             for name in self.digests
             if name not in self._compared

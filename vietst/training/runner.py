@@ -101,6 +101,7 @@ def _train(loaded: LoadedConfig, run_dir: Path, checkpoint: Path | None, pusher:
                 logger.warning("different from the run before: %s", line)
             for line in trainer.guard.go_on(read_record(checkpoint) or {}):
                 logger.warning("%s", line)
+            trainer.run_record["extra_sets"] = trainer.guard.digests_before
         elif preparation.extra_sets:
             arguments.eval_on_start = True  # what they are compared with; checkpoints keep it
         _open_run_folder(run_dir, loaded, facts, trainer)
