@@ -95,7 +95,7 @@ def _av_blocks(source: Path | bytes) -> Iterator[np.ndarray]:
             if not container.streams.audio:
                 raise _unreadable(source, "no sound in it")
             stream = container.streams.audio[0]
-            if not stream.rate:
+            if stream.codec_context is None or not stream.rate:
                 raise _unreadable(source, "sound of an unknown format")
             yield from _resampled(_joined(_av_mono(container, stream, source), source), stream.rate)
     except av.FFmpegError as error:
@@ -122,19 +122,23 @@ def _av_mono(container: Any, stream: Any, source: Path | bytes) -> Iterator[np.n
     import av
 
     # One format and rate, whatever the frames have: a stream may change in the middle.
-    converter = av.AudioResampler(format="fltp", layout=stream.layout.name, rate=stream.rate)
+    converter = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
     where, is_first = name_of(source), True
     for frame in container.decode(stream):
         if is_first:
-            offset_s = _offset_s(container, frame)
-            if offset_s >= _MIN_OFFSET_S:
-                yield np.zeros(round(offset_s * stream.rate), dtype=np.float32)
+            yield from _silence(_offset_s(container, frame), stream.rate)
             is_first = False
-        frame.pts = None  # else the converter would stretch the samples to broken time stamps
         for converted in converter.resample(frame):
             yield to_mono(converted.to_ndarray().T, where)
     for converted in converter.resample(None):
         yield to_mono(converted.to_ndarray().T, where)
+
+
+def _silence(duration_s: float, rate_hz: int) -> Iterator[np.ndarray]:
+    if duration_s < _MIN_OFFSET_S:
+        return
+    for start in range(0, num_samples := round(duration_s * rate_hz), _BLOCK_SAMPLES):
+        yield np.zeros(min(_BLOCK_SAMPLES, num_samples - start), dtype=np.float32)
 
 
 def _offset_s(container: Any, frame: Any) -> float:
