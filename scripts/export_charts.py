@@ -3,9 +3,10 @@
     python scripts/export_charts.py [--runs_dir outputs] [--results_dir outputs/results]
         [--output_dir outputs/charts] [--audio [--audio_root .]]
 
-Writes training_loss.png, learning_curve.png, wer_comparison.png, bleu_comparison.png and slices_<run>.png, as
-far as there are data for them, and <run>_report.html and <A>_vs_<B>_report.html beside the results. No model
-is loaded. By default all folders are those of `paths.output_dir`.
+Writes training_loss.png, learning_curve.png, extra_sets.png, wer_comparison.png, bleu_comparison.png,
+slices_<run>.png and interpolation_<run>.png, as far as there are data for them, and <run>_report.html and
+<A>_vs_<B>_report.html beside the results. No model is loaded. By default all folders are those
+of `paths.output_dir`.
 """
 
 import argparse

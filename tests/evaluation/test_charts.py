@@ -25,6 +25,7 @@ from vietst.evaluation.charts import (
     draw_wer_comparison,
     export_charts,
 )
+from vietst.evaluation.extra_set_charts import draw_extra_sets
 from vietst.evaluation.history import History, load_histories
 
 ALL_CHARTS = ["training_loss.png", "learning_curve.png", "wer_comparison.png", "bleu_comparison.png"]
@@ -387,3 +388,18 @@ def test_the_script_reads_files_without_torch(repo_root: Path, outputs: Path) ->
         [sys.executable, "-c", code, str(outputs)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_each_extra_set_has_a_panel_that_begins_at_the_base_model() -> None:
+    wers = {"english": (12.0, 19.5), "vietnamese": (8.0, 7.0), "vivos": (5.0, 5.5)}
+    entries = [
+        {"step": step, "eval_wer": 30.0, **{f"eval_{name}_wer": wers[name][step // 500] for name in wers}}
+        for step in (0, 500)
+    ]
+    figure = draw_extra_sets([History("watched", entries), History("unwatched", [{"step": 0, "loss": 1.0}])])
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.axison}
+    assert list(panels) == list(wers)
+    for name, axes in panels.items():
+        curve, before = axes.get_lines()[0], axes.get_lines()[1]
+        assert [tuple(point) for point in curve.get_xydata()] == [(0, wers[name][0]), (500, wers[name][1])]
+        assert set(before.get_ydata()) == {wers[name][0]}
