@@ -1,8 +1,8 @@
 """From sound to text with a trained model: clips, long recordings, subtitles.
 
-from vietst.inference import SpeechTranslator
-translator = SpeechTranslator.from_pretrained("outputs/prod_whisper")
-print(translator("clip.wav").translation)
+>>> from vietst.inference import SpeechTranslator
+>>> st = SpeechTranslator.from_pretrained("outputs/prod_whisper")
+>>> print(st("clip.wav").translation)
 """
 
 from typing import TYPE_CHECKING, Any

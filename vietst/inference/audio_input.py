@@ -41,13 +41,6 @@ def waveform_blocks(audio: Audio) -> Iterator[np.ndarray]:
     return _file_blocks(audio if isinstance(audio, bytes) else Path(audio))
 
 
-def name_of_audio(audio: Audio) -> str:
-    """How errors call a recording."""
-    if isinstance(audio, (np.ndarray, tuple)):
-        return "array of samples"
-    return name_of(audio if isinstance(audio, bytes) else Path(audio))
-
-
 def _array_blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
     if not np.issubdtype(samples.dtype, np.floating) or samples.ndim not in (1, 2) or samples.size == 0:
         raise AudioError(

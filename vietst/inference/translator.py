@@ -32,9 +32,9 @@ _MIN_SEGMENT_LIMIT_S: Final = 1.0
 class SpeechTranslator:
     """Transcribes and translates recordings of any length.
 
-    st = SpeechTranslator.from_pretrained("outputs/prod_whisper")
-    result = st("talk.mp3")
-    print(result.transcript, result.translation, sep="\\n")
+    >>> st = SpeechTranslator.from_pretrained("outputs/prod_whisper")
+    >>> result = st("talk.mp3")
+    >>> print(result.transcript, result.translation, sep="\\n")
     """
 
     def __init__(
