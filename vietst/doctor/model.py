@@ -68,7 +68,12 @@ def fetch(name_or_path: str, revision: str | None, cache: Path) -> Path:
     try:
         problem = connection_problem(huggingface_hub.hf_hub_url(name_or_path, "config.json"))
         if problem is not None:
-            raise ConnectionError(problem)
+            raise ModelError(
+                where=f"model {name_or_path}",
+                rule="a folder, or a repository on a Hub that answers",
+                found=problem,
+                do="check the network and HF_ENDPOINT",
+            )
         return Path(
             huggingface_hub.snapshot_download(
                 name_or_path, revision=revision, cache_dir=cache, ignore_patterns=list(NOT_DOWNLOADED)

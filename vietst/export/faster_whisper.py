@@ -129,6 +129,4 @@ def _convert(name: str, model: Any, tokenizer: Any, output: Path, quantization: 
         def load_tokenizer(self, *_arguments: Any, **_options: Any) -> Any:
             return tokenizer
 
-    # The converter writes null where a model suppresses nothing, and the library wants a list.
-    model.generation_config.suppress_tokens = model.generation_config.suppress_tokens or []
     LoadedConverter(name).convert(str(output), quantization=quantization, force=True)
