@@ -16,6 +16,7 @@ import pytest
 from tests.tiny_runs import make_tiny_corpus, tiny_e2e_run_overrides, tiny_run_overrides
 
 if TYPE_CHECKING:
+    from tests.memorizing_model import Clip
     from vietst.config import LoadedConfig
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
@@ -78,6 +79,17 @@ def shared_data(repo_root: Path) -> Path:
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make_tiny_corpus` makes; all tests share it."""
     return make_tiny_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def memorizing_model(
+    tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list["Clip"]]:
+    """A model folder, and four clips that the model transcribes and translates without a fault."""
+    from tests.memorizing_model import write_memorizing_model
+
+    folder = tmp_path_factory.mktemp("memorizing_model") / "tiny"
+    return folder, write_memorizing_model(folder, tiny_corpus)
 
 
 @pytest.fixture
