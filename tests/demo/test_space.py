@@ -19,18 +19,25 @@ from tests.memorizing_model import Clip
 needs_gradio = pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradio (extra demo)")
 
 START_ALONE = """
-import importlib.abc, runpy, sys
-allowed, app = set(sys.argv[1].split(",")), sys.argv[2]
+import runpy, sys
 
-class OnlyRequirements(importlib.abc.MetaPathFinder):
+class OnlyRequirements:
+    def __init__(self, finders, allowed):
+        self.finders, self.allowed = finders, allowed | sys.stdlib_module_names
+
     def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top not in allowed and top not in sys.stdlib_module_names:
-            raise ModuleNotFoundError(f"No module named {name!r}: not in requirements.txt", name=name)
+        if name.partition(".")[0] in self.allowed or name.startswith("_sysconfigdata"):
+            specs = (finder.find_spec(name, path, target) for finder in self.finders)
+            return next((spec for spec in specs if spec is not None), None)
 
-sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
-sys.meta_path.insert(0, OnlyRequirements())
-sys.path[0] = str(app.rpartition("/")[0])
+    def find_distributions(self, *context):
+        for finder in self.finders:
+            yield from getattr(finder, "find_distributions", lambda *_: ())(*context)
+
+app = sys.argv[2]
+installed = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+sys.meta_path[:] = [OnlyRequirements(installed, set(sys.argv[1].split(",")))]
+sys.path[0] = app.rpartition("/")[0]
 runpy.run_path(app, run_name="__main__")
 """
 """Runs app.py as `python app.py` would in an environment of these top-level modules."""

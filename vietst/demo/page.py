@@ -108,6 +108,7 @@ def serve(page: Any, limits: Limits, *, host: str | None, port: int | None, shar
         VietstError: no such address here, or the port is taken.
     """
     gradio = import_gradio()
+    templates = files("vietst").joinpath("templates")
     theme = gradio.themes.Default(primary_hue="blue", font=_FONTS, font_mono=("ui-monospace", "monospace"))
     try:
         _, local_url, share_url = page.launch(
@@ -116,7 +117,8 @@ def serve(page: Any, limits: Limits, *, host: str | None, port: int | None, shar
             share=share,
             max_file_size=limits.max_upload_bytes,
             theme=theme.set(**_READABLE),
-            css=files("vietst").joinpath("templates", "demo.css").read_text(encoding="utf-8"),
+            css=templates.joinpath("demo.css").read_text(encoding="utf-8"),
+            head=templates.joinpath("demo_head.html").read_text(encoding="utf-8"),
             footer_links=[],
             run_history=False,
             enable_monitoring=False,
