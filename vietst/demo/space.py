@@ -21,6 +21,7 @@ REQUIRED: Final = (
     "Jinja2",
     "numpy",
     "protobuf",
+    "psutil",
     "pyarrow",
     "pydantic",
     "PyYAML",
