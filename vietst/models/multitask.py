@@ -6,6 +6,7 @@ logits only where there is a label (`vietst.models.label_loss`), one backward. L
 the doubled batch (with dropout, layerdrop and SpecAugment off), without its second encoder pass.
 """
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -121,16 +122,24 @@ def log_probabilities(
     sums = []
     for start in range(0, len(generated), num_at_once):
         some = slice(start, start + num_at_once)
-        of_some = DynamicCache([(layer.keys[some], layer.values[some]) for layer in cache.layers])
         logits = model(
             encoder_outputs=EncoderStates(**{name: tensor[some] for name, tensor in states.items()}),
             decoder_input_ids=decoder_input_ids[some],
-            past_key_values=EncoderDecoderCache(DynamicCache(), of_some),
+            past_key_values=EncoderDecoderCache(DynamicCache(), _rows_of(cache, some)),
         ).logits[:, prompt_ids.shape[1] - 1 :]
         of_tokens = logits.float().log_softmax(-1).gather(2, generated[some, :, None])[..., 0]
         counts = torch.arange(generated.shape[1], device=generated.device) < lengths[some, None]
         sums.append(torch.where(counts, of_tokens, 0.0).sum(dim=1))
     return torch.cat(sums)
+
+
+def _rows_of(cache: DynamicCache, rows: slice) -> DynamicCache:
+    """Some rows of a cache, without copying them, as DynamicCache's own ways do: these are gigabytes."""
+    some = copy.copy(cache)
+    some.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in some.layers:
+        layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+    return some
 
 
 def decoder_loss(
