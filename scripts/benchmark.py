@@ -9,6 +9,7 @@
     python scripts/benchmark.py scaling [paths.features_dir=data/features …]
     python scripts/benchmark.py reading [paths.features_dir=data/features …]
     python scripts/benchmark.py start [paths.features_dir=data/features …]
+    python scripts/benchmark.py generation [--manifest data/export/manifest_clean.tsv]
     python scripts/benchmark.py scoring [--manifest data/export/manifest_clean.tsv] [--num_utterances 100000]
     python scripts/benchmark.py long_form [--minutes 60] [--speed_minutes 60] [--num_threads 1]
 
@@ -23,7 +24,8 @@ the peak of training steps at the sizes of Whisper small and of wav2vec2-base + 
 vocabulary (8 GB). batch_seconds: training of nano_e2e on the corpus at hand with batches by seconds, against
 batches of equally many clips in random order. scaling: training of nano_whisper there by two processes
 against one. reading: the share of its time that this training waits for data, with one worker. start: how
-long `--help` of every script takes, and the first training step against the imports alone. scoring: all that
+long `--help` of every script takes, and the first training step against the imports alone. generation:
+decoding clips for both tasks against transformers' pipeline, at Whisper tiny's dimensions. scoring: all that
 an evaluation computes from texts, intervals included, against jiwer and sacreBLEU alone on the same texts.
 long_form: a long recording by SpeechTranslator against transformers' chunked pipeline, both tasks, at Whisper
 small's dimensions with random weights; and the memory of an hour against that of six minutes (5 GB; of the
@@ -89,6 +91,12 @@ def parse_arguments() -> argparse.Namespace:
     start.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration nano_whisper"
     )
+    generation = stages.add_parser("generation", help="decoding clips for both tasks")
+    generation.add_argument("--manifest", type=Path, default=Path("data/export/manifest_clean.tsv"))
+    generation.add_argument("--data_root", type=Path, default=Path(), help="audio_path is relative to it")
+    generation.add_argument("--num_utterances", type=int, default=32, help="the first of the manifest")
+    generation.add_argument("--num_tokens", type=int, default=24, help="generated for each clip and task")
+    generation.add_argument("--num_rounds", type=int, default=3, help="timed decodings of each way")
     scoring = stages.add_parser("scoring", help="scores and intervals of an evaluation")
     scoring.add_argument("--manifest", type=Path, default=Path("data/export/manifest_clean.tsv"))
     scoring.add_argument(
@@ -151,6 +159,11 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
         results = start.measure_start(REPO_ROOT, options.pop("overrides"), **options)
         return results, start.describe(results)
+    if stage == "generation":
+        from vietst.benchmarks import generation
+
+        results = generation.compare_generation(options.pop("manifest"), options.pop("data_root"), **options)
+        return results, generation.describe(results)
     if stage == "scoring":
         from vietst.benchmarks import scoring
 

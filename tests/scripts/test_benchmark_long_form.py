@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from vietst.benchmarks import long_form
-from vietst.benchmarks.long_form import Run, Shape, compare_long_form, describe
+from vietst.benchmarks.long_form import Run, compare_long_form, describe
+from vietst.benchmarks.untrained_whisper import WhisperShape
 
-TINY = Shape(d_model=32, num_layers=1, num_heads=2, vocab_size=400)
+TINY = WhisperShape(d_model=32, num_layers=1, num_heads=2, vocab_size=400)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from vietst.benchmarks.untrained_whisper import WHISPER_SMALL, WhisperShape, make_untrained_whisper
 from vietst.constants import SAMPLE_RATE_HZ, TASKS
 from vietst.data.audio import load_waveform
 from vietst.data.audio_paths import resolve_audio_path
@@ -36,17 +37,6 @@ _SECONDS_PER_WINDOW: Final = {"translator": 28, "pipeline": 10}
 """The pipeline's chunks overlap by a third, and it encodes them for each task anew."""
 _PAUSES_S: Final = (0.2, 1.0)
 _SEED: Final = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """Of the Whisper; its window is 30 s."""
-
-    d_model: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    vocab_size: int = 50_257
-    """Pieces of text; special tokens come on top."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +61,7 @@ def compare_long_form(
     num_tokens: int = 60,
     batch_size: int = 8,
     num_threads: int = 1,
-    shape: Shape | None = None,
+    shape: WhisperShape = WHISPER_SMALL,
 ) -> dict[str, Any]:
     """Seconds of both ways, and the memory of ours.
 
@@ -85,7 +75,7 @@ def compare_long_form(
         VietstError: a manifest or an audio file that cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="vietst-benchmark-", ignore_cleanup_errors=True) as folder:
-        model_dir = _make_model(Path(folder, "model"), shape or Shape())
+        model_dir = make_untrained_whisper(Path(folder, "model"), shape)
         wanted = {SHORT_MINUTES, minutes, speed_minutes or minutes}
         recordings = {
             length: _write_recording(Path(folder, f"{length:g}.wav"), manifest, data_root, length)
@@ -147,33 +137,6 @@ def _write_recording(path: Path, manifest: Path, data_root: Path, minutes: float
             file.write(samples)
             missing -= len(samples)
     return path
-
-
-def _make_model(folder: Path, shape: Shape) -> Path:
-    from vietst.models.nano import NanoWhisperShape, ensure_nano_whisper
-
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    generator = random.Random(_SEED)
-    # words enough for as many pieces
-    texts = [
-        " ".join("".join(generator.choices(letters, k=6)) for _ in range(100))
-        for _ in range(shape.vocab_size // 100)
-    ]
-    nano_shape = NanoWhisperShape(
-        d_model=shape.d_model,
-        attention_heads=shape.num_heads,
-        encoder_layers=shape.num_layers,
-        decoder_layers=shape.num_layers,
-        ffn_dim=4 * shape.d_model,
-        num_mel_bins=80,
-        hop_length_samples=160,
-        window_s=30,
-        vocab_size=shape.vocab_size,
-        max_target_positions=448,
-        seed=_SEED,
-    )
-    ensure_nano_whisper(folder, nano_shape, texts)
-    return folder
 
 
 # --- in a process of its own -------------------------------------------------------------------------------

@@ -1,0 +1,28 @@
+"""Benchmark stage `generation` with a tiny Whisper: both ways decode every clip for both tasks."""
+
+from pathlib import Path
+
+import pytest
+
+from vietst.benchmarks.generation import compare_generation, describe
+from vietst.benchmarks.untrained_whisper import WhisperShape
+
+TINY = WhisperShape(d_model=32, num_layers=1, num_heads=2, vocab_size=400)
+
+
+@pytest.mark.slow
+def test_both_ways_are_timed_at_their_best_batch_size(tiny_corpus: Path) -> None:
+    results = compare_generation(
+        tiny_corpus / "data" / "export" / "manifest_clean.tsv",
+        tiny_corpus,
+        num_utterances=4,
+        num_tokens=3,
+        num_rounds=1,
+        shape=TINY,
+        batch_sizes=(2, 4),
+    )
+    (here,), (pipeline,) = results["seconds"]["here"], results["seconds"]["pipeline"]
+    assert results["times_faster"] == pytest.approx(pipeline / here, rel=0.05)
+    assert set(results["best_batch_size"].values()) <= {2, 4}
+    assert results["num_utterances"] == 4
+    assert f"ratio {results['times_faster']:.2f}" in describe(results)
