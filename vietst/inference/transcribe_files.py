@@ -130,7 +130,8 @@ def run_jobs(translator: Translator, plan: Plan) -> Outcome:
             (job.recording.audio for job in plan.jobs),
             task=BOTH if len(plan.options.tasks) > 1 else plan.options.tasks[0],
             max_segment_s=plan.options.max_segment_s,
-            on_progress=bar.update,
+            # Headers may promise less than there is, and tqdm complains about more than all.
+            on_progress=lambda done_s: bar.update(min(done_s, bar.total - bar.n)),
         )
         for job, result in zip(plan.jobs, results, strict=True):
             try:
