@@ -56,7 +56,7 @@ def write_run(root: Path, config: str, overrides: Sequence[str] = (), **facts: A
     write_json(
         run / "environment.json",
         {"python": "3.11.7", "packages": packages, "cpu": "AMD EPYC", "world_size": 8}
-        | {"gpus": ["NVIDIA H100 80GB HBM3"] * 8, "git_commit": COMMIT},
+        | {"gpus": [{"name": "NVIDIA H100 80GB HBM3", "memory_bytes": 85 * 10**9}] * 8, "git_commit": COMMIT},
     )
     write_json(run / "train_results.json", {"train_runtime": 7200.0, "peak_memory_gb": 61.2})
     write_state(run, 300)

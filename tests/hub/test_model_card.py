@@ -22,6 +22,7 @@ from vietst.hub import model_card
 from vietst.hub.metadata_rules import check_card
 from vietst.hub.model_card import write_model_card
 from vietst.models import e2e, whisper
+from vietst.models.loading import model_version
 from vietst.models.model_record import record_of, write_model_record
 
 HUB = HubSection(license="apache-2.0", dataset_license="cc-by-4.0")
@@ -93,11 +94,12 @@ def test_features_from_the_hub_are_a_data_set_with_its_commit(tmp_path: Path) ->
     assert {result.dataset_revision for result in card.data.eval_results} == {COMMIT}
 
 
-def test_scores_of_another_set_are_not_those_of_the_data_set(tmp_path: Path) -> None:
+@pytest.mark.parametrize("test_csv", ["elsewhere/hard_cases.csv", "elsewhere/test.csv"])
+def test_scores_of_another_set_are_not_those_of_the_data_set(tmp_path: Path, test_csv: str) -> None:
     run = write_run(tmp_path, "prod_whisper")
     path = evaluate(run)
     metrics = json.loads(path.read_text(encoding="utf-8"))
-    metrics["facts"]["test_csv"] = "elsewhere/hard_cases.csv"
+    metrics["facts"]["test_csv"] = test_csv
     write_json(path, metrics)
     card = card_of(run, HUB.model_copy(update={"datasets": ("owner/corpus",)}))
     assert {(r.dataset_type, r.dataset_split) for r in card.data.eval_results} == {("unpublished", None)}
@@ -108,8 +110,7 @@ def test_the_text_has_the_facts(tmp_path: Path) -> None:
     evaluate(run)
     text = card_of(run).text
     for fact in (
-        "8 processes",
-        "NVIDIA H100 80GB HBM3",
+        "| hardware | NVIDIA H100 80GB HBM3; 8 processes |",
         "31,800 utterances, 23.17 hours",
         SPLIT_HASH,
         "256 utterances in each step",
@@ -178,6 +179,19 @@ def test_results_of_another_training_are_not_this_models(tmp_path: Path) -> None
     assert card_of(run).data.eval_results is None
     with pytest.raises(HubError, match="another run"):
         card_of(run, metrics_json=path)
+
+
+def test_results_of_a_namesake_are_not_this_models(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "prod_whisper")
+    path = evaluate(run)
+    (run / "run_facts.json").unlink()  # of what was trained elsewhere there are none
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics["facts"] |= {"run": None, "model_version": "sha256:" + "0" * 64}
+    write_json(path, metrics)
+    assert card_of(run, HubSection()).data.eval_results is None
+    metrics["facts"]["model_version"] = model_version(str(run))
+    write_json(path, metrics)
+    assert card_of(run, HubSection()).data.eval_results is not None
 
 
 def test_results_from_before_the_last_training_are_left_out(tmp_path: Path) -> None:
@@ -256,10 +270,14 @@ def test_whatever_text_is_recorded_no_place_and_no_token_comes_through(
 
 def test_published_results_name_no_video_no_person_and_no_text_of_the_corpus(tmp_path: Path) -> None:
     run = write_run(tmp_path, "prod_whisper")
-    evaluate(run)
+    path = evaluate(run)
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    note = "other stands here without scores: it has no predictions of 1 of 36 utterances, such as video_0-1."
+    metrics["baselines"]["other"] = {"note": note}
+    write_json(path, metrics)
     card_of(run)
     results = (published(run) / "results" / "metrics.json").read_text(encoding="utf-8")
-    for name in ("video_1", "nguyen_van", "cái", str(tmp_path)):
+    for name in ("video_0", "video_1", "nguyen_van", "cái", str(tmp_path)):
         assert name not in results
     assert json.loads(results)["slices"].keys() == {"code_mixing_index", "duration_s"}
     assert json.loads(results)["wer"] > 0

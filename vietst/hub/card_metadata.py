@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vietst.config_schema import HUB_DATASET_PATTERN
@@ -51,7 +51,7 @@ def card_data(
         tags.append("whisper" if records.model.architecture == "whisper" else "speech-encoder-decoder")
         if TRANSLATE in records.model.tasks:
             tags.append("speech-translation")
-    results = evaluation_results(records.results, datasets, records.facts)
+    results = evaluation_results(records, datasets)
     return ModelCardData(
         language=list(LANGUAGES),
         license=license,
@@ -73,9 +73,7 @@ def training_datasets(records: RunRecords, stated: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*stated, *([found[1]] if found else [])]))
 
 
-def evaluation_results(
-    results: Mapping[str, Any], datasets: Sequence[str], facts: Mapping[str, Any]
-) -> "list[EvalResult]":
+def evaluation_results(records: RunRecords, datasets: Sequence[str]) -> "list[EvalResult]":
     """Test scores for `model-index`, those among `_METRICS` that there are.
 
     Intervals and signatures are `args` of each metric: a mapping without fixed keys, that the Hub keeps and
@@ -83,9 +81,10 @@ def evaluation_results(
     """
     from huggingface_hub import EvalResult
 
+    results, facts = records.results, records.facts
     if not results:
         return []
-    is_test = PurePath(str(results["facts"].get("test_csv"))).name == "test.csv"
+    is_test = _is_test_split(records)
     revision = re.search(r"@([0-9a-f]{40})$", str(facts.get("features")))
     counts = f"{results['num_utterances']:,} utterances of {results['num_videos']:,} videos"
     split_hash = facts.get("split_hash")
@@ -106,6 +105,14 @@ def evaluation_results(
         for metric, (task, label) in _METRICS.items()
         if results.get(metric) is not None
     ]
+
+
+def _is_test_split(records: RunRecords) -> bool:
+    """Whether the scores are of the split that was made together with what the model was trained on."""
+    scored, splits_dir = records.results["facts"].get("test_csv"), records.setting("paths", "splits_dir")
+    if scored is None or splits_dir is None:
+        return False
+    return Path(scored).resolve() == Path(splits_dir, "test.csv").resolve()
 
 
 def _metric_arguments(metric: str, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from vietst.hub.published_record import (
     TRAINER_STATE,
     find_record,
 )
+from vietst.models.loading import model_version
 from vietst.models.model_record import ModelRecord, read_model_record
 from vietst.runtime import get_logger
 
@@ -117,15 +118,22 @@ def read_records(model_dir: Path, metrics_json: Path | None = None) -> RunRecord
 def find_results(model_dir: Path, facts: Mapping[str, Any]) -> Path | None:
     """The results of the last evaluation of a run folder, in `results` beside it.
 
-    None where there are none, or none of this model: it was trained again since.
+    None where there are none, or none of this model: of a namesake, or it was trained again since.
     """
     path = model_dir.resolve().parent / "results" / f"{model_dir.resolve().name}{METRICS_SUFFIX}"
     if not path.is_file():
         return None
-    if _run_of(read_metrics(path)) != facts or path.stat().st_mtime < (model_dir / _WEIGHTS).stat().st_mtime:
+    is_older = path.stat().st_mtime < (model_dir / _WEIGHTS).stat().st_mtime
+    if is_older or not _is_of(read_metrics(path), model_dir, facts):
         logger.warning("%s is older than the model, or of another one: left out of its card", path)
         return None
     return path
+
+
+def _is_of(results: Mapping[str, Any], model_dir: Path, facts: Mapping[str, Any]) -> bool:
+    if facts:
+        return _run_of(results) == facts
+    return (results.get("facts") or {}).get("model_version") == model_version(str(model_dir))
 
 
 def _require_same_run(path: Path, results: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

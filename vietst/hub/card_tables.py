@@ -195,8 +195,9 @@ def _hardware(records: RunRecords) -> str:
     environment = records.environment
     if not environment:
         return NOT_RECORDED
-    gpus = environment.get("gpus") or []
-    machine = ", ".join(shown(gpu) for gpu in gpus) if gpus else shown(environment.get("cpu"), "CPU: {}")
+    # Without their number: a process sees all of its machine's, and uses one.
+    gpus = dict.fromkeys(shown(gpu.get("name")) for gpu in environment.get("gpus") or ())
+    machine = ", ".join(gpus) or shown(environment.get("cpu"), "CPU: {}")
     num_processes = environment.get("world_size")
     return f"{machine}; {shown(num_processes)} {'process' if num_processes == 1 else 'processes'}"
 

@@ -26,8 +26,12 @@ LOSS_CHART, DEV_CHART, SLICES_CHART = (
     f"charts/{name}.png" for name in ("training_loss", "learning_curve", "slices")
 )
 
-_NAMES_OF_THE_CORPUS: Final = ("by_video", "video_id", "speaker_id", "examples", "confusions", "run_name")
-"""Keys of results that hold names of videos, persons and runs, or the corpus's texts."""
+_NAMES_OF_THE_CORPUS: Final = (
+    *("by_video", "video_id", "speaker_id", "examples", "confusions"),
+    *("run_name", "predictions_csv"),
+    "note",  # of a baseline that was run on other utterances: names one
+)
+"""Keys of results that hold names of videos, utterances, persons and runs, or the corpus's texts."""
 
 
 def write_model_card(
