@@ -132,6 +132,13 @@ def test_the_record_says_what_was_trained_and_not_where(run_dir: Path, tmp_path:
     assert json.loads((run_dir / "run_facts.json").read_text())["base_model"] == "outputs/base_models/nano"
 
 
+@pytest.mark.parametrize("name", ["run_facts.json", "environment.json", "resolved_config.yaml"])
+def test_a_damaged_record_is_named(name: str, run_dir: Path, tmp_path: Path) -> None:
+    (run_dir / name).write_text('{"cut off": [', encoding="utf-8")
+    with pytest.raises(HubError, match=rf"(?s){name}.*restore the file"):
+        released(run_dir, tmp_path)
+
+
 def test_a_base_model_of_the_hub_keeps_its_name(run_dir: Path, tmp_path: Path) -> None:
     facts = {
         "base_model": "openai/whisper-tiny",

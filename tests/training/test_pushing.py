@@ -1,9 +1,11 @@
 """Models that go up while they train: real launches, and a real server that is slow, dies and comes back."""
 
 import contextlib
+import errno
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.hub.server import TOKEN, LoopbackHub, Mood
 from tests.launched_run import ARCHITECTURES, REPO_ROOT, Launch, RunningLaunch
 from vietst.config_schema import HubSection
 from vietst.errors import VietstError
+from vietst.training import pushing
 from vietst.training.pushing import SNAPSHOTS, ModelPusher, PushCallback
 from vietst.training.runner import run_training
 
@@ -246,6 +249,30 @@ def test_the_configuration_says_which_checkpoints_go_up(
     for step in (2, 4):
         callback.on_save(None, TrainerState(global_step=step, best_global_step=2), TrainerControl())
     assert added == handed_over
+
+
+def test_a_machine_that_starts_no_other_process_now_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts, several = [], threading.Event()
+
+    def start_nothing(hub: HubSection, snapshot: Path | None, output: Any) -> None:
+        attempts.append(snapshot)
+        if len(attempts) == 3:
+            several.set()
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(pushing, "start_push", start_nothing)
+    monkeypatch.setattr(pushing, "_FIRST_PAUSE_S", 0.01)
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    pusher = ModelPusher(tmp_path, HubSection(repo_id=REPOSITORY, wait_s=0))
+    pusher.start()
+    pusher.add(tmp_path, "the final model")
+    assert several.wait(60)
+    pusher.finish()
+    assert attempts[:3] == [None, *[tmp_path / SNAPSHOTS / "the final model"] * 2]
+    assert "not on the Hub yet: the final model\n[Errno 12] Cannot allocate memory" in caplog.text
 
 
 def test_without_a_hub_training_ends_and_says_the_command_that_brings_the_model_up(

@@ -1,12 +1,9 @@
 """What is recorded of a model: in its run folder, and by an evaluation of it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-
-import yaml
 
 from vietst.errors import HubError
 from vietst.evaluation.history import History
@@ -19,6 +16,7 @@ from vietst.hub.published_record import (
     TRAIN_RESULTS,
     TRAINER_STATE,
     find_record,
+    read_record,
 )
 from vietst.models.loading import model_version
 from vietst.models.model_record import ModelRecord, read_model_record
@@ -151,25 +149,4 @@ def _run_of(results: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _read(model_dir: Path, name: str) -> dict[str, Any]:
-    path = find_record(model_dir, name)
-    return _parse(path) if path is not None else {}
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise _unreadable(path, str(error)) from None
-    if not isinstance(content, dict):
-        raise _unreadable(path, type(content).__name__)
-    return content
-
-
-def _unreadable(path: Path, found: str) -> HubError:
-    return HubError(
-        where=str(path),
-        rule="a record as training wrote it",
-        found=found,
-        do="restore the file from the run, or delete it: the card then says that this is not recorded",
-    )
+    return read_record(find_record(model_dir, name))

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import yaml
 
+from vietst.errors import HubError
+
 RUN_FACTS: Final = "run_facts.json"
 RESOLVED_CONFIG: Final = "resolved_config.yaml"
 ENVIRONMENT: Final = "environment.json"
@@ -34,16 +36,19 @@ def write_published_record(sources: Mapping[str, Path], folder: Path) -> None:
 
     Args:
         sources: name → file of the run's own record.
+
+    Raises:
+        HubError: one of them cannot be read.
     """
-    facts = read_json(sources.get(RUN_FACTS))
+    facts = read_record(sources.get(RUN_FACTS))
     if facts:
         hub_ids = known_hub_ids(facts)
         facts["base_model"] = _shown_name(facts["base_model"], hub_ids)
         _write(folder / RUN_FACTS, json.dumps(facts, indent=2, ensure_ascii=False))
     if ENVIRONMENT in sources:
-        _write(folder / ENVIRONMENT, json.dumps(read_json(sources[ENVIRONMENT]), indent=2))
+        _write(folder / ENVIRONMENT, json.dumps(read_record(sources[ENVIRONMENT]), indent=2))
     if RESOLVED_CONFIG in sources:
-        config = yaml.safe_load(sources[RESOLVED_CONFIG].read_text(encoding="utf-8"))
+        config = read_record(sources[RESOLVED_CONFIG])
         config = {section: values for section, values in config.items() if section not in _LOCAL_SECTIONS}
         for key in _MODEL_NAMES:
             if config["model"].get(key) is not None:
@@ -64,9 +69,31 @@ def known_hub_ids(facts: Mapping[str, Any]) -> list[str]:
     return list(facts.get("base_hub_ids", []))
 
 
-def read_json(path: Path | None) -> dict[str, Any]:
-    """An object from a file; empty where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+def read_record(path: Path | None) -> dict[str, Any]:
+    """A record from its JSON or YAML file; empty where there is none.
+
+    Raises:
+        HubError: it cannot be read.
+    """
+    if path is None:
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _unreadable(path, str(error)) from None
+    if not isinstance(content, dict):
+        raise _unreadable(path, type(content).__name__)
+    return content
+
+
+def _unreadable(path: Path, found: str) -> HubError:
+    return HubError(
+        where=str(path),
+        rule="a record as training wrote it",
+        found=found,
+        do="restore the file from the run, or delete it: the card then says that this is not recorded",
+    )
 
 
 def _without_places(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Final
 from vietst.config_schema import HubSection
 from vietst.errors import HubError, VietstError
 from vietst.hub.privacy import refuse_private_text
-from vietst.hub.published_record import TRAIN_RESULTS, TRAINER_STATE, read_json
+from vietst.hub.published_record import TRAIN_RESULTS, TRAINER_STATE, read_record
 from vietst.hub.release import is_published, make_release
 from vietst.hub_access import HUB_ERRORS, is_away, open_repository, refusal
 from vietst.runtime import get_logger
@@ -128,7 +128,7 @@ def _title(model_dir: Path) -> str:
     path = model_dir / TRAINER_STATE
     if not path.is_file():
         return f"Model {model_dir.name}"
-    state = read_json(path)
+    state = read_record(path)
     return f"Model after {state['global_step']} of {state['max_steps']} steps"
 
 

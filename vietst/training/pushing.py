@@ -92,7 +92,8 @@ class ModelPusher:
             name: of the snapshot, for the log.
         """
         snapshot = self._snapshots / name
-        self._not_up = (name, "under way")
+        with self._news:
+            self._not_up = (name, "under way")
         try:
             take_snapshot(model_dir, snapshot)
         except (VietstError, OSError) as error:
@@ -117,8 +118,8 @@ class ModelPusher:
         with self._news:
             self._is_ending = True
             self._news.notify()
-        if self._not_up is not None:
-            logger.info("waiting for %s to go up, at most %g s", self._not_up[0], self.hub.wait_s)
+        if (not_up := self._not_up) is not None:  # the thread may say at any moment that it is up
+            logger.info("waiting for %s to go up, at most %g s", not_up[0], self.hub.wait_s)
         try:
             self._thread.join(self.hub.wait_s)
         finally:
@@ -156,10 +157,10 @@ class ModelPusher:
         pause_s = _FIRST_PAUSE_S
         while (snapshot := self._next_snapshot()) is not None:
             outcome = self._run(snapshot)
-            if self._has_stopped:
-                return
             if outcome.address is not None:
                 self._note_success(snapshot.name, outcome.address)
+            elif self._has_stopped:
+                return
             else:
                 self._note(snapshot.name, outcome.reason)
             if outcome.try_again:
@@ -190,6 +191,12 @@ class ModelPusher:
 
     def _run(self, snapshot: Path | None, timeout_s: float | None = None) -> _Outcome:
         """Push, or without a snapshot look at the repository, in a process that `stop` can end."""
+        try:
+            return self._run_process(snapshot, timeout_s)
+        except OSError as error:  # no room for what it says, or no memory for another process
+            return _Outcome(None, str(error), try_again=True)
+
+    def _run_process(self, snapshot: Path | None, timeout_s: float | None) -> _Outcome:
         with tempfile.TemporaryFile() as output:
             with self._news:
                 if self._has_stopped:
@@ -216,13 +223,15 @@ class ModelPusher:
 
     def _note(self, name: str, reason: str) -> None:
         logger.warning("%s is not on the Hub yet:\n%s", name, reason)
-        if self._not_up is not None and self._not_up[0] == name:
-            self._not_up = (name, reason)
+        with self._news:
+            if self._not_up is not None and self._not_up[0] == name:
+                self._not_up = (name, reason)
 
     def _note_success(self, name: str, address: str) -> None:
         logger.info("%s is on the Hub: %s", name, address)
-        if self._not_up is not None and self._not_up[0] == name:
-            self._not_up = None
+        with self._news:
+            if self._not_up is not None and self._not_up[0] == name:
+                self._not_up = None
 
 
 @contextlib.contextmanager
