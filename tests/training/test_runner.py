@@ -232,3 +232,11 @@ def test_a_training_whose_model_cannot_speak_yet_is_still_a_training(nano_config
     )
     assert (run_dir / "train_results.json").is_file()
     assert "self_check was not recorded: no memory" in caplog.text
+
+
+def test_what_an_earlier_training_said_about_the_clip_does_not_go_out_with_another_model(tmp_path):
+    expected = tmp_path / "self_check" / "expected.json"
+    expected.parent.mkdir()
+    expected.touch()
+    release_check.record_release(tmp_path)  # fails: there is no model
+    assert not expected.exists()
