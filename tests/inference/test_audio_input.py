@@ -108,6 +108,36 @@ def test_a_long_file_comes_in_blocks_of_some_seconds(tmp_path: Path) -> None:
         assert np.mean(lengths) > 2 * RATE, "not a detector's call for each codec's frame"
 
 
+def test_sound_that_changes_in_the_middle_keeps_its_speed() -> None:
+    # As of broadcasts, or of files that were simply written one behind the other.
+    first, second = tone(2.0, seed=5), tone(3.0, seed=6)
+    content = b"".join(
+        encoded("adts", "aac", soxr.resample(samples, RATE, rate), rate)
+        for samples, rate in ((first, 32_000), (second, 16_000))
+    )
+    found = waveform(content)
+    assert len(found) / RATE == pytest.approx(5.0, abs=0.3)
+    assert abs(delay_samples(found[-len(second) :], second)) < 0.1 * RATE
+
+
+def test_a_low_rate_does_not_make_large_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "slow.wav"
+    soundfile.write(path, tone(3.0, seed=7)[:40_000], 100)
+    lengths = [len(block) for block in waveform_blocks(path)]
+    assert sum(lengths) == 400 * RATE
+    assert max(lengths) < 60 * RATE
+
+
+def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.aac"
+    secret.write_bytes(encoded("adts", "aac", tone(1.0, seed=8), RATE))
+    hls = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{secret}\n#EXT-X-ENDLIST\n"
+    for name, content in (("a.m3u8", hls), ("a.wav", f"ffconcat version 1.0\nfile {secret.name}\n")):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(AudioError, match="ffmpeg"):
+            waveform(tmp_path / name)
+
+
 def cut_off(content: bytes) -> bytes:
     return content[: len(content) // 2]
 

@@ -169,6 +169,8 @@ def test_duration_of_a_video_comes_from_its_header(folder: Path) -> None:
     assert header_duration_s(Path("a.wav")) == pytest.approx(0.1)
     Path("broken.mp3").write_bytes(b"no sound")
     assert header_duration_s(Path("broken.mp3")) == 0.0
+    Path("headerless.raw").write_bytes(b"")  # soundfile asks for its rate by a TypeError
+    assert header_duration_s(Path("headerless.raw")) == 0.0
 
 
 def test_subtitles_ask_for_segments_of_a_cue_if_nothing_else_was_asked_for() -> None:

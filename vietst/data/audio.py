@@ -29,7 +29,7 @@ _BLOCK_FRAMES: Final = 1 << 18
 _HASH_BLOCK_BYTES: Final = 1 << 20
 _MP3_TOLERANCE_SAMPLES: Final = 2 * MPEG_FRAME_SAMPLES
 """By so much encoders' delay and padding make lengths disagree."""
-_UNKNOWN_NUM_FRAMES: Final = 1 << 48
+UNKNOWN_NUM_FRAMES: Final = 1 << 48
 """libsndfile gives a frame count near 2^63 for a stream whose header does not know its length."""
 
 
@@ -183,7 +183,7 @@ def mono_blocks(file: soundfile.SoundFile, source: Path | bytes) -> Iterator[np.
 
 def _decoded_blocks(file: soundfile.SoundFile, where: str) -> Iterator[np.ndarray]:
     """Yields float32 [num_frames, num_channels] until the end; at least one block, none of them empty."""
-    num_promised = file.frames if file.frames < _UNKNOWN_NUM_FRAMES else None
+    num_promised = file.frames if file.frames < UNKNOWN_NUM_FRAMES else None
     num_read = 0
     while num_promised is None or num_read < num_promised:
         num_wanted = _BLOCK_FRAMES if num_promised is None else min(_BLOCK_FRAMES, num_promised - num_read)

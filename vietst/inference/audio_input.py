@@ -4,6 +4,7 @@ soundfile decodes what it knows (WAV, FLAC, OGG, Opus, MP3), as for training; ff
 the rest: M4A, MP4, WebM, AMR, WMA, the sound of videos …
 """
 
+import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,8 +73,11 @@ def _resampled(blocks: Iterator[np.ndarray], rate_hz: int) -> Iterator[np.ndarra
         yield from blocks
         return
     resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+    # A header may say any rate: at 1 Hz a block of input would be one of gigabytes.
+    num_at_once = max(1, _BLOCK_SAMPLES * rate_hz // SAMPLE_RATE_HZ)
     for block in blocks:
-        yield resampler.resample_chunk(block)
+        for start in range(0, len(block), num_at_once):
+            yield resampler.resample_chunk(block[start : start + num_at_once])
     yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
@@ -84,15 +88,35 @@ def _av_blocks(source: Path | bytes) -> Iterator[np.ndarray]:
     import av
 
     try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
+        with open_container(source) as container:
             if not container.streams.audio:
                 raise _unreadable(source, "no sound in it")
             stream = container.streams.audio[0]
             if stream.codec_context is None or not stream.rate:
                 raise _unreadable(source, "sound of an unknown format")
             yield from _resampled(_joined(_av_mono(container, stream, source), source), stream.rate)
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError) as error:
         raise _unreadable(source, f"ffmpeg: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def open_container(source: Path | bytes) -> Iterator[Any]:
+    """A file as ffmpeg's libraries read it, and no other: playlists name files and addresses, which whoever
+    uploads one could read then.
+
+    Yields:
+        An `av.container.InputContainer`.
+
+    Raises:
+        av.FFmpegError, OSError: it cannot be read.
+    """
+    import av
+
+    with (
+        io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+        av.open(file, container_options={"protocol_whitelist": "none"}) as container,
+    ):
+        yield container
 
 
 def _joined(blocks: Iterator[np.ndarray], source: Path | bytes) -> Iterator[np.ndarray]:
@@ -114,17 +138,24 @@ def _av_mono(container: Any, stream: Any, source: Path | bytes) -> Iterator[np.n
     """Float32 [num_samples] at the stream's rate, behind the silence before its first frame."""
     import av
 
-    # One format and rate, whatever the frames have: a stream may change in the middle.
-    converter = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
-    where, is_first = name_of(source), True
+    where, rate_hz = name_of(source), stream.rate
+
+    def converted(frame: Any) -> Iterator[np.ndarray]:
+        return (to_mono(same.to_ndarray().T, where) for same in converter.resample(frame))
+
+    # A converter takes frames of one kind, and a stream may change in the middle.
+    converter: Any = None
+    kind = None
     for frame in container.decode(stream):
-        if is_first:
-            yield from _silence(_offset_s(container, frame), stream.rate)
-            is_first = False
-        for converted in converter.resample(frame):
-            yield to_mono(converted.to_ndarray().T, where)
-    for converted in converter.resample(None):
-        yield to_mono(converted.to_ndarray().T, where)
+        if kind is None:
+            yield from _silence(_offset_s(container, frame), rate_hz)
+        if kind != (kind := (frame.format.name, frame.layout, frame.sample_rate)):
+            if converter is not None:
+                yield from converted(None)
+            converter = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate_hz)
+        yield from converted(frame)
+    if converter is not None:
+        yield from converted(None)
 
 
 def _silence(duration_s: float, rate_hz: int) -> Iterator[np.ndarray]:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from vietst.constants import BOTH
+from vietst.data.audio import UNKNOWN_NUM_FRAMES
 from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
+from vietst.inference.audio_input import open_container
 from vietst.inference.cues import MAX_CUE_S
 from vietst.inference.named_recordings import Recording
 from vietst.inference.output_record import Origin, OutputRecord, OutputState
@@ -16,10 +18,6 @@ from vietst.inference.transcript_files import FORMATS, SUBTITLES
 from vietst.runtime import get_logger
 
 logger = get_logger(__name__)
-
-_UNKNOWN_NUM_FRAMES: Final = 1 << 48
-"""libsndfile gives a frame count near 2^63 for a stream whose header does not know its length."""
-
 
 _BAR_FORMAT: Final = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 _NUM_LISTED: Final = 20
@@ -43,7 +41,7 @@ class Options:
     """How recordings are transcribed; two outputs with equal options are equal."""
 
     model: str
-    """What `model_identity` says."""
+    """What `models.loading.model_version` says."""
     tasks: tuple[str, ...]
     max_segment_s: float | None
     """As `SpeechTranslator.each` takes it."""
@@ -161,11 +159,12 @@ def header_duration_s(audio: Path) -> float:
 
     try:
         facts = soundfile.info(audio)
-        return facts.frames / facts.samplerate if facts.frames < _UNKNOWN_NUM_FRAMES else 0.0
-    except soundfile.LibsndfileError:
+        return facts.frames / facts.samplerate if facts.frames < UNKNOWN_NUM_FRAMES else 0.0
+    # soundfile asks for rate and channels of a headerless .raw file by a TypeError.
+    except (soundfile.SoundFileError, TypeError):
         pass
     try:
-        with av.open(str(audio)) as container:
+        with open_container(audio) as container:
             return max(container.duration or 0, 0) / 1e6
     except (av.FFmpegError, OSError):
         return 0.0
