@@ -65,7 +65,6 @@ def main() -> None:
     recordings = find_recordings(arguments.files, arguments.output)
     quiet_libraries()
     from vietst.inference import SpeechTranslator
-    from vietst.inference.model_identity import model_identity
     from vietst.inference.transcribe_files import (
         Options,
         describe_outcome,
@@ -74,11 +73,12 @@ def main() -> None:
         run_jobs,
         segment_limit_s,
     )
+    from vietst.models.loading import model_version
 
     translator = SpeechTranslator.from_pretrained(arguments.model)
     format_names = list(dict.fromkeys(arguments.format or ["srt"]))
     options = Options(
-        model=model_identity(arguments.model),
+        model=model_version(arguments.model),
         tasks=translator.tasks_of(arguments.task),
         max_segment_s=segment_limit_s(arguments.max_segment_s, format_names),
     )
