@@ -22,9 +22,11 @@ def decoder(config: Any, num_beams: int = 1, device: str = "cpu", dtype: torch.d
 
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A machine with 16 GiB of free memory there."""
+    """A machine with 16 GiB of free memory there; on the GPU, PyTorch keeps 10 of them."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * GIB))
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (16 * GIB, 24 * GIB))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (6 * GIB, 24 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 15 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 5 * GIB)
     return request.param
 
 
@@ -33,7 +35,7 @@ def test_the_budget_follows_from_memory_model_tasks_and_beams(device: str) -> No
     greedy, beams = (batch_budget_s(decoder(large, n, device), 2) for n in (1, 5))
     # keys and values: 2 × 32 layers × 1280 × 1500 positions × 4 bytes, for each task and beam
     bytes_of_window = 2 * 32 * 1280 * 1500 * 4 * 2 * 5
-    assert 30 <= beams <= 16 * GIB / bytes_of_window * 30
+    assert 30 < beams <= 16 * GIB / bytes_of_window * 30
     assert beams < greedy
     assert batch_budget_s(decoder(large, 5, device), 1) > beams
     assert batch_budget_s(decoder(large, 5, device, torch.float16), 2) > beams

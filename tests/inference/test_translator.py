@@ -240,9 +240,10 @@ def test_device_and_dtype_are_chosen_or_named(model_dir, clips) -> None:
     assert said.log_probability != expected.log_probability
 
 
-def test_segments_of_less_than_a_second_are_refused(translator) -> None:
+@pytest.mark.parametrize("limit_s", [0.5, -7.0, float("nan")])
+def test_segments_of_less_than_a_second_are_refused(translator, limit_s) -> None:
     with pytest.raises(VietstError, match="7 suits subtitles"):
-        translator(np.zeros(RATE, np.float32), max_segment_s=0.5)
+        translator(np.zeros(RATE, np.float32), max_segment_s=limit_s)
 
 
 def test_what_is_no_model_is_refused(tmp_path) -> None:

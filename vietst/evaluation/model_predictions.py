@@ -195,7 +195,8 @@ def hearable(
 def device_and_dtype() -> tuple[torch.device, torch.dtype]:
     """A GPU in half precision where there is one; float32 on a CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.device("cuda"), torch.bfloat16 if has_bf16 else torch.float16
     if torch.backends.mps.is_available():
         return torch.device("mps"), torch.float32
     return torch.device("cpu"), torch.float32

@@ -36,7 +36,10 @@ def batch_budget_s(decoder: ClipDecoder, num_tasks: int) -> float:
         + _ENCODER_STATES_ALIVE * encoder_config.hidden_size
     )
     if model.device.type == "cuda":
-        free_bytes, longest_s = torch.cuda.mem_get_info(model.device)[0], _MAX_GPU_BUDGET_S
+        # What earlier batches left with PyTorch's allocator is free, too.
+        kept_bytes = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
+        free_bytes = torch.cuda.mem_get_info(model.device)[0] + kept_bytes
+        longest_s = _MAX_GPU_BUDGET_S
     else:
         free_bytes, longest_s = psutil.virtual_memory().available, _MAX_CPU_BUDGET_S
     budget_s = _SHARE_OF_FREE_MEMORY * free_bytes / (bytes_per_position * _POSITIONS_PER_S)

@@ -148,7 +148,7 @@ class SpeechTranslator:
             VietstError: a task that the model was not trained for, or a limit of less than a second.
         """
         tasks = self.tasks_of(task)
-        if max_segment_s is not None and max_segment_s < _MIN_SEGMENT_LIMIT_S:
+        if max_segment_s is not None and not max_segment_s >= _MIN_SEGMENT_LIMIT_S:  # nor NaN
             raise VietstError(
                 where="max_segment_s",
                 rule=f"at least {_MIN_SEGMENT_LIMIT_S:g} s, in which something can be said",
