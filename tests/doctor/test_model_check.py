@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests import tiny_e2e
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.doctor.findings import Finding, Status
-from vietst.doctor.model import check_model
+from vietst.doctor.model import architecture_of, check_model
 from vietst.errors import ModelError
 from vietst.inference.self_check import record_self_check
 from vietst.models import e2e, whisper
@@ -181,11 +181,13 @@ def test_a_card_that_the_hub_would_not_take_is_found(copy: Callable[[str], Path]
 
 
 def test_what_is_no_model_is_a_message(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"config\.json"):
-        list(check_model(str(tmp_path)))
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ModelError, match="one of type bert"):
-        list(check_model(str(tmp_path)))
+    for config, said in ((None, r"config\.json"), ('{"model_type": "bert"}', "bert")):
+        if config is not None:
+            (tmp_path / "config.json").write_text(config)
+        with pytest.raises(ModelError, match=said) as refused:
+            architecture_of(tmp_path, "owner/name")
+        assert "owner/name" in refused.value.where
+        assert str(tmp_path) not in str(refused.value), "the folder of a download says nothing to anybody"
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE"):
         list(check_model("owner/name"))
 

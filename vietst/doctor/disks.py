@@ -32,7 +32,7 @@ def check_hugging_face_cache() -> Iterator[Finding]:
 def check_folder(subject: str, folder: Path) -> Finding:
     """Room and permission in a folder, or where it would be made."""
     there = folder.resolve()
-    while not there.exists():
+    while not there.exists() and there != there.parent:  # on Windows a whole drive may be missing
         there = there.parent
     try:
         with tempfile.TemporaryFile(dir=there):

@@ -1,12 +1,10 @@
 """Does a model folder or repository hold a whole model that says what it said at training time?"""
 
-import json
 import tempfile
 import types
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 from huggingface_hub import constants
@@ -19,7 +17,7 @@ from vietst.doctor.tokenizer import check_tokenizer
 from vietst.doctor.weights import check_weights
 from vietst.errors import ModelError
 from vietst.hub_access import HUB_ERRORS, connection_problem
-from vietst.models import e2e, whisper
+from vietst.models import architectures
 from vietst.models.loading import load_error
 
 NOT_DOWNLOADED = ("*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "checkpoint-*/*")
@@ -89,17 +87,9 @@ def architecture_of(folder: Path, name: str) -> types.ModuleType:
     Raises:
         ModelError: another kind of model, or none.
     """
-    path = folder / "config.json"
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise load_error(name, "a model with a config.json", error) from error
-    modules = {"whisper": whisper, "speech-encoder-decoder": e2e}
-    if found not in modules:
-        raise ModelError(
-            where=f"model {name}",
-            rule=f"a model of type {' or '.join(modules)}",
-            found=f"one of type {found}",
-            do="name a model that was trained here",
-        )
-    return modules[found]
+        return architectures.ARCHITECTURES[architectures.architecture_of(str(folder))]
+    except ModelError as error:
+        # A download's folder says nothing to anybody.
+        found = error.found.replace(str(folder), name)
+        raise ModelError(where=f"model {name}", rule=error.rule, found=found, do=error.do) from error

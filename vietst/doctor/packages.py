@@ -40,7 +40,7 @@ def read_needs(checkout: Path = CHECKOUT) -> Needs:
     packages, extras = [], []
     for line in metadata.requires("vietst") or []:
         requirement = Requirement(line)
-        extra = re.search(r"extra == ['\"](\w+)['\"]", line)
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
         if extra is None:
             packages.append(requirement)
         else:
@@ -100,12 +100,12 @@ def check_extras() -> Iterator[Finding]:
     needs = read_needs()
     for name in dict.fromkeys(extra for extra, _ in needs.extras if extra != "dev"):
         packages = [requirement for extra, requirement in needs.extras if extra == name]
-        missing = [requirement.name for requirement in packages if _installed(requirement) is None]
+        missing = [_quoted(requirement) for requirement in packages if _installed(requirement) is None]
         if missing:
             yield Finding(
                 Status.OK,
                 f"extra {name}",
-                f"not installed ({', '.join(missing)}): pip install 'vietst[{name}]'",
+                f"not installed; where it is wanted: pip install {' '.join(missing)}",
             )
             continue
         problems = list(_problems(packages, is_required=False))
@@ -117,7 +117,7 @@ def check_extras() -> Iterator[Finding]:
 def _problems(requirements: Sequence[Requirement], *, is_required: bool) -> Iterator[Finding]:
     for requirement in requirements:
         installed = _installed(requirement)
-        command = f'pip install "{requirement.name}{requirement.specifier}"'
+        command = f"pip install {_quoted(requirement)}"
         if installed is None:
             yield Finding(Status.MEND, f"package {requirement.name}", "not installed", command)
         elif not requirement.specifier.contains(installed, prereleases=True):
@@ -127,6 +127,11 @@ def _problems(requirements: Sequence[Requirement], *, is_required: bool) -> Iter
                 f"{installed}, where {requirement.specifier} is needed",
                 command,
             )
+
+
+def _quoted(requirement: Requirement) -> str:
+    """For every shell; Windows' own knows no single quotes."""
+    return f'"{requirement.name}{requirement.specifier}"'
 
 
 def _installed(requirement: Requirement) -> str | None:

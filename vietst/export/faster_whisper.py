@@ -66,7 +66,7 @@ def require_packages() -> None:
             where="export",
             rule="the packages ctranslate2 and faster-whisper are installed",
             found=str(error),
-            do="pip install -e '.[export]' -c constraints.txt",
+            do='pip install -e ".[export]" -c constraints.txt',
         ) from error
 
 

@@ -91,7 +91,7 @@ def load_network() -> nn.Module:
             where="package silero-vad",
             rule="it is installed, and carries Silero VAD 6 as TorchScript",
             found=str(error).splitlines()[0],
-            do="install it: pip install 'silero-vad>=6.2,<7'",
+            do='install it: pip install "silero-vad>=6.2,<7"',
         ) from error
     return network.eval().requires_grad_(False)
 
