@@ -47,7 +47,9 @@ def parse_arguments() -> argparse.Namespace:
         default=Path("outputs/results"),
         help="folder for the results (default: %(default)s)",
     )
-    parser.add_argument("--run_name", help="name of the result files (default: the model's or the file's)")
+    parser.add_argument(
+        "--run_name", type=_file_name, help="name of the result files (default: the model's or the file's)"
+    )
     parser.add_argument("--ter", action="store_true", help="score TER, too; slow")
     add_report_options(parser)
     _add_baseline_options(parser)
@@ -152,6 +154,12 @@ def _add_interpolation_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--save_interpolated", type=Path, metavar="DIR", help="save one mixture there")
     options.add_argument("--share", type=_share, metavar="S", help="the model's share in that mixture")
+
+
+def _file_name(text: str) -> str:
+    if not text or Path(text).name != text:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a part of a file's name")
+    return text
 
 
 def _share(text: str) -> float:

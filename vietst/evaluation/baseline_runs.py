@@ -67,7 +67,7 @@ def _planned_model(model_dir: str, split: SplitOptions) -> BaselineRun:
     from vietst.evaluation.model_predictions import decode_split, plan_decoding
 
     plan = plan_decoding(model_dir, split)
-    name = Path(model_dir).name
+    name = Path(model_dir).absolute().name
 
     def predictions(options: ScoringOptions) -> Sequence[Prediction]:
         def make() -> ScoredRun:

@@ -34,7 +34,7 @@ def evaluate_model(
     Raises:
         VietstError: a model, split, word list, baseline or audio file that cannot be used.
     """
-    run_name = run_name or Path(model_dir).name
+    run_name = run_name or Path(model_dir).absolute().name
     _ = scoring.user_tags  # refused now, if at all
     plan = plan_decoding(model_dir, split, model_type=model_type, task=task)
     training = split.test_csv.parent / "train.csv"

@@ -85,7 +85,7 @@ def evaluate_with_interpolation(
         VietstError: as `evaluate_model`; a base that the model was not trained from; an extra set that is
             not there.
     """
-    run_name = run_name or Path(model_dir).name
+    run_name = run_name or Path(model_dir).absolute().name
     if interpolation.save_to is not None:
         require_place_for_mixture(interpolation.save_to)
     plan = plan_decoding(model_dir, split, model_type=model_type, task=task)
