@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +106,27 @@ def test_another_model_or_recording_makes_it_again(folder: Path) -> None:
     assert transcribe(options=OF_ANOTHER_MODEL)[2] == ["a.wav", "bad.wav", "c.wav"]
     os.utime(folder / "a.wav", (1, 1))
     assert transcribe(options=OF_ANOTHER_MODEL)[2] == ["a.wav", "bad.wav"]
+
+
+def test_a_recording_that_grew_while_it_was_read_is_made_again(folder: Path) -> None:
+    class Recorder(Reader):
+        def each(self, audios: Iterable[Path], **options: Any) -> Iterator[SpeechResult | VietstError]:
+            for audio in audios:
+                audio.write_bytes(audio.read_bytes() + bytes(3200))
+                yield from super().each([audio], **options)
+
+    plan = make_plan(find_recordings(["c.wav"], None), ["txt"], OPTIONS, overwrite=False)
+    assert len(run_jobs(Recorder(), plan).written) == 1
+    again = make_plan(find_recordings(["c.wav"], None), ["txt"], OPTIONS, overwrite=False)
+    assert [job.recording.audio.name for job in again.jobs] == ["c.wav"]
+
+
+def test_a_recording_that_has_gone_is_one_that_fails(folder: Path) -> None:
+    transcribe()
+    (folder / "c.wav").unlink()
+    (folder / "c.wav").symlink_to("gone.wav")
+    plan, _, _ = transcribe()
+    assert [job.recording.audio.name for job in plan.jobs] == ["bad.wav", "c.wav"]
 
 
 def test_overwrite_makes_all_again(folder: Path) -> None:

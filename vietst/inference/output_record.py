@@ -8,7 +8,7 @@ subtitles that came with a video, perhaps a person's corrections. It is not writ
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -30,27 +30,24 @@ class OutputState(Enum):
 
 @dataclass(frozen=True)
 class Origin:
-    """What an output is made from."""
+    """What an output is made from, as it is recorded."""
 
-    audio: Path
+    audio: Mapping[str, Any] | None
+    """Name, size and time of the recording: it is known by these, as for `make`, and no hours of video are
+    read. None: it has gone, which reading it will tell."""
     made_by: Mapping[str, Any]
     """Model and options: names to what JSON can hold."""
 
-    def facts(self) -> dict[str, Any]:
-        """As recorded. A recording is known by its size and time, as for `make`: no hours of video are read.
-
-        Raises:
-            OSError: the recording has gone.
-        """
-        status = self.audio.stat()
-        return {
-            "audio": {
-                "name": self.audio.name,
-                "num_bytes": status.st_size,
-                "modified_ns": status.st_mtime_ns,
-            },
-            "made_by": json.loads(json.dumps(self.made_by)),  # lists, as they are read back
-        }
+    @classmethod
+    def of(cls, audio: Path, made_by: Mapping[str, Any]) -> "Origin":
+        """Of a recording as it is now. To be asked before it is read: it may be one that still grows."""
+        made_by = json.loads(json.dumps(made_by))  # lists, as they are read back
+        try:
+            status = audio.stat()
+        except OSError:
+            return cls(None, made_by)
+        facts = {"name": audio.name, "num_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+        return cls(facts, made_by)
 
 
 class OutputRecord:
@@ -63,14 +60,14 @@ class OutputRecord:
         """Whether an output has to be made, and may be.
 
         Raises:
-            OSError: the recording or the output cannot be read.
+            OSError: the output cannot be read.
         """
         if not output.exists():
             return OutputState.MISSING
         entry = self._folder(output.parent).get(output.name)
         if entry is None:
             return OutputState.NOT_OURS
-        if all(entry.get(key) == fact for key, fact in origin.facts().items()):
+        if all(entry.get(key) == fact for key, fact in asdict(origin).items()):
             return OutputState.DONE
         is_unchanged = entry.get("digest") == file_digest(output)
         return OutputState.OUTDATED if is_unchanged else OutputState.NOT_OURS
@@ -81,7 +78,7 @@ class OutputRecord:
         Raises:
             OSError: the record cannot be written.
         """
-        entry = {"output": output.name, "digest": file_digest(output), **origin.facts()}
+        entry = {"output": output.name, "digest": file_digest(output), **asdict(origin)}
         with (output.parent / RECORD_NAME).open("ab+") as file:
             if file.tell() > 0:
                 file.seek(-1, os.SEEK_END)

@@ -52,6 +52,7 @@ class Job:
     """A recording, and the formats in which it has to be written."""
 
     recording: Recording
+    origin: Origin
     format_names: tuple[str, ...]
     duration_s: float
     """As the file's header has it; 0 where it does not."""
@@ -98,7 +99,7 @@ def make_plan(
     """
     plan = Plan(options, OutputRecord())
     for recording in recordings:
-        origin = Origin(recording.audio, asdict(options))
+        origin = Origin.of(recording.audio, asdict(options))
         to_write, kept = [], []
         for name in format_names:
             state = OutputState.MISSING if overwrite else plan.record.state(recording.output(name), origin)
@@ -107,7 +108,8 @@ def make_plan(
             elif state is OutputState.NOT_OURS:
                 kept.append(recording.output(name))
         if to_write:
-            plan.jobs.append(Job(recording, tuple(to_write), header_duration_s(recording.audio)))
+            duration_s = header_duration_s(recording.audio)
+            plan.jobs.append(Job(recording, origin, tuple(to_write), duration_s))
         elif not kept:
             plan.done.append(recording.audio)
         plan.kept.extend(kept)
@@ -135,7 +137,7 @@ def run_jobs(translator: Translator, plan: Plan) -> Outcome:
             try:
                 if isinstance(result, VietstError):
                     raise result
-                _write(job, result, plan, outcome)
+                _write(job, result, plan.record, outcome)
                 outcome.transcribed_s += result.duration_s
             except (VietstError, OSError) as error:
                 outcome.failed.append(job.recording.audio)
@@ -143,13 +145,13 @@ def run_jobs(translator: Translator, plan: Plan) -> Outcome:
     return outcome
 
 
-def _write(job: Job, result: SpeechResult, plan: Plan, outcome: Outcome) -> None:
+def _write(job: Job, result: SpeechResult, record: OutputRecord, outcome: Outcome) -> None:
     for name in job.format_names:
         output = job.recording.output(name)
         with atomic_writer(output) as file:
             file.write(FORMATS[name](result))
         outcome.written.append(output)
-        plan.record.add(output, Origin(job.recording.audio, asdict(plan.options)))
+        record.add(output, job.origin)
 
 
 def header_duration_s(audio: Path) -> float:
