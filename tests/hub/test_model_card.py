@@ -128,6 +128,7 @@ def test_the_text_has_the_facts(tmp_path: Path) -> None:
         "hears 30 s at once",
         "base model openai/whisper-medium: apache-2.0",
         "training data: cc-by-4.0",
+        "Train, dev and test share no video",
         "| transformers | 5.23.0 |",
         COMMIT,
     ):
@@ -145,6 +146,7 @@ def test_what_is_not_recorded_says_so(tmp_path: Path) -> None:
     assert "Test scores: not recorded." in card.text
     assert "| learning rate | not recorded |" in card.text
     assert "| split hash | not recorded |" in card.text
+    assert "share no video" not in card.text
     assert "training data: license not recorded" in card.text
 
 

@@ -150,6 +150,7 @@ def _render(
         decoding_rows=card_tables.decoding_rows(results) if results else [],
         dev_table=card_tables.dev_table(records),
         data_rows=card_tables.data_rows(records, datasets, hub.dataset_license),
+        knows_splits="split_hash" in records.facts,
         training_rows=card_tables.training_rows(records),
         version_rows=card_tables.version_rows(records),
         limits=limits(records),
