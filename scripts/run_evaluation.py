@@ -58,6 +58,9 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     given = vars(arguments)
     _check_interpolation(parser, arguments)
+    of_cascade = (arguments.cascade_source, arguments.cascade_target, arguments.cascade_prefix)
+    if any(of_cascade) and not arguments.cascade:
+        parser.error("--cascade_source, --cascade_target and --cascade_prefix are for the model of --cascade")
     if arguments.predictions:
         runs_models = arguments.baseline or arguments.cascade
         unused = [*OF_MODEL, *([] if runs_models else OF_DECODING)]
