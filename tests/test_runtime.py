@@ -63,6 +63,11 @@ def test_a_script_that_works_ends_with_0() -> None:
 
 
 @pytest.mark.slow
+def test_letters_that_the_output_cannot_take_end_nothing() -> None:
+    answer = run_main("print('người')", PYTHONIOENCODING="ascii")
+    assert (answer.returncode, answer.stdout) == (0, "ng\\u01b0\\u1eddi\n")
+
+
 def test_under_a_launcher_with_two_processes_the_message_stands_once(tmp_path: Path, repo_root: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -5,6 +5,7 @@ Nothing heavy is imported at module level, so a script's `--help` and its argume
 
 import contextlib
 import faulthandler
+import io
 import logging
 import os
 import platform
@@ -98,6 +99,9 @@ def run_script(main: Callable[[], None]) -> None:
     error of any of them ends them all, and is printed once (`vietst.rank_faults`).
     """
     faulthandler.enable()  # a damaged file that is mapped into memory ends a process by a signal
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr: on Windows a file or pipe may lack Vietnamese letters, and that is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
         leave_process_group()
