@@ -60,9 +60,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from vietst.inference.named_recordings import find_recordings
+    from vietst.inference.named_recordings import find_recordings, make_output_dir
 
     recordings = find_recordings(arguments.files, arguments.output)
+    if arguments.output is not None:
+        make_output_dir(arguments.output)
     quiet_libraries()
     from vietst.inference import SpeechTranslator
     from vietst.inference.transcribe_files import (

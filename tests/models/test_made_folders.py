@@ -53,6 +53,16 @@ def test_files_that_were_not_made_here_are_not_replaced(tmp_path):
     assert files_of(tmp_path).keys() == {"thesis.tex"}
 
 
+def test_a_file_is_not_replaced(tmp_path):
+    (tmp_path / "model").write_text("mine", encoding="utf-8")
+    with (
+        pytest.raises(ModelError, match=r"a file\n.*choose another"),
+        made_folder(tmp_path / "model", CARD, "choose another"),
+    ):
+        pass
+    assert (tmp_path / "model").read_text(encoding="utf-8") == "mine"
+
+
 def test_a_trained_model_at_the_name_of_a_model_to_be_made_survives(tmp_path):
     base = write_base(tmp_path)
     trained = tmp_path / "trained"

@@ -64,6 +64,7 @@ def test_a_folder_becomes_subtitles_and_the_bad_file_is_said(
         (("a.wav", "--model", "x", "--task", "summarize"), "invalid choice: 'summarize'"),
         (("b.wav", "--model", "x"), "no such file or folder"),
         (("a.wav", "a.mp3", "--model", "x"), "recordings that would write the same"),
+        (("a.wav", "--model", "x", "--output", "a.mp3"), "a folder that can be written to"),
     ],
 )
 def test_wrong_usage_ends_with_2_before_a_model_is_loaded(

@@ -126,10 +126,10 @@ def serve(page: Any, limits: Limits, *, host: str | None, port: int | None, shar
             quiet=True,
             prevent_thread_lock=True,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter where a proxy hides the machine from itself
         raise VietstError(
             where="--host and --port",
-            rule="an address of this machine and a free port",
+            rule="an address of this machine that it reaches itself, and a free port",
             found=str(error),
             do="name another port, or leave --port out",
         ) from None

@@ -18,7 +18,7 @@ def made_folder(folder: Path, card_name: str, otherwise: str) -> Iterator[Path]:
         otherwise: what to do where something else lies there, for the error's text.
 
     Raises:
-        ModelError: `folder` holds something that was not made here, which would be lost.
+        ModelError: `folder` is a file, or holds something that was not made here, which would be lost.
     """
     folder = folder.resolve()
     require_place(folder, card_name, otherwise)
@@ -39,6 +39,13 @@ def require_place(folder: Path, card_name: str, otherwise: str) -> None:
     Raises:
         ModelError: as `made_folder`.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ModelError(
+            where=str(folder),
+            rule="a folder, or a name that is free: a model is about to be made there",
+            found="a file",
+            do=otherwise,
+        )
     if not (folder / card_name).is_file() and folder.exists() and any(folder.iterdir()):
         raise ModelError(
             where=f"folder {folder}",
