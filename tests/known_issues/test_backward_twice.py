@@ -30,7 +30,7 @@ UNEVALUATED = (
 
 
 @pytest.fixture
-def decoder_attentions() -> Iterator[list[nn.Module]]:
+def decoder_attentions(no_recorded_clip: None) -> Iterator[list[nn.Module]]:
     """One entry for each time that an attention of the decoder is computed."""
     computed: list[nn.Module] = []
 

@@ -18,7 +18,7 @@ from vietst.models.architectures import ARCHITECTURES
 from vietst.training.runner import run_training
 
 
-def test_hypotheses_of_different_lengths_are_scored_in_training(tiny_config, monkeypatch):
+def test_hypotheses_of_different_lengths_are_scored_in_training(tiny_config, monkeypatch, no_recorded_clip):
     decoded: list[np.ndarray] = []
     decode = TextDecoder.__call__
     monkeypatch.setattr(

@@ -40,7 +40,7 @@ def own_features(tiny_corpus: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def num_encoded(monkeypatch) -> list[int]:
+def num_encoded(monkeypatch, no_recorded_clip) -> list[int]:
     """Sizes of the batches that the encoder itself is run on."""
     sizes: list[int] = []
 

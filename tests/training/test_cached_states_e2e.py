@@ -39,7 +39,7 @@ def e2e_config(
 
 
 @pytest.fixture
-def num_encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def num_encoded(monkeypatch: pytest.MonkeyPatch, no_recorded_clip: None) -> list[int]:
     """Sizes of the batches that the encoder itself is run on."""
     sizes: list[int] = []
     listen = LengthTrueWav2Vec2.listen
