@@ -170,6 +170,17 @@ def test_what_tells_about_the_machine_or_the_account_is_not_published(
     assert "aB3aB3aB3aB3aB3" not in str(refused.value)
 
 
+def test_what_the_model_says_of_the_clip_may_look_like_a_path_but_holds_no_token(tmp_path: Path) -> None:
+    said = tmp_path / "expected.json"
+    said.write_text(json.dumps({"text": "mình ~x/y /home/an"}), encoding="utf-8")
+    refuse_private_text({"self_check/expected.json": said})
+    with pytest.raises(HubError, match="/home/an"):
+        refuse_private_text({"run_facts.json": said})
+    said.write_text(json.dumps({"text": "hf_" + "aB3" * 11}), encoding="utf-8")
+    with pytest.raises(HubError, match="a token"):
+        refuse_private_text({"self_check/expected.json": said})
+
+
 def test_a_snapshot_outlives_its_checkpoint_and_takes_no_room(run_dir: Path, tmp_path: Path) -> None:
     checkpoint, snapshot = run_dir / "checkpoint-2", run_dir / "hub_snapshots" / "checkpoint-2"
     take_snapshot(checkpoint, snapshot)
