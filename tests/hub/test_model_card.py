@@ -43,11 +43,12 @@ def test_the_hub_lists_it_by_language_task_license_base_and_scores(tmp_path: Pat
     metrics = json.loads(evaluate(run).read_text(encoding="utf-8"))
     card = card_of(run, HUB.model_copy(update={"datasets": ("owner/corpus",)}))
     data = card.data
-    assert (data.language, data.pipeline_tag, data.library_name) == (
+    metadata = data.to_dict()
+    assert [metadata[key] for key in ("language", "pipeline_tag", "library_name")] == [
         ["vi", "en"],
         "automatic-speech-recognition",
         "transformers",
-    )
+    ]
     assert (data.license, data.base_model, data.datasets) == (
         "apache-2.0",
         ["openai/whisper-medium"],
