@@ -13,7 +13,7 @@ LAYERS = (
     ("", "constants", "errors"),  # "" is vietst/__init__.py
     (
         *("text", "config", "config_schema", "config_rules", "config_layers"),
-        *("rank_faults", "runtime", "hub_access"),
+        *("rank_faults", "runtime", "hub_access", "pages"),
     ),
     ("data",),
     ("models",),

@@ -5,9 +5,8 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from vietst.constants import SAMPLE_RATE_HZ, TRANSCRIBE, TRANSLATE
 from vietst.demo.marked_text import Stretch, stretches
@@ -15,10 +14,8 @@ from vietst.errors import AudioError
 from vietst.inference.cues import MAX_CUE_S
 from vietst.inference.results import Segment, SpeechResult
 from vietst.inference.transcript_files import FORMATS
+from vietst.pages import filled
 from vietst.runtime import get_logger
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 logger = get_logger(__name__)
 
@@ -177,22 +174,3 @@ def _clock(seconds: float) -> str:
 def _data_uri(text: str, media_type: str) -> str:
     """A link that holds the file itself, so that none has to be kept on the server."""
     return f"data:{media_type};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
-
-
-def filled(template: str, **content: Any) -> str:
-    """Fill a template of `vietst/templates` in; every text in it is escaped."""
-    return _template(template).render(**content)
-
-
-@cache
-def _template(name: str) -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vietst", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)

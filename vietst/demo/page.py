@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from vietst.constants import TRANSLATE
-from vietst.demo.listener import Limits, Listener, Translator, filled, in_words
+from vietst.demo.listener import Limits, Listener, Translator, in_words
 from vietst.errors import VietstError
+from vietst.pages import filled
 
 _MAX_WAITING: Final = 32
 """Users who wait for their turn; one more is told to try again later."""

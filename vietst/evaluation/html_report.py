@@ -53,6 +53,7 @@ from vietst.evaluation.shown_utterances import (
     worst_utterances,
 )
 from vietst.evaluation.word_language import WordTag
+from vietst.pages import filled
 from vietst.text import normalize_for_scoring
 
 if TYPE_CHECKING:
@@ -156,7 +157,9 @@ def _groups(
     def shown(prediction: Prediction) -> ShownUtterance:
         of_it = [f"{SCORE_LABELS[name]} {score:.2f}" for name, score in scores[prediction.id].items()]
         facts = [*recording_facts(prediction), *of_it]
-        return ShownUtterance(prediction.id, facts, aligned_texts(prediction, user_tags), *link(prediction))
+        return ShownUtterance(
+            prediction.id, facts, aligned_texts(prediction, user_tags), *link(prediction.audio_path)
+        )
 
     worst, drawn = worst_utterances(predictions, scores), random_utterances(predictions)
     by = "highest WER" if any(p.transcript_hypothesis is not None for p in predictions) else "lowest chrF"
@@ -244,7 +247,7 @@ def _alarm_examples(
 def _different_groups(
     pairs: Sequence[tuple[Prediction, Prediction]],
     comparison: Mapping[str, Any],
-    link: Callable[[Prediction], tuple[str, str]],
+    link: Callable[[str], tuple[str, str]],
     user_tags: Mapping[str, WordTag] | None,
 ) -> list[UtteranceGroup]:
     """Where either run has fewer word errors: in transcripts, in translations if one did not transcribe."""
@@ -277,7 +280,7 @@ def _word_errors(predictions: Sequence[Prediction], task: str) -> list[float]:
 def _shown_pair(
     pair: tuple[Prediction, Prediction],
     comparison: Mapping[str, Any],
-    link: Callable[[Prediction], tuple[str, str]],
+    link: Callable[[str], tuple[str, str]],
     user_tags: Mapping[str, WordTag] | None,
 ) -> ShownUtterance:
     texts = [
@@ -288,7 +291,7 @@ def _shown_pair(
     texts.sort(key=lambda text: text.title.startswith("Translation"))  # stable: A before B in either task
     # Predictions from elsewhere may know nothing of the recording.
     recording = next((prediction for prediction in pair if prediction.audio_path), pair[0])
-    return ShownUtterance(recording.id, recording_facts(recording), texts, *link(recording))
+    return ShownUtterance(recording.id, recording_facts(recording), texts, *link(recording.audio_path))
 
 
 # --- all, again -------------------------------------------------------------------------------------------
@@ -346,18 +349,6 @@ def write_reports(
 
 
 def _write_page(path: Path, template: str, **content: Any) -> None:
-    """Fill a template of `vietst/templates` in; every text in it is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vietst", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(template).render(
-        class_labels=CLASS_LABELS, kind_labels=KIND_LABELS, **content
-    )
+    page = filled(template, class_labels=CLASS_LABELS, kind_labels=KIND_LABELS, **content)
     with atomic_writer(path) as file:
         file.write(page)

@@ -102,10 +102,10 @@ def recording_facts(prediction: Prediction) -> list[str]:
     return facts
 
 
-def audio_links(audio_root: Path | None, report_dir: Path) -> Callable[[Prediction], tuple[str, str]]:
-    """A function from a prediction to (`audio_url`, `why_no_audio`) of `ShownUtterance`.
+def audio_links(audio_root: Path | None, report_dir: Path) -> Callable[[str], tuple[str, str]]:
+    """A function from `audio_path` to (`audio_url`, `why_no_audio`) of `ShownUtterance`.
 
-    Only files below the audio root are linked: a predictions file may come from anyone.
+    Only files below the audio root are linked: the files that a report is made from may come from anyone.
 
     Args:
         audio_root: None where no players are asked for.
@@ -114,7 +114,7 @@ def audio_links(audio_root: Path | None, report_dir: Path) -> Callable[[Predicti
         VietstError: the report lies on another drive than the audio, so that no relative link leads there.
     """
     if audio_root is None:
-        return lambda prediction: ("", "")
+        return lambda audio_path: ("", "")
     real_root, real_report_dir = audio_root.resolve(), report_dir.resolve()
     if real_root.drive != real_report_dir.drive:
         raise VietstError(
@@ -124,11 +124,11 @@ def audio_links(audio_root: Path | None, report_dir: Path) -> Callable[[Predicti
             do="write the results to the drive that holds the audio, or leave --audio out",
         )
 
-    def link(prediction: Prediction) -> tuple[str, str]:
-        if not prediction.audio_path:
+    def link(audio_path: str) -> tuple[str, str]:
+        if not audio_path:
             return "", "the predictions file does not name the audio"
         try:
-            path = resolve_audio_path(audio_root, prediction.audio_path)
+            path = resolve_audio_path(audio_root, audio_path)
         except AudioError:
             return "", "the path leads out of the audio root"
         if not path.is_file():
