@@ -22,6 +22,8 @@ from vietst.runtime import quiet_libraries, run_script
 if TYPE_CHECKING:
     from vietst.evaluation.beside import BesideOptions
 
+COMET_MODEL = "Unbabel/wmt22-comet-da"
+
 OF_MODEL: dict[str, Any] = {"model_type": None, "task": None}
 """Options that only --model_dir has, and their defaults."""
 
@@ -61,6 +63,8 @@ def parse_arguments() -> argparse.Namespace:
     of_cascade = (arguments.cascade_source, arguments.cascade_target, arguments.cascade_prefix)
     if any(of_cascade) and not arguments.cascade:
         parser.error("--cascade_source, --cascade_target and --cascade_prefix are for the model of --cascade")
+    if arguments.comet_model and not arguments.comet:
+        parser.error("--comet_model is scored by --comet: give that, too")
     if arguments.predictions:
         runs_models = arguments.baseline or arguments.cascade
         unused = [*OF_MODEL, *([] if runs_models else OF_DECODING)]
@@ -110,9 +114,8 @@ def _add_baseline_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument(
         "--comet_model",
-        default="Unbabel/wmt22-comet-da",
         metavar="HUB_ID|CKPT",
-        help="default: %(default)s",
+        help=f"default: {COMET_MODEL}",
     )
 
 
@@ -200,7 +203,7 @@ def _beside(arguments: argparse.Namespace) -> "BesideOptions":
         arguments.train_csv,
         arguments.baseline,
         cascade,
-        CometOptions(arguments.comet, arguments.comet_model) if arguments.comet else None,
+        CometOptions(arguments.comet, arguments.comet_model or COMET_MODEL) if arguments.comet else None,
     )
 
 

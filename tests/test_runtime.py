@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from vietst.errors import VietstError
 from vietst.runtime import environment_record, get_logger, set_seed
 
 USER_ERROR = (
@@ -32,6 +33,19 @@ def test_a_users_mistake_is_a_message_and_exit_code_2() -> None:
     answer = run_main(USER_ERROR)
     assert answer.returncode == 2
     assert answer.stderr == "error: here\n  rule:  one\n  found: two\n  do:    three\n"
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", "from vietst.hub_access import hub_address; print(hub_address())"],
+        env={**os.environ, "HF_ENDPOINT": "https://mai:secret@hub.example"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == "https://hub.example"
+    error = VietstError(where="a", rule="b", found="GET http://mai:secret@hub.example/x?a@b failed", do="c")
+    assert error.found == "GET http://hub.example/x?a@b failed"
 
 
 def test_the_message_comes_after_everything_else_that_was_printed() -> None:

@@ -5,6 +5,14 @@ exception that reaches the user is a bug of ours.
 """
 
 import re
+from typing import Final
+
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]+@")
+
+
+def without_credentials(text: str) -> str:
+    """A text whose addresses no longer name a user and a password."""
+    return _CREDENTIALS.sub("", text)
 
 
 class VietstError(Exception):
@@ -13,11 +21,12 @@ class VietstError(Exception):
     Args:
         where: the file, line, key or option at fault, as the user knows it.
         rule: what should hold there.
-        found: what was there instead.
+        found: what was there instead; an address in it loses its user and password.
         do: what to do about it.
     """
 
     def __init__(self, *, where: str, rule: str, found: str, do: str) -> None:
+        found = without_credentials(found)
         self.where, self.rule, self.found, self.do = where, rule, found, do
         super().__init__(where, rule, found, do)
 

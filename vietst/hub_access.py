@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 import huggingface_hub
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -22,7 +23,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
-from vietst.errors import VietstError
+from vietst.errors import VietstError, without_credentials
 
 HUB_ERRORS: Final = (OSError, ValueError, httpx.HTTPError)
 """What huggingface_hub raises where the Hub refuses, a name is none, or there is no connection."""
@@ -35,6 +36,11 @@ _NOT_NOW: Final = (408, 429, 500, 502, 503, 504)
 """HTTP statuses of a Hub that is busy or broken for a while."""
 
 
+def hub_address() -> str:
+    """The Hub's address, as it may be shown: `HF_ENDPOINT` without a user and password in it."""
+    return without_credentials(constants.ENDPOINT)
+
+
 def connection_problem(url: str) -> str | None:
     """Why the Hub is out of reach; None if it answers, even with a refusal.
 
@@ -45,13 +51,13 @@ def connection_problem(url: str) -> str | None:
     except HfHubHTTPError:
         return None
     except httpx.HTTPError as error:
-        return f"{huggingface_hub.constants.ENDPOINT} does not answer ({error})"
+        return f"{hub_address()} does not answer ({error})"
     return None
 
 
 def refusal(error: BaseException) -> tuple[str, str] | None:
     """What the Hub, or its client, found wrong, and what to do about it; None where it was something else."""
-    hub = huggingface_hub.constants.ENDPOINT
+    hub = hub_address()
     for cause in causes(error):
         if isinstance(cause, GatedRepoError):
             return (
@@ -84,7 +90,7 @@ def refusal(error: BaseException) -> tuple[str, str] | None:
 
 
 def _answer_of(error: HfHubHTTPError) -> tuple[str, str] | None:
-    hub, status = huggingface_hub.constants.ENDPOINT, error.response.status_code
+    hub, status = hub_address(), error.response.status_code
     said = f": {error.server_message}" if error.server_message else ""
     if status in (402, 413, 507) or (status == 403 and re.search(r"storage|quota", said, re.IGNORECASE)):
         return (
@@ -171,7 +177,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _not_cached(hub: str) -> tuple[str, str]:
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         return (
             "not in the local cache, and HF_HUB_OFFLINE is set",
             "download it where there is a network (the same command without HF_HUB_OFFLINE) and take the "

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from vietst import rank_faults
-from vietst.errors import VietstError, error_in_text
+from vietst.errors import VietstError, error_in_text, without_credentials
 
 EXIT_USER_ERROR: Final = 2
 """Exit code of a script whose user can mend what went wrong."""
@@ -316,6 +316,6 @@ def _answers(url: str, timeout_s: float) -> tuple[bool, str]:
 
     try:
         with urlopen(Request(url, method="HEAD"), timeout=timeout_s):
-            return True, f"{url} answers"
+            return True, f"{without_credentials(url)} answers"
     except (URLError, OSError, ValueError) as error:
-        return False, f"{url} does not answer ({getattr(error, 'reason', error)})"
+        return False, f"{without_credentials(url)} does not answer ({getattr(error, 'reason', error)})"

@@ -75,6 +75,7 @@ def test_what_cannot_be_pushed_is_refused_with_what_to_do(hub: LoopbackHub, mode
     store.create("model", "stranger/open", "public")
     pickles = {"pytorch_model.bin": store.lfs_file(store.add_content(b"pickle"))}
     store.add_commit(store.create("model", "tester/taken", "private"), "main", pickles, "weights")
+    store.add_commit(store.create("model", "tester/main_only", "private"), "theirs", pickles, "weights")
     hub.moods = [
         Mood("tester/full.git/info/lfs", status=403, message="Private repository storage limit reached"),
         Mood("tester/broken/tree/", status=500),
@@ -88,6 +89,7 @@ def test_what_cannot_be_pushed_is_refused_with_what_to_do(hub: LoopbackHub, mode
         "somebody else's public one": (TOKEN, ["hub.repo_id=stranger/open", "hub.private=false"]),
         "public": (TOKEN, ["hub.repo_id=tester/seen"]),
         "taken": (TOKEN, ["hub.repo_id=tester/taken"]),
+        "branch": (TOKEN, ["hub.repo_id=tester/main_only", "hub.revision=theirs"]),
         "no name": (TOKEN, ["hub.repo_id=a/b/c"]),
         "full": (TOKEN, ["hub.repo_id=tester/full"]),
         "broken": (TOKEN, ["hub.repo_id=tester/broken"]),
@@ -104,6 +106,7 @@ def test_what_cannot_be_pushed_is_refused_with_what_to_do(hub: LoopbackHub, mode
         "somebody else's public one": "rights to write to the namespace stranger",
         "public": "a public repository, and what is published is to be private",
         "taken": "the name is taken: it holds pytorch_model.bin",
+        "branch": "the name is taken: it holds pytorch_model.bin",
         "no name": "hub.repo_id",
         "full": "make room in the account",
         "broken": "HTTP 500",

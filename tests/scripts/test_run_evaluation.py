@@ -109,6 +109,7 @@ def test_a_model_of_the_hub_is_a_baseline_and_its_commit_tells_whether_it_is_sti
             "1.5 is not between 0 and 1",
         ),
         (("--predictions", "a.csv", "--cascade_source", "vi"), "are for the model of --cascade"),
+        (("--model_dir", "a", "--comet_model", "small"), "--comet_model is scored by --comet"),
         (("--model_dir", "a", "--run_name", "b/c"), "'b/c' cannot be a part of a file's name"),
         ((), "one of the arguments --model_dir --predictions is required"),
         (("--predictions", "missing.csv"), "missing.csv"),

@@ -11,14 +11,15 @@ from transformers import WhisperForConditionalGeneration
 from tests.tiny_runs import history
 from vietst import __version__
 from vietst.data.usable_rows import usable_rows
-from vietst.errors import CheckpointError, ConfigError, FeatureCacheError
+from vietst.errors import CheckpointError, ConfigError, FeatureCacheError, VietstError
 from vietst.models import whisper
 from vietst.models.model_record import ModelRecord, read_model_record
 from vietst.training import release_check
-from vietst.training.checkpoints import LATEST
+from vietst.training.checkpoints import AUTO, LATEST
 from vietst.training.preparation import evaluation_sample
 from vietst.training.run_plan import dry_run
 from vietst.training.runner import run_training
+from vietst.training.sole_training import sole_training
 
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:
@@ -148,6 +149,18 @@ def test_a_run_folder_with_checkpoints_is_not_overwritten(nano_config):
     run_training(nano_config("training.max_steps=1", "training.save_steps=1", "training.eval_steps=1"))
     with pytest.raises(CheckpointError, match="--resume"):
         run_training(nano_config("training.max_steps=1"))
+
+
+def test_two_trainings_do_not_write_into_one_run_folder(nano_config):
+    config = nano_config("training.max_steps=1")
+    run_dir = config.config.output.dir
+    with sole_training(run_dir):
+        for resume in (None, AUTO):
+            with pytest.raises(VietstError, match="one training at a time") as refused:
+                run_training(config, resume=resume)
+            assert str(run_dir) in str(refused.value)
+    with sole_training(run_dir):
+        pass  # free again after an error
 
 
 def test_resume_without_a_checkpoint_says_so(nano_config):

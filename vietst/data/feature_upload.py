@@ -18,7 +18,7 @@ from vietst.data.feature_plan import FEATURE_COLUMNS
 from vietst.data.features import InputKind
 from vietst.data.hub_features import HUB_PREFIX, open_verified
 from vietst.errors import FeatureCacheError
-from vietst.hub_access import HUB_ERRORS, open_repository, refusal
+from vietst.hub_access import HUB_ERRORS, hub_address, open_repository, refusal
 from vietst.runtime import get_logger
 
 _CACHE_NAME: Final = re.compile(r".+-[0-9a-f]{16}")
@@ -73,7 +73,7 @@ def push_features(
         published = ", ".join(column for column in columns if column not in FEATURE_COLUMNS)
         logger.warning(
             "publishing %s to %s/datasets/%s, %s: features%s, and for each utterance %s",
-            *(directory.name, huggingface_hub.constants.ENDPOINT, repo_id),
+            *(directory.name, hub_address(), repo_id),
             "for everybody to see" if public else "for those who may see the private repository",
             " that are the speech itself" if kind.kind == "waveform" else "",
             published,

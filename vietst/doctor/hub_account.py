@@ -7,7 +7,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalTokenNotFoundError
 
 from vietst.doctor.findings import Finding, Status
-from vietst.hub_access import HUB_ERRORS, connection_problem, refusal
+from vietst.hub_access import HUB_ERRORS, connection_problem, hub_address, refusal
 
 _SOME_FILE = ("openai/whisper-tiny", "config.json")
 
@@ -26,7 +26,7 @@ def check_hub() -> Iterator[Finding]:
             "(HF_HUB_OFFLINE=1)",
         )
         return
-    yield Finding(Status.OK, "Hub", f"{constants.ENDPOINT} answers")
+    yield Finding(Status.OK, "Hub", f"{hub_address()} answers")
     yield check_login()
 
 

@@ -14,7 +14,7 @@ from vietst.errors import HubError, VietstError
 from vietst.hub.privacy import refuse_private_text
 from vietst.hub.published_record import TRAIN_RESULTS, TRAINER_STATE, read_record
 from vietst.hub.release import is_published, make_release
-from vietst.hub_access import HUB_ERRORS, is_away, open_repository, refusal
+from vietst.hub_access import HUB_ERRORS, hub_address, is_away, open_repository, refusal
 from vietst.runtime import get_logger
 
 _HUBS_OWN_FILES: Final = (".gitattributes", "README.md", "LICENSE")
@@ -47,10 +47,11 @@ def require_repository(hub: HubSection) -> str:
     def ask() -> str:
         assert hub.repo_id is not None
         repo_id, files = open_repository(hub.repo_id, kind="model", private=hub.private, refused=refused)
-        _refuse_other_content(hub, files)
         api = HfApi()
         if hub.revision is not None:
             api.create_branch(repo_id, branch=hub.revision, exist_ok=True)
+            files = api.list_repo_files(repo_id, revision=hub.revision)
+        _refuse_other_content(hub, files)
         # The Hub tells how a file would be uploaded only to those who may; a small one is not sent by this.
         api.preupload_lfs_files(repo_id, [CommitOperationAdd("README.md", b"-")], revision=hub.revision)
         return repo_id
@@ -117,7 +118,7 @@ def _commit(repo_id: str, revision: str | None, release: Mapping[str, Path], tit
         commit_message=title,
         revision=revision,
     )
-    address = f"{huggingface_hub.constants.ENDPOINT}/{repo_id}"
+    address = f"{hub_address()}/{repo_id}"
     logger.info("commit %s", commit.oid)
     return f"{address}/tree/{revision}" if revision else address
 

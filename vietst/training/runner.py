@@ -45,6 +45,7 @@ from vietst.training.preparation import Preparation, prepare, run_folder
 from vietst.training.pushing import ModelPusher, PushCallback, pushing
 from vietst.training.release_check import record_release
 from vietst.training.run_plan import describe_plan
+from vietst.training.sole_training import sole_training
 from vietst.training.throughput import ThroughputMeter
 from vietst.training.trainer import SpeechTrainer
 from vietst.training.unfreezing import EncoderUnfreezeCallback
@@ -69,9 +70,10 @@ def run_training(loaded: LoadedConfig, *, resume: str | None = None) -> Path:
     """
     rank_faults.watch()
     run_dir = run_folder(loaded.config)
-    checkpoint = checkpoint_to_start_from(run_dir, resume)
-    with pushing(run_dir, loaded.config.hub) as pusher:
-        _train(loaded, run_dir, checkpoint, pusher)
+    with sole_training(run_dir):
+        checkpoint = checkpoint_to_start_from(run_dir, resume)
+        with pushing(run_dir, loaded.config.hub) as pusher:
+            _train(loaded, run_dir, checkpoint, pusher)
     return run_dir
 
 
