@@ -1,11 +1,13 @@
 """Split the cleaned manifest into train, dev and test, by video, speaker and channel.
 
     python scripts/split_data.py [--input data/export/manifest_clean.tsv] [--output_dir data/splits] \\
-        [--ratios 0.8 0.1 0.1] [--seed 42]
+        [--ratios 0.8 0.1 0.1] [--seed 42] [--eval_from verified]
 
 Shares are met in hours of audio. Splits that are there already are kept: utterances stay where they are, new
-ones are added. audit.json tells what the splits hold and what may leak between them. Options that are not
-given have the configuration's values, named in round brackets.
+ones are added, and videos, speakers and channels that left the manifest come back to the split that
+pinned.tsv names. audit.json tells what the splits hold and what may leak between them. Rows on the takedown
+list (paths.takedown_path) go nowhere. Options that are not given have the configuration's values, named in
+round brackets.
 """
 
 import argparse
@@ -30,6 +32,11 @@ def parse_arguments() -> argparse.Namespace:
         help="shares in hours (data.split_ratios)",
     )
     add("--seed", type=int, help="decides where new groups go (training.seed)")
+    add(
+        "--eval_from",
+        choices=("all", "verified"),
+        help="what dev and test are drawn from (data.eval_from, else as the splits were made)",
+    )
     add("--fresh", action="store_true", help="forget the splits that are there and split everything anew")
     return parser.parse_args()
 
@@ -38,6 +45,7 @@ def main() -> None:
     arguments = parse_arguments()
     from vietst.config import load_config
     from vietst.data.splits import split_manifest
+    from vietst.data.takedown import read_takedown
 
     config = load_config(arguments.config).config
     split_manifest(
@@ -46,6 +54,8 @@ def main() -> None:
         ratios=arguments.ratios or config.data.split_ratios,
         seed=config.training.seed if arguments.seed is None else arguments.seed,
         fresh=arguments.fresh,
+        eval_from=arguments.eval_from or config.data.eval_from,
+        takedown=read_takedown(config.paths.takedown_path),
     )
 
 

@@ -43,7 +43,11 @@ class PathsSection(Section):
     """The cleaned manifest; `rejected.tsv` and the remembered audio facts lie beside it."""
 
     splits_dir: FilePath = Path("data/splits")
-    """`train.csv`, `dev.csv`, `test.csv` and `audit.json`."""
+    """`train.csv`, `dev.csv`, `test.csv`, `audit.json`, and `pinned.tsv`, which says what belongs where."""
+
+    takedown_path: FilePath = Path("data/takedown.txt")
+    """What must not be in the corpus any more: a video, utterance, speaker or channel on each line, see
+    `vietst.data.takedown`. No file: nothing. `scripts/take_down.py` removes it everywhere."""
 
     features_dir: HubDatasetAddress | FilePath = Path("data/features")
     """Feature caches, one folder for each input kind and content. To train on features that were pushed to
@@ -86,6 +90,10 @@ class DataSection(Section):
 
     split_ratios: Annotated[tuple[float, float, float], Strict(False)] = (0.8, 0.1, 0.1)
     """Shares of train, dev and test in hours of audio; they sum to 1."""
+
+    eval_from: Literal["all", "verified"] | None = None
+    """What dev and test are drawn from: all rows, or those whose column `verified` says so. Other rows of the
+    same videos are then in no split. None: as existing splits were made, else all."""
 
     video_id_pattern: str | None = None
     """Regular expression that finds the video in `audio_path` (its first group, or the whole match) where the

@@ -366,6 +366,12 @@ def test_rows_that_a_person_moved_stay_where_they_were_put(tmp_path: Path) -> No
     shutil.move(split_path(splits, "test"), split_path(splits, "dev"))
     shutil.move(tmp_path / "dev", split_path(splits, "test"))
     before = split_of_ids(tmp_path)
+    with pytest.raises(
+        ManifestError, match=r"is pinned to \w+ and has rows in \w+\.csv, and 3 more"
+    ) as caught:
+        split_rows(tmp_path, make_rows(20))
+    assert "without pinned.tsv the split files count" in caught.value.do
+    (splits / "pinned.tsv").unlink()
     split_rows(tmp_path, make_rows(20))
     assert split_of_ids(tmp_path) == before
     assert splits_are_current(tmp_path / "clean.tsv", splits)

@@ -10,6 +10,7 @@ from vietst.data.features import LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, InputKin
 from vietst.data.manifest import AUDIO_FACTS_NAME, clean_manifest_is_current, preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.splits import split_manifest
+from vietst.data.takedown import read_takedown
 from vietst.errors import ConfigError, ManifestError
 from vietst.runtime import get_logger
 
@@ -143,4 +144,6 @@ def _clean_and_split(config: "RunConfig", num_proc: int | None, progress: bool) 
         paths.splits_dir,
         ratios=config.data.split_ratios,
         seed=config.training.seed,
+        eval_from=config.data.eval_from,
+        takedown=read_takedown(paths.takedown_path),
     )

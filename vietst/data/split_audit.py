@@ -24,14 +24,12 @@ def describe_splits(
     utterances: Sequence[Utterance], plan: SplitPlan, ratios: Mapping[str, float], digests: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Counts, hours and shares of each split."""
-    total_us = sum(utterance.duration_us for utterance in utterances)
+    positions_in = {split: plan.positions_in(split) for split in SPLITS}
+    total_us = sum(utterances[index].duration_us for of_split in positions_in.values() for index in of_split)
     splits = {}
     for split in SPLITS:
-        members = [
-            utterance
-            for utterance, its_split in zip(utterances, plan.split_of, strict=True)
-            if its_split == split
-        ]
+        in_split = set(positions_in[split])
+        members = [utterances[index] for index in positions_in[split]]
         values: dict[str, set[str]] = defaultdict(set)
         for utterance in members:
             for column, value in utterance.keys:
@@ -40,9 +38,8 @@ def describe_splits(
         splits[split] = {
             "digest": digests[split],
             "num_utterances": len(members),
-            "num_groups": sum(
-                any(plan.split_of[index] == split for index in group.members) for group in plan.groups
-            ),
+            "num_verified": sum(utterance.is_verified for utterance in members),
+            "num_groups": sum(not in_split.isdisjoint(group.members) for group in plan.groups),
             "num_videos": len(values["video_id"]),
             "num_speakers": len(values["speaker_id"]),
             "num_channels": len(values["channel_id"]),
@@ -51,6 +48,22 @@ def describe_splits(
             "share_reached": round(duration_us / total_us, 6),
         }
     return splits
+
+
+def describe_set_aside(utterances: Sequence[Utterance], plan: SplitPlan) -> dict[str, dict[str, Any]]:
+    """How much of the groups of dev and test is in no split, since it is not verified."""
+    durations_us: dict[str, list[int]] = defaultdict(list)
+    for utterance, split, is_aside in zip(utterances, plan.split_of, plan.is_set_aside, strict=True):
+        if is_aside:
+            durations_us[split].append(utterance.duration_us)
+    return {
+        split: {
+            "num_utterances": len(durations_us[split]),
+            "hours": round(sum(durations_us[split]) / _US_PER_HOUR, 6),
+        }
+        for split in SPLITS
+        if split in durations_us
+    }
 
 
 def describe_groups(
@@ -91,9 +104,10 @@ def describe_groups(
 
 def _keys_in_several_splits(utterances: Sequence[Utterance], plan: SplitPlan) -> dict[str, Any]:
     splits_of_key: dict[Key, Counter[str]] = defaultdict(Counter)
-    for utterance, split in zip(utterances, plan.split_of, strict=True):
-        for key in utterance.keys:
-            splits_of_key[key][split] += 1
+    for split in SPLITS:
+        for index in plan.positions_in(split):
+            for key in utterances[index].keys:
+                splits_of_key[key][split] += 1
     several = sorted((key, counts) for key, counts in splits_of_key.items() if len(counts) > 1)
     return {
         "num_keys": len(several),

@@ -26,6 +26,8 @@ class Utterance:
     audio_path: str
     keys: tuple[Key, ...]
     duration_us: int
+    is_verified: bool = False
+    """By a person: see `vietst.data.verified`."""
 
 
 @dataclass
@@ -42,6 +44,11 @@ class OldSplits:
         for key in keys:
             self.splits_of_key[key].add(split)
 
+    def add_pins(self, pins: Mapping[Key, Iterable[str]]) -> None:
+        """Keys that are known to belong to splits, whether or not any of their rows is there."""
+        for key, splits in pins.items():
+            self.splits_of_key[key].update(splits)
+
     def split_of(self, utterance: Utterance) -> str | None:
         """By its audio, else (the file was renamed) by its id."""
         return self.split_of_audio.get(utterance.audio_path) or self.split_of_id.get(utterance.id)
@@ -56,7 +63,7 @@ class PlannedGroup:
     members: list[int]
     duration_us: int
     old_splits: tuple[str, ...]
-    """Splits that some of its utterances had before, in the order of SPLITS."""
+    """Splits that it belonged to before, by its utterances or by its keys, in the order of SPLITS."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +71,22 @@ class SplitPlan:
     """For each utterance its split, and how that came about."""
 
     split_of: list[str]
+    """The split of its group, also of an utterance that is set aside."""
+    is_set_aside: list[bool]
+    """Its group belongs to dev or test, which hold verified utterances only: it is in no split."""
     groups: list[PlannedGroup]
+    only_verified: bool
+    """As `plan_splits` was asked."""
     num_kept: int
     """Utterances that were in a split before and stayed there."""
+
+    def positions_in(self, split: str) -> list[int]:
+        """The utterances that the split's file holds."""
+        return [
+            index
+            for index, (its_split, is_aside) in enumerate(zip(self.split_of, self.is_set_aside, strict=True))
+            if its_split == split and not is_aside
+        ]
 
     @property
     def tied_groups(self) -> list[PlannedGroup]:
@@ -80,16 +100,26 @@ def keys_of(row: Mapping[str, str]) -> tuple[Key, ...]:
 
 
 def plan_splits(
-    utterances: Sequence[Utterance], old: OldSplits, ratios: Mapping[str, float], seed: int
+    utterances: Sequence[Utterance],
+    old: OldSplits,
+    ratios: Mapping[str, float],
+    seed: int,
+    *,
+    only_verified: bool = False,
 ) -> SplitPlan:
     """Decides a split for every utterance; the order of `utterances` plays no part.
 
-    * An utterance of an old split keeps it, whatever else happens.
-    * New utterances follow their group. If the group's old utterances stand in several splits, they join
-      test, else dev. If all its old utterances are gone, the splits that their keys had count.
+    * An utterance of an old split keeps it, whatever else happens; new ones of a video join the video.
+    * New videos follow their group, which its old utterances and its keys tie to a split, also where all
+      its old utterances are gone. If these stand in several splits, they join test, else dev.
     * New groups are placed by `grouping.place_groups`.
 
     A split may come out empty if there are fewer groups than splits.
+
+    Args:
+        only_verified: dev and test hold verified utterances only. Of their groups the others are set aside:
+            in train they would leak. New groups without a verified one go to train. Shares count the hours
+            of whole groups, so that never more than dev's and test's shares are set aside.
     """
     old_split_of = [old.split_of(utterance) for utterance in utterances]
     groups = _groups(utterances, old_split_of, old)
@@ -97,17 +127,31 @@ def plan_splits(
     for group in groups:
         pinned = _preferred(group.old_splits)
         for member in group.members:
-            split_of[member] = split_of[member] or pinned
+            video = utterances[member].keys[0]
+            split_of[member] = split_of[member] or _preferred(old.splits_of_key.get(video, ())) or pinned
+            if only_verified and not group.old_splits and not _has_verified(utterances, group):
+                split_of[member] = "train"
     placed_us = dict.fromkeys(SPLITS, 0)
     for utterance, split in zip(utterances, split_of, strict=True):
         if split:
             placed_us[split] += utterance.duration_us
-    new_groups = [Group(group.name, group.duration_us) for group in groups if not group.old_splits]
+    new_groups = [Group(g.name, g.duration_us) for g in groups if not split_of[g.members[0]]]
     split_of_group = place_groups(new_groups, placed_us, ratios, seed)
     for group in groups:
         for member in group.members:
             split_of[member] = split_of[member] or split_of_group[group.name]
-    return SplitPlan(split_of, groups, num_kept=sum(split is not None for split in old_split_of))
+    is_set_aside = [
+        only_verified and split != "train" and not utterance.is_verified
+        for utterance, split in zip(utterances, split_of, strict=True)
+    ]
+    num_kept = sum(
+        split is not None and not is_aside for split, is_aside in zip(old_split_of, is_set_aside, strict=True)
+    )
+    return SplitPlan(split_of, is_set_aside, groups, only_verified, num_kept)
+
+
+def _has_verified(utterances: Sequence[Utterance], group: PlannedGroup) -> bool:
+    return any(utterances[index].is_verified for index in group.members)
 
 
 def _groups(
@@ -118,15 +162,14 @@ def _groups(
         members_of[number].append(index)
     groups = []
     for members in members_of.values():
-        splits = {split for index in members if (split := old_split_of[index])}
-        if not splits:
-            remembered = {
-                _preferred(old.splits_of_key[key])
-                for index in members
-                for key in utterances[index].keys
-                if key in old.splits_of_key
-            }
-            splits = {_preferred(remembered)} if remembered else set()
+        of_rows = {split for index in members if (split := old_split_of[index])}
+        of_keys = {
+            _preferred(old.splits_of_key[key])
+            for index in members
+            for key in utterances[index].keys
+            if key in old.splits_of_key
+        }
+        splits = of_rows | of_keys
         groups.append(
             PlannedGroup(
                 name=min(value for index in members for _, value in utterances[index].keys[:1]),

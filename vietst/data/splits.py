@@ -1,21 +1,28 @@
 """Train, dev and test: made from the cleaned manifest by groups, kept when the manifest grows, read back.
 
-`split_manifest` writes `train.csv`, `dev.csv`, `test.csv` (the manifest's columns, sorted by id) and
-`audit.json`. Splits that exist already are the memory: their rows stay where they are.
+`split_manifest` writes `train.csv`, `dev.csv`, `test.csv` (the manifest's columns, sorted by id),
+`audit.json` and `pinned.tsv`. Splits that exist already are the memory: their rows stay where they are, and
+groups that `pinned.tsv` knows come back to their split. `set_aside.csv` holds what is in none of them (see
+`data.eval_from`).
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from vietst.constants import SPLITS
 from vietst.data.records import format_record
-from vietst.data.split_audit import describe_groups, describe_splits, split_hash
-from vietst.data.split_plan import OldSplits, SplitPlan, Utterance, keys_of, plan_splits
+from vietst.data.split_audit import describe_groups, describe_set_aside, describe_splits, split_hash
+from vietst.data.split_checks import refuse_empty_splits, refuse_unverified, report, shares_of
+from vietst.data.split_pins import read_pins, require_agreement, write_pins
+from vietst.data.split_plan import Key, OldSplits, SplitPlan, Utterance, keys_of, plan_splits
 from vietst.data.tables import Table, atomic_writer, file_digest, open_table, write_json
+from vietst.data.takedown import Takedown
 from vietst.data.text_overlap import SplitText, text_overlap
+from vietst.data.verified import VERIFIED_COLUMN, read_verified
 from vietst.errors import ManifestError
 from vietst.runtime import get_logger
 from vietst.text import NORMALIZER_ID
@@ -23,7 +30,11 @@ from vietst.text import NORMALIZER_ID
 AUDIT_NAME: Final = "audit.json"
 REQUIRED_COLUMNS: Final = ("id", "audio_path", "transcript", "translation", "duration", "video_id")
 
-RULES_VERSION: Final = 1
+SET_ASIDE_NAME: Final = "set_aside.csv"
+
+EvalFrom = Literal["all", "verified"]
+
+RULES_VERSION: Final = 2
 """Goes up when the same manifest, seed and old splits would give another audit or other splits."""
 
 _MAKE_SPLITS: Final = "make the splits: python scripts/split_data.py"
@@ -40,13 +51,18 @@ def split_manifest(
     ratios: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 42,
     fresh: bool = False,
+    eval_from: EvalFrom | None = None,
+    takedown: Takedown | None = None,
 ) -> dict[str, Any]:
     """Splits the cleaned manifest by groups; utterances of existing splits keep theirs.
 
     Args:
         ratios: shares of train, dev and test in hours; only what is new can follow them.
         seed: decides the order in which new groups are placed.
-        fresh: forget the existing splits.
+        fresh: forget the existing splits, and what is pinned.
+        eval_from: what dev and test are drawn from, see `data.eval_from`; None: as the existing splits were,
+            else all.
+        takedown: its rows go into no split, whatever the manifest holds.
 
     Returns:
         What also stands in `audit.json`. If the existing splits are already those of this manifest, nothing
@@ -55,8 +71,11 @@ def split_manifest(
     Raises:
         ManifestError: a manifest or old splits that cannot be used, or fewer groups than splits.
     """
-    shares = _shares(ratios)
-    if not fresh and splits_are_current(clean_manifest_path, splits_dir):
+    shares, takedown = shares_of(ratios), takedown or Takedown()
+    eval_from = eval_from or _recorded_eval_from(splits_dir, fresh=fresh)
+    if not fresh and splits_are_current(
+        clean_manifest_path, splits_dir, eval_from=eval_from, takedown=takedown
+    ):
         audit = read_audit(splits_dir)
         _logger.info("%s: already the splits of %s", splits_dir, clean_manifest_path)
         if (audit["seed"], audit["ratios"]) != (seed, shares):
@@ -65,43 +84,77 @@ def split_manifest(
     table = open_table(
         clean_manifest_path, REQUIRED_COLUMNS, if_missing=_CLEAN_FIRST, if_columns_missing=_CLEAN_FIRST
     )
-    rows, utterances = _read_manifest(table)
-    old, num_old = (OldSplits(), 0) if fresh else _read_old_splits(splits_dir)
+    rows, utterances, taken_down = _read_manifest(table, takedown)
+    if eval_from == "verified":
+        refuse_unverified(table, utterances)
+    old, num_old = (OldSplits(), 0) if fresh else _read_old_splits(splits_dir, takedown)
     _logger.info("%s: %d utterances to split, %d of old splits", table.path, len(rows), num_old)
-    plan = plan_splits(utterances, old, shares, seed)
-    _refuse_empty_splits(table.path, utterances, plan, has_old=num_old > 0)
-    digests = {split: _write_split(splits_dir, split, table.columns, rows, plan) for split in SPLITS}
+    plan = plan_splits(utterances, old, shares, seed, only_verified=eval_from == "verified")
+    refuse_empty_splits(table.path, utterances, plan, has_old=num_old > 0)
+    digests = {
+        split: _write_rows(
+            split_path(splits_dir, split),
+            table.columns,
+            (rows[index] for index in plan.positions_in(split)),
+        )
+        for split in SPLITS
+    }
+    _write_set_aside(splits_dir, table.columns, rows, plan)
+    pins = _pins(old, utterances, plan)
+    write_pins(splits_dir, pins)
     audit = {
         "made_by": "scripts/split_data.py",
         "rules_version": RULES_VERSION,
         "seed": seed,
         "ratios": shares,
+        "eval_from": eval_from,
         "manifest": {"path": table.path.as_posix(), "digest": table.digest, "num_utterances": len(rows)},
         "split_hash": split_hash(digests),
         "splits": describe_splits(utterances, plan, shares, digests),
+        "set_aside": describe_set_aside(utterances, plan),
         "num_utterances_kept": plan.num_kept,
-        "num_utterances_new": len(rows) - plan.num_kept,
+        "num_utterances_new": sum(not aside for aside in plan.is_set_aside) - plan.num_kept,
         "num_utterances_gone": num_old - plan.num_kept,
+        "num_utterances_taken_down": taken_down,
+        "num_keys_pinned": len(pins),
         "groups": describe_groups(utterances, plan, shares),
         "text_overlap": _text_overlap(table.columns, rows, utterances, plan),
     }
     write_json(splits_dir / AUDIT_NAME, audit)
-    _report(audit, splits_dir)
+    report(audit)
+    _logger.info("splits and what may leak between them: %s", splits_dir / AUDIT_NAME)
     return audit
 
 
-def splits_are_current(clean_manifest_path: Path, splits_dir: Path) -> bool:
+def splits_are_current(
+    clean_manifest_path: Path,
+    splits_dir: Path,
+    *,
+    eval_from: EvalFrom = "all",
+    takedown: Takedown | None = None,
+) -> bool:
     """Whether the splits were made from this cleaned manifest and not changed since."""
     try:
         audit = read_audit(splits_dir)
         return bool(
             audit["rules_version"] == RULES_VERSION
+            and audit["eval_from"] == eval_from
             and audit["text_overlap"]["normalizer"] == NORMALIZER_ID
             and audit["manifest"]["digest"] == file_digest(clean_manifest_path)
             and all(audit["splits"][s]["digest"] == file_digest(split_path(splits_dir, s)) for s in SPLITS)
+            and not any_taken_down(splits_dir, takedown or Takedown())
         )
     except (OSError, ManifestError, KeyError, TypeError):
         return False
+
+
+def any_taken_down(splits_dir: Path, takedown: Takedown) -> bool:
+    """Whether a split holds a row that is on the takedown list. Raises ManifestError as reading does."""
+    return bool(takedown) and any(
+        takedown.entry_for(row) is not None
+        for split in SPLITS
+        for _, row in open_split_file(split_path(splits_dir, split)).rows()
+    )
 
 
 def split_path(splits_dir: Path, split: str) -> Path:
@@ -156,20 +209,6 @@ def split_rows(table: Table) -> Iterator[dict[str, Any]]:
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-def _shares(ratios: Sequence[float]) -> dict[str, float]:
-    values = [float(ratio) for ratio in ratios]
-    total = sum(values)
-    is_whole = any(math.isclose(total, whole, rel_tol=1e-6) for whole in (1, 100))
-    if len(values) != len(SPLITS) or not is_whole or not min(values) > 0:
-        raise ManifestError(
-            where="ratios",
-            rule="three shares above 0, of train, dev and test, that sum to 1 (or to 100)",
-            found=" ".join(f"{value:g}" for value in values),
-            do="for example --ratios 0.8 0.1 0.1",
-        )
-    return {split: value / total for split, value in zip(SPLITS, values, strict=True)}
-
-
 def _check_row(table: Table, line_number: int, row: dict[str, str], ids: set[str]) -> None:
     """Raises ManifestError for what cleaning would have filled in or taken out; adds to `ids`."""
     empty = [column for column in ("id", "audio_path", "transcript", "video_id") if not row[column]]
@@ -197,24 +236,50 @@ def _is_duration(text: str) -> bool:
         return False
 
 
-def _read_manifest(table: Table) -> tuple[list[tuple[str, ...]], list[Utterance]]:
-    """Rows as tuples in the order of the table's columns, and what the plan needs, both sorted by id."""
+def _recorded_eval_from(splits_dir: Path, *, fresh: bool) -> EvalFrom:
+    """What the existing splits say."""
+    if not fresh:
+        with contextlib.suppress(ManifestError):
+            return "verified" if read_audit(splits_dir).get("eval_from") == "verified" else "all"
+    return "all"
+
+
+def _read_manifest(table: Table, takedown: Takedown) -> tuple[list[tuple[str, ...]], list[Utterance], int]:
+    """Rows as tuples in the order of the table's columns, and what the plan needs, both sorted by id; and how
+    many rows the takedown list leaves out."""
     entries = []
     ids: set[str] = set()
+    num_taken_down = 0
     for line_number, row in table.rows():
         _check_row(table, line_number, row, ids)
+        if takedown.entry_for(row) is not None:
+            num_taken_down += 1
+            continue
         duration_us = max(1, round(float(row["duration"]) * _US_PER_S))
-        utterance = Utterance(row["id"], row["audio_path"], keys_of(row), duration_us)
+        is_verified = read_verified(row.get(VERIFIED_COLUMN, "")) is True
+        utterance = Utterance(row["id"], row["audio_path"], keys_of(row), duration_us, is_verified)
         entries.append((tuple(row.values()), utterance))
+    if not entries:
+        raise ManifestError(
+            where=str(table.path),
+            rule="there are utterances to split",
+            found=f"the takedown list {takedown.path} names all {num_taken_down}",
+            do="add videos, or correct the list",
+        )
     entries.sort(key=lambda entry: entry[1].id)
-    return [row for row, _ in entries], [utterance for _, utterance in entries]
+    return [row for row, _ in entries], [utterance for _, utterance in entries], num_taken_down
 
 
-def _read_old_splits(splits_dir: Path) -> tuple[OldSplits, int]:
-    """The splits that lie there, and how many utterances they have."""
-    old = OldSplits()
+def _read_old_splits(splits_dir: Path, takedown: Takedown) -> tuple[OldSplits, int]:
+    """The splits that lie there, what is pinned, and how many utterances they have.
+
+    What the takedown list names is forgotten, and with it the keys that no other row of the splits has.
+    """
+    old, pins = OldSplits(), read_pins(splits_dir)
+    keys_taken_down = {key for key in pins if takedown.entry_for(dict([key])) is not None}
     missing = [split for split in SPLITS if not split_path(splits_dir, split).exists()]
     if len(missing) == len(SPLITS):
+        old.add_pins({key: pins[key] for key in pins.keys() - keys_taken_down})
         return old, 0
     if missing:
         raise ManifestError(
@@ -230,6 +295,10 @@ def _read_old_splits(splits_dir: Path) -> tuple[OldSplits, int]:
         do = "put the old file back, or forget the old splits with --fresh"
         table = open_table(path, columns, if_missing=do, if_columns_missing=do)
         for line_number, row in table.rows():
+            num_old += 1
+            if takedown.entry_for(row) is not None:
+                keys_taken_down.update(keys_of(row))
+                continue
             in_other = old.split_of(Utterance(row["id"], row["audio_path"], (), 0))
             if in_other not in (None, split):
                 raise ManifestError(
@@ -239,49 +308,42 @@ def _read_old_splits(splits_dir: Path) -> tuple[OldSplits, int]:
                     do=do,
                 )
             old.add(split, row["id"], row["audio_path"], keys_of(row))
-            num_old += 1
+    require_agreement(splits_dir, pins, old.splits_of_key)
+    forgotten = keys_taken_down - old.splits_of_key.keys()
+    old.add_pins({key: pins[key] for key in pins.keys() - forgotten})
     return old, num_old
 
 
-# --- writing and reporting --------------------------------------------------------------------------------
+def _pins(old: OldSplits, utterances: Sequence[Utterance], plan: SplitPlan) -> dict[Key, set[str]]:
+    """What was pinned before, and all that has a split now."""
+    pins = {key: set(splits) for key, splits in old.splits_of_key.items()}
+    for utterance, split in zip(utterances, plan.split_of, strict=True):
+        for key in utterance.keys:
+            pins.setdefault(key, set()).add(split)
+    return pins
 
 
-def _refuse_empty_splits(
-    manifest_path: Path, utterances: Sequence[Utterance], plan: SplitPlan, *, has_old: bool
-) -> None:
-    empty = [split for split in SPLITS if split not in plan.split_of]
-    if not empty:
-        return
-    num_videos = len({utterance.keys[0] for utterance in utterances})
-    groups = f"{len(plan.groups)} group{'s' * (len(plan.groups) > 1)}"
-    videos = f"{num_videos} video{'s' * (num_videos > 1)}"
-    hint = (
-        "add videos; or, if these clips come from more of them, name the video in a column video_id or by "
-        "preprocess_manifest.py --video_id_pattern"
-    )
-    if num_videos >= len(SPLITS):
-        hint = "add videos, or correct the speaker_id and channel_id that tie these together"
-    if has_old:
-        hint += "; or split anew with --fresh"
-    raise ManifestError(
-        where=str(manifest_path),
-        rule="train, dev and test get a group each (a video, with all that shares its speaker or channel)",
-        found=f"{groups} in {videos} (one is {plan.groups[0].name!r}): nothing for {' and '.join(empty)}",
-        do=hint,
-    )
+# --- writing ----------------------------------------------------------------------------------------------
 
 
-def _write_split(
-    splits_dir: Path, split: str, columns: Sequence[str], rows: Sequence[Sequence[str]], plan: SplitPlan
-) -> str:
-    """Writes the rows of one split; returns the file's digest."""
-    path = split_path(splits_dir, split)
+def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Writes a split file; returns its digest."""
     with atomic_writer(path) as file:
         file.write(format_record(columns, ","))
-        for row, its_split in zip(rows, plan.split_of, strict=True):
-            if its_split == split:
-                file.write(format_record(row, ","))
+        for row in rows:
+            file.write(format_record(row, ","))
     return file_digest(path)
+
+
+def _write_set_aside(
+    splits_dir: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], plan: SplitPlan
+) -> None:
+    """The rows that are in no split; no file where there are none."""
+    path = splits_dir / SET_ASIDE_NAME
+    if any(plan.is_set_aside):
+        _write_rows(path, columns, [row for row, aside in zip(rows, plan.is_set_aside, strict=True) if aside])
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _text_overlap(
@@ -291,34 +353,8 @@ def _text_overlap(
     for column in ("transcript", "translation"):
         position = columns.index(column)
         overlap[column] = text_overlap(
-            SplitText(split, utterance.id, row[position])
-            for split, utterance, row in zip(plan.split_of, utterances, rows, strict=True)
+            SplitText(split, utterances[index].id, rows[index][position])
+            for split in SPLITS
+            for index in plan.positions_in(split)
         )
     return overlap
-
-
-def _report(audit: dict[str, Any], splits_dir: Path) -> None:
-    for split, facts in audit["splits"].items():
-        _logger.info(
-            "%-5s %6d utterances, %4d videos, %7.2f hours, %.1f %% (target %.1f %%)",
-            split, facts["num_utterances"], facts["num_videos"], facts["hours"],
-            100 * facts["share_reached"], 100 * facts["share_target"],
-        )  # fmt: skip
-    groups = audit["groups"]
-    for group in groups["larger_than_their_split"]:
-        _logger.warning(
-            "group %s holds %.1f %% of all hours, more than its split %s should: it was not cut",
-            group["group"], 100 * group["share_of_hours"], group["split"],
-        )  # fmt: skip
-    if groups["keys_in_several_splits"]["num_keys"]:
-        _logger.warning(
-            "%d videos, speakers or channels stand in several splits: old utterances stay where they are",
-            groups["keys_in_several_splits"]["num_keys"],
-        )
-    for column in ("transcript", "translation"):
-        for kind in ("exact", "near"):
-            counts = audit["text_overlap"][column][kind]["num_utterances"]
-            if any(counts.values()):
-                told = ", ".join(f"{where}: {count}" for where, count in counts.items() if count)
-                _logger.info("%s duplicates (%s): %s", kind, column, told)
-    _logger.info("splits and what may leak between them: %s", splits_dir / AUDIT_NAME)
