@@ -8,6 +8,7 @@ import hashlib
 import io
 import math
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ SILENCE_PEAK: Final = 1e-3
 """Largest |sample| (full scale 1.0) that still counts as silence: -60 dBFS."""
 
 _BLOCK_FRAMES: Final = 1 << 18
+_16_BIT_STEP: Final = np.float32(2**-15)
 _HASH_BLOCK_BYTES: Final = 1 << 20
 _MP3_TOLERANCE_SAMPLES: Final = 2 * MPEG_FRAME_SAMPLES
 """By so much encoders' delay and padding make lengths disagree."""
@@ -118,11 +120,11 @@ def open_sound(source: Path | bytes) -> soundfile.SoundFile:
     if isinstance(source, bytes):
         return _open_stream(io.BytesIO(source), len(source), source)
     try:
-        num_bytes = source.stat().st_size
-        if source.is_dir():
+        status = source.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise audio_error("audio_missing", source, "a folder", "write the path of an audio file")
         with source.open("rb") as raw:
-            return _open_stream(raw, num_bytes, source)
+            return _open_stream(raw, status.st_size, source)
     except (OSError, ValueError) as error:
         raise audio_error(
             "audio_missing", source, str(error), "restore the file, or remove the row from the manifest"
@@ -183,12 +185,14 @@ def mono_blocks(file: soundfile.SoundFile, source: Path | bytes) -> Iterator[np.
 
 def _decoded_blocks(file: soundfile.SoundFile, where: str) -> Iterator[np.ndarray]:
     """Yields float32 [num_frames, num_channels] until the end; at least one block, none of them empty."""
+    # The same values as libsndfile's own floats, in half the time.
+    is_16_bit = file.subtype == "PCM_16"
     num_promised = file.frames if file.frames < UNKNOWN_NUM_FRAMES else None
     num_read = 0
     while num_promised is None or num_read < num_promised:
         num_wanted = _BLOCK_FRAMES if num_promised is None else min(_BLOCK_FRAMES, num_promised - num_read)
         try:
-            block = file.read(num_wanted, dtype="float32", always_2d=True)
+            block = file.read(num_wanted, dtype="int16" if is_16_bit else "float32", always_2d=True)
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise audio_error(
                 "audio_truncated",
@@ -199,7 +203,7 @@ def _decoded_blocks(file: soundfile.SoundFile, where: str) -> Iterator[np.ndarra
         if len(block) == 0:
             break
         num_read += len(block)
-        yield block
+        yield np.multiply(block, _16_BIT_STEP, dtype=np.float32) if is_16_bit else block
     if num_read == 0:
         raise audio_error("audio_empty", where, "a header without samples", "cut the clip again")
     tolerance = _MP3_TOLERANCE_SAMPLES if file.format == "MP3" else 0
@@ -218,10 +222,10 @@ def to_mono(block: np.ndarray, where: str) -> np.ndarray:
     Raises:
         AudioError: `audio_not_finite`.
     """
-    # Without a copy for the usual mono file; a sum is not finite exactly when a sample is not (or when it
-    # overflows, which the second look tells apart).
+    # Without a copy for the usual mono file; a sum of squares is not finite exactly when a sample is not (or
+    # when it overflows, which the second look tells apart).
     mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-    if not math.isfinite(float(mono.sum(dtype=np.float64))) and not np.isfinite(block).all():
+    if not math.isfinite(float(np.dot(mono, mono))) and not np.isfinite(block).all():
         raise audio_error("audio_not_finite", where, "NaN or infinite samples", "export the file again")
     return np.ascontiguousarray(mono)
 

@@ -1,7 +1,8 @@
 """Writing the shards of a feature cache: several processes, each shard whole or not there at all.
 
-A shard is written by `datasets`' `map` into a temporary folder and moved into place in one step, so that a
+A shard is written by `datasets`' own writer into a temporary file and moved into place in one step, so that a
 killed build leaves whole shards and rubbish that the next build removes. Its bytes depend on the plan alone.
+The process that gives out the jobs moves the shards, so that while one waits for the disk, others are computed.
 """
 
 import contextlib
@@ -9,25 +10,24 @@ import functools
 import itertools
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from vietst.data.audio import load_waveform
-from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.audio_paths import resolve_below
 from vietst.data.feature_plan import CachePlan, PlannedRow, Shard, cached_name, num_samples, planned_rows
 from vietst.data.feature_reuse import CachedRow, ReusableRows, open_cached_split
-from vietst.data.features import InputKind, extract, load_constants
+from vietst.data.features import InputKind, extract, half_precision, load_constants
 from vietst.errors import AudioError, FeatureCacheError
 
 if TYPE_CHECKING:
@@ -70,8 +70,14 @@ class ShardJob:
     rows: list[PlannedRow]
     reusable: list[CachedRow | None]
     """One per row: copied from there instead of computed."""
-    audio_root: Path
+    real_root: str
+    """`os.path.realpath` of the audio root."""
     fingerprint: str
+
+    @property
+    def target(self) -> Path:
+        """Where the shard belongs."""
+        return self.cache_directory / self.shard.path_in_cache
 
 
 def make_jobs(missing: Sequence[MissingShards], *, audio_root: Path) -> Iterator[list[ShardJob]]:
@@ -80,7 +86,7 @@ def make_jobs(missing: Sequence[MissingShards], *, audio_root: Path) -> Iterator
     Args:
         missing: of caches of the same rows, which differ in their input kind.
     """
-    plan = missing[0].plan
+    plan, real_root = missing[0].plan, os.path.realpath(audio_root)
     wanted = [frozenset(of_cache.shards) for of_cache in missing]
     for shard, rows in planned_rows(
         plan, [shard for shard in plan.shards if any(shard in w for w in wanted)]
@@ -93,7 +99,7 @@ def make_jobs(missing: Sequence[MissingShards], *, audio_root: Path) -> Iterator
                 columns=tuple(cached_name(column) for column in plan.columns),
                 rows=rows,
                 reusable=of_cache.reusable.find(plan.numbers_of(shard)),
-                audio_root=audio_root,
+                real_root=real_root,
                 fingerprint=f"{of_cache.plan.key}{shard.split}{shard.index}",
             )
             for of_cache, its_shards in zip(missing, wanted, strict=True)
@@ -128,9 +134,15 @@ def _write_here(jobs: Iterator[list[ShardJob]]) -> Iterator[int]:
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # clips are short; the result is the same with more
     try:
-        for of_shard in jobs:
-            write_shard(of_shard)
-            yield _num_rows(of_shard)
+        with ThreadPoolExecutor(1) as disk:
+            moving: Future[int] | None = None
+            for of_shard in jobs:
+                partial = write_shard(of_shard)
+                if moving is not None:
+                    yield moving.result()
+                moving = disk.submit(_move_into_place, of_shard, partial)
+            if moving is not None:
+                yield moving.result()
     finally:
         torch.set_num_threads(num_threads)
 
@@ -139,7 +151,7 @@ def _write_in_processes(
     jobs: Iterator[list[ShardJob]], num_proc: int, kinds: Sequence[InputKind]
 ) -> Iterator[int]:
     # Imported here, what a forked process needs is there at once.
-    import datasets  # noqa: F401
+    import datasets.arrow_writer  # noqa: F401
 
     for kind in kinds:
         load_constants(kind)
@@ -148,17 +160,16 @@ def _write_in_processes(
         num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), kinds)
     )
     try:
-        running: dict[Future[None], int] = {}
+        running: dict[Future[list[Path]], list[ShardJob]] = {}
         while True:
             # Few are made ahead: a job holds the texts of its rows.
             for of_shard in itertools.islice(jobs, _JOBS_AHEAD * num_proc - len(running)):
-                running[pool.submit(write_shard, of_shard)] = _num_rows(of_shard)
+                running[pool.submit(write_shard, of_shard)] = of_shard
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                future.result()
-                yield running.pop(future)
+                yield _move_into_place(running.pop(future), future.result())
     except BrokenProcessPool as error:
         raise FeatureCacheError(
             where="a process that builds features",
@@ -195,69 +206,66 @@ def _die_with_parent(parent_pid: int) -> None:
 # --- one shard --------------------------------------------------------------------------------------------
 
 
-LoadRow = Callable[[Path, PlannedRow, str], np.ndarray]
+LoadRow = Callable[[str, PlannedRow, str], np.ndarray]
 """`_load_row`, or it with a memory."""
 
 
-def write_shard(jobs: Sequence[ShardJob]) -> None:
-    """Writes the same shard of several caches; each clip is decoded once.
+def write_shard(jobs: Sequence[ShardJob]) -> list[Path]:
+    """Writes the same shard of several caches beside their places; each clip is decoded once.
 
     With several, the shard's waveforms are kept meanwhile: 77 MB for `MAX_SHARD_DURATION_S`.
+
+    Returns:
+        A file for each job, to be moved into place.
     """
     load_row: LoadRow = functools.cache(_load_row) if len(jobs) > 1 else _load_row
-    for job in jobs:
-        _write_shard(job, load_row)
+    partial = [_partial_file(job) for job in jobs]
+    try:
+        for job, file in zip(jobs, partial, strict=True):
+            _compute_shard(job, load_row, file)
+    except BaseException:
+        for file in partial:
+            file.unlink(missing_ok=True)
+        raise
+    return partial
 
 
-def _write_shard(job: ShardJob, load_row: LoadRow) -> None:
-    """Computes one shard and moves it to its place in the cache."""
-    target = job.cache_directory / job.shard.path_in_cache
+def _partial_file(job: ShardJob) -> Path:
+    """Where this process writes the shard. What another one left there half written is deleted."""
+    target = job.target
     target.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in target.parent.glob(f"{TEMPORARY_PREFIX}{target.name}-*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
-    folder = target.parent / f"{TEMPORARY_PREFIX}{target.name}-{os.getpid()}"
-    folder.mkdir()
-    try:
-        file = folder / target.name
-        _compute_shard(job, load_row, file)
-        with file.open("rb+") as written:
-            os.fsync(written.fileno())
-        file.replace(target)
-    except FileNotFoundError as error:
-        if folder.is_dir():
-            raise
-        raise FeatureCacheError(
-            where=str(target),
-            rule="one process writes a shard",
-            found="another one took it for abandoned: the same part of the build was started twice",
-            do="run the same command again, once",
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # Windows deletes no file that somebody writes to
+            abandoned.unlink()
+    return target.with_name(f"{TEMPORARY_PREFIX}{target.name}-{os.getpid()}")
+
+
+def _move_into_place(jobs: Sequence[ShardJob], partial: Sequence[Path]) -> int:
+    """Brings written shards to the disk, and to their places. Returns their number of rows."""
+    for job, file in zip(jobs, partial, strict=True):
+        try:
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
+            file.replace(job.target)
+        except FileNotFoundError as error:
+            raise FeatureCacheError(
+                where=str(job.target),
+                rule="one process writes a shard",
+                found="another one took it for abandoned: the same part of the build was started twice",
+                do="run the same command again, once",
+            ) from error
+    return _num_rows(jobs)
 
 
 def _compute_shard(job: ShardJob, load_row: LoadRow, file: Path) -> None:
-    import datasets
+    from datasets.arrow_writer import ArrowWriter
 
     features = cache_features(job.columns)
-    audio_paths = [row.columns[job.columns.index("audio_path")] for row in job.rows]
-    with _quiet_map():
-        datasets.Dataset.from_dict({"audio_path": audio_paths}).map(
-            functools.partial(_compute_batch, job=job, load_row=load_row, schema=features.arrow_schema),
-            with_indices=True,
-            batched=True,
-            batch_size=_ROWS_PER_BATCH,
-            writer_batch_size=_ROWS_PER_BATCH,
-            features=features,
-            cache_file_name=str(file),
-            load_from_cache_file=False,
-            new_fingerprint=job.fingerprint,
-        )
-    if os.name == "nt":
-        # Windows moves no file that is still mapped into memory.
-        import gc
-
-        gc.collect()
+    with ArrowWriter(features=features, path=os.fspath(file), fingerprint=job.fingerprint) as writer:
+        for start in range(0, len(job.rows), _ROWS_PER_BATCH):
+            rows = slice(start, start + _ROWS_PER_BATCH)
+            writer.write_table(_computed_rows(job, rows, load_row, features.arrow_schema))
+        writer.finalize()
 
 
 def cache_features(columns: Sequence[str]) -> "datasets.Features":
@@ -276,32 +284,16 @@ def cache_features(columns: Sequence[str]) -> "datasets.Features":
     )
 
 
-@contextlib.contextmanager
-def _quiet_map() -> Iterator[None]:
-    """Without `map`'s own bar per shard."""
-    import datasets
-
-    was_disabled = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not was_disabled:
-            datasets.enable_progress_bars()
-
-
-def _compute_batch(
-    batch: Any, indices: list[int], *, job: ShardJob, load_row: LoadRow, schema: "pyarrow.Schema"
+def _computed_rows(
+    job: ShardJob, which: slice, load_row: LoadRow, schema: "pyarrow.Schema"
 ) -> "pyarrow.Table":
-    """The function given to `map`: rows `indices` of the shard as a table of the cache's columns."""
+    """Rows of the shard as a table of the cache's columns."""
     import pyarrow
 
-    rows = [job.rows[index] for index in indices]
+    rows = job.rows[which]
     computed = [
-        _features_of_row(row, audio_path, reusable, job, load_row)
-        for row, audio_path, reusable in zip(
-            rows, batch["audio_path"], (job.reusable[index] for index in indices), strict=True
-        )
+        _features_of_row(row, reusable, job, load_row)
+        for row, reusable in zip(rows, job.reusable[which], strict=True)
     ]
     values, num_frames, pad_values = zip(*computed, strict=True)
     columns = [list(column) for column in zip(*(row.columns for row in rows), strict=True)]
@@ -318,21 +310,22 @@ def _compute_batch(
 
 
 def _features_of_row(
-    row: PlannedRow, audio_path: str, reusable: CachedRow | None, job: ShardJob, load_row: LoadRow
+    row: PlannedRow, reusable: CachedRow | None, job: ShardJob, load_row: LoadRow
 ) -> tuple[bytes, int, float]:
     """Half-precision little-endian features, number of frames, padding value."""
     if reusable is not None:
         cached = open_cached_split(reusable.cache_directory, reusable.split)[reusable.index]
         return cached["features"], cached["num_frames"], cached["pad_value"]
-    extracted = extract(load_row(job.audio_root, row, audio_path), job.kind)
-    values = extracted.values.astype("<f2")
+    audio_path = row.columns[job.columns.index("audio_path")]
+    extracted = extract(load_row(job.real_root, row, audio_path), job.kind)
+    values = half_precision(extracted.values, job.kind)
     return values.tobytes(), len(values), float(np.float32(extracted.pad_value))
 
 
-def _load_row(audio_root: Path, row: PlannedRow, audio_path: str) -> np.ndarray:
+def _load_row(real_root: str, row: PlannedRow, audio_path: str) -> np.ndarray:
     """As much of the waveform as counts: float32 [num_samples] at 16 kHz."""
     try:
-        path = resolve_audio_path(audio_root, audio_path)
+        path = Path(resolve_below(real_root, audio_path))
         waveform = load_waveform(path)
         is_as_measured = path.stat().st_size == row.num_audio_bytes
     except AudioError as error:

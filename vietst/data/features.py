@@ -170,6 +170,15 @@ def extract(waveform: np.ndarray, kind: InputKind) -> Extracted:
     return _extract_log_mel(signal, kind) if kind.kind == "log_mel" else _normalize(signal)
 
 
+def half_precision(values: np.ndarray, kind: InputKind) -> np.ndarray:
+    """Extracted values as a cache holds them: little-endian float16 of the same shape."""
+    if kind.kind != "log_mel":
+        return values.astype("<f2")
+    import torch  # which is loaded anyway, and rounds alike five times as fast
+
+    return torch.from_numpy(values).half().numpy().astype("<f2", copy=False)
+
+
 def _normalize(signal: np.ndarray) -> Extracted:
     """As `Wav2Vec2FeatureExtractor(do_normalize=True)`; it pads the normalized clip with zeros."""
     if len(signal) == 0:
