@@ -85,12 +85,12 @@ def test_mono_is_the_mean_of_the_channels(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_waveform(path), 0.75 * left, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "subtype"), FORMATS.items())
+@pytest.mark.parametrize("name", ["clip.wav", "clip.flac", "clip.aiff"])
 @pytest.mark.parametrize("num_channels", [1, 2])
-def test_samples_are_those_of_libsndfile(tmp_path: Path, name: str, subtype: str, num_channels: int) -> None:
+def test_16_bit_samples_become_libsndfiles_floats(tmp_path: Path, name: str, num_channels: int) -> None:
     noise = np.random.default_rng(0).uniform(-1.0, 1.0, (48_000, num_channels))
     noise[0], noise[1] = -1.0, 1.0  # the ends of the scale, which are not alike in 16 bits
-    path = write(tmp_path / name, noise, 16_000, subtype)
+    path = write(tmp_path / name, noise)
     floats, _ = soundfile.read(path, dtype="float32", always_2d=True)
     np.testing.assert_array_equal(load_waveform(path), floats.mean(axis=1))
 

@@ -53,13 +53,13 @@ class AudioFactsFile:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, audio_path: str, file: str | Path) -> AudioFacts | None:
+    def get(self, audio_path: str, file: Path) -> AudioFacts | None:
         """The facts of `audio_path` (a manifest's spelling), if `file` still is what was measured."""
         entry = self._entries.get(normalize_audio_path(audio_path))
         if entry is None:
             return None
         try:
-            status = os.stat(file)
+            status = file.stat()
         except OSError:
             return None
         mtime_ns, facts = _unpacked(entry)

@@ -308,9 +308,9 @@ def _plan(
 
 def _known_facts(audio_path: str, audio_root: Path, facts_file: AudioFactsFile) -> AudioFacts | None:
     """A file that is absent (the cache was moved without its audio) is taken as remembered."""
-    file = f"{os.fspath(audio_root)}/{normalize_audio_path(audio_path)}"
+    file = Path(f"{os.fspath(audio_root)}/{normalize_audio_path(audio_path)}")
     known = facts_file.get(audio_path, file)
-    if known is None and not os.path.exists(file):
+    if known is None and not file.exists():
         known = facts_file.remembered(audio_path)
     return known
 

@@ -1,8 +1,8 @@
 """Writing the shards of a feature cache: several processes, each shard whole or not there at all.
 
-A shard is written by `datasets`' own writer into a temporary file and moved into place in one step, so that a
-killed build leaves whole shards and rubbish that the next build removes. Its bytes depend on the plan alone.
-The process that gives out the jobs moves the shards, so that while one waits for the disk, others are computed.
+A shard is written by `datasets`' own writer into a temporary file and moved into place in one step, so
+that a killed build leaves whole shards and rubbish that the next build removes. Its bytes depend on the plan
+alone. The process that gives out the jobs moves the shards: while one waits for the disk, others go on.
 """
 
 import contextlib
