@@ -4,8 +4,9 @@
         [--output data/export/manifest_clean.tsv]
 
 Beside the output it writes rejected.tsv (what was removed or changed, by line, and why), audio_facts.tsv (so
-that a second run decodes nothing) and preprocess_summary.json. Options that are not given have the
-configuration's values, named in round brackets.
+that a second run decodes nothing) and preprocess_summary.json. Rows on the takedown list
+(paths.takedown_path) are removed. Options that are not given have the configuration's values, named in round
+brackets.
 """
 
 import argparse
@@ -49,6 +50,7 @@ def main() -> None:
     from vietst.config import load_config
     from vietst.data.manifest import preprocess_manifest
     from vietst.data.row_rules import PreprocessOptions
+    from vietst.data.takedown import read_takedown
 
     config = load_config(arguments.config).config
     options = PreprocessOptions.from_config(
@@ -64,6 +66,7 @@ def main() -> None:
         arguments.output or config.paths.clean_manifest_path,
         audio_root=arguments.audio_root or config.paths.data_root,
         options=options,
+        takedown=read_takedown(config.paths.takedown_path),
         num_proc=arguments.num_proc or config.data.num_proc,
     )
 

@@ -22,6 +22,7 @@ from vietst.data.manifest import (
 from vietst.data.rejections import REMOVAL_REASONS
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.tables import read_table, write_table
+from vietst.data.takedown import read_takedown
 from vietst.errors import ConfigError, ManifestError
 
 RATE_HZ = 8000
@@ -448,3 +449,40 @@ def test_real_recordings_pass_through(corpus: Corpus, shared_data: Path) -> None
     for row, clip in zip(corpus.kept, told, strict=True):
         assert float(row["duration"]) == pytest.approx(clip["duration"], abs=0.006)
     assert corpus.kept[0]["video_id"] == "jfk"
+
+
+def test_what_a_person_verified_is_written_in_one_way(corpus: Corpus) -> None:
+    said = ["TRUE", " 1", "yes", "no", "0", "False", "", "looks good"]
+    corpus.write(
+        {"audio_path": corpus.clip(f"clips/v{n}_1.wav"), "verified": text} for n, text in enumerate(said)
+    )
+    corpus.preprocess()
+    assert [row["verified"] for row in corpus.kept] == [*["true"] * 3, *["false"] * 3, "", ""]
+    assert corpus.reasons() == [("9", "changed", "verified_unclear")]
+
+
+def test_rows_on_the_takedown_list_are_removed_and_their_texts_are_not_kept(corpus: Corpus) -> None:
+    clip = corpus.clip
+    corpus.write(
+        {"id": name, "transcript": text, "audio_path": clip(f"{path}.wav"), "speaker_id": speaker}
+        for name, text, path, speaker in [
+            ("a", "bí mật một", "v1/0", "s1"),
+            ("b", "  ", "v1/1", "s1"),  # another reason, but its line says nothing of the texts either
+            ("c", "xin chào", "v2/0", "s2"),
+            ("c", "bí mật hai", "v2/1", "s2"),
+            ("d", "bí mật ba", "v3/0", " s\u00a03"),
+        ]
+    )
+    corpus.preprocess()
+    second_c = corpus.kept[2]["id"]
+    assert second_c.startswith("c-")
+    path = corpus.root / "takedown.txt"
+    path.write_text(f"v1\n{second_c}\nspeaker_id=s 3\n", encoding="utf-8")
+    options = {"audio_root": corpus.root, "options": PreprocessOptions(), "takedown": read_takedown(path)}
+    assert not clean_manifest_is_current(corpus.manifest, corpus.clean, **options)  # type: ignore[arg-type]
+    summary = preprocess_manifest(corpus.manifest, corpus.clean, progress=False, **options)  # type: ignore[arg-type]
+    assert clean_manifest_is_current(corpus.manifest, corpus.clean, **options)  # type: ignore[arg-type]
+    assert [row["id"] for row in corpus.kept] == ["c"]
+    assert summary["removed"] == {"taken_down": 4}
+    assert [reason for _, _, reason in corpus.reasons()] == ["taken_down"] * 4
+    assert "bí mật" not in corpus.clean.with_name(REJECTED_NAME).read_text(encoding="utf-8")

@@ -86,6 +86,17 @@ def test_speakers_and_levels_are_absent_where_nobody_said_them() -> None:
     assert slices_of(unknown).keys() == {"code_mixing_index", "duration_s", "video_id"}
 
 
+def test_verified_and_other_texts_are_scored_apart_where_any_is_known() -> None:
+    said = {"0": "true", "1": "false", "2": "", "3": "true"}
+    known = [replace(p, verified=said[p.id.split("-")[1]]) for p in predictions()]
+    rows = slices_of(known)["verified"]
+    assert {name: row["num_utterances"] for name, row in rows.items()} == {"verified": 24, "not verified": 24}
+    chosen = [p for p in known if p.verified == "true"]
+    assert rows["verified"]["wer"] == pytest.approx(score_predictions(chosen)["wer"])
+    assert rows["verified"]["wer"] != rows["not verified"]["wer"]
+    assert "verified" not in slices_of(predictions())
+
+
 def test_utterances_that_were_only_translated_are_mixed_as_much() -> None:
     translated = [replace(p, transcript_hypothesis=None) for p in predictions()]
     slices = slices_of(translated)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from vietst.data.audio import AudioFacts
 from vietst.data.audio_facts import AudioFactsFile
-from vietst.data.rejections import Journal
+from vietst.data.rejections import TAKEN_DOWN, Journal
 from vietst.data.row_rules import (
     TRUNCATED_COLUMN,
     PreprocessOptions,
@@ -20,8 +20,10 @@ from vietst.data.row_rules import (
     apply_audio,
     clean_keys,
     clean_texts,
+    taken_down_by,
 )
 from vietst.data.tables import Table
+from vietst.data.takedown import Takedown
 from vietst.data.video_ids import compile_video_id_pattern
 from vietst.errors import AudioError
 
@@ -43,10 +45,15 @@ class CleaningPass:
     """
 
     def __init__(
-        self, table: Table, audio_root: Path, options: PreprocessOptions, facts_file: AudioFactsFile
+        self,
+        table: Table,
+        audio_root: Path,
+        options: PreprocessOptions,
+        facts_file: AudioFactsFile,
+        takedown: Takedown,
     ) -> None:
         self.table, self._audio_root, self._options = table, audio_root, options
-        self._facts_file = facts_file
+        self._facts_file, self._takedown = facts_file, takedown
         pattern = options.video_id_pattern
         self._pattern = compile_video_id_pattern(pattern) if pattern is not None else None
         added = STANDARD_COLUMNS + ((TRUNCATED_COLUMN,) if options.too_long == "truncate" else ())
@@ -82,6 +89,7 @@ class CleaningPass:
         original = dict(zip(self.table.columns, fields, strict=False))
         row = Row(line_number, original, dict(original))
         try:
+            self._refuse_taken_down(taken_down_by(original, self._takedown, self._pattern))
             if len(fields) != len(self.table.columns):
                 raise Removal(
                     "wrong_field_count", f"{len(fields)} fields, the header names {len(self.table.columns)}"
@@ -128,10 +136,11 @@ class CleaningPass:
             was_stated = bool(row.values.get("duration", "").strip())
             apply_audio(row, facts, self._options)
             self._refuse_repetition(row)
+            self._make_id_unique(row)
+            self._refuse_taken_down(self._takedown.entry_for(row.values))
         except Removal as removal:
             journal.remove(row.line_number, row.original, removal.reason, removal.detail)
             return False
-        self._make_id_unique(row)
         for reason, detail in row.changes:
             journal.change(row.line_number, row.original, reason, detail)
         self.num_kept += 1
@@ -141,6 +150,10 @@ class CleaningPass:
         self.hours_out += float(row.values["duration"]) / 3600
         self.video_ids[row.values["video_id"]] += 1
         return True
+
+    def _refuse_taken_down(self, entry: str | None) -> None:
+        if entry is not None:
+            raise Removal(TAKEN_DOWN, f"{entry!r} in {self._takedown.path}")
 
     def _refuse_repetition(self, row: Row) -> None:
         values = row.values

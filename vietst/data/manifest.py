@@ -1,8 +1,9 @@
 """From the manifest as it was exported to the rows worth training on, with a reason for every other row.
 
 Standard columns: `audio_path`, `transcript`, `translation` (required), `duration` (seconds), `id`,
-`video_id`, `speaker_id`, `channel_id`; all others are carried along untouched. `preprocess_manifest` writes
-the cleaned manifest and, beside it, `rejected.tsv`, `preprocess_summary.json` and `audio_facts.tsv`.
+`video_id`, `speaker_id`, `channel_id`, `verified` (becomes true, false or empty); all others are carried
+along untouched. `preprocess_manifest` writes the cleaned manifest and, beside it, `rejected.tsv`,
+`preprocess_summary.json` and `audio_facts.tsv`.
 """
 
 import json
@@ -17,6 +18,7 @@ from vietst.data.records import format_record
 from vietst.data.rejections import Journal
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.tables import Table, atomic_writer, delimiter_of, file_digest, open_table, write_json
+from vietst.data.takedown import Takedown
 from vietst.errors import ManifestError
 from vietst.runtime import get_logger
 
@@ -24,7 +26,7 @@ REJECTED_NAME: Final = "rejected.tsv"
 SUMMARY_NAME: Final = "preprocess_summary.json"
 AUDIO_FACTS_NAME: Final = "audio_facts.tsv"
 
-RULES_VERSION: Final = 1
+RULES_VERSION: Final = 2
 """Goes up when the same manifest and options would give other rows."""
 
 _SUSPICIOUS_SHARE_OF_SINGLE_CLIP_VIDEOS: Final = 0.5
@@ -38,6 +40,7 @@ def preprocess_manifest(
     *,
     audio_root: Path = Path(),
     options: PreprocessOptions | None = None,
+    takedown: Takedown | None = None,
     num_proc: int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -46,6 +49,7 @@ def preprocess_manifest(
     Args:
         input_path: TSV, or CSV if its name ends so.
         output_path: the cleaned manifest, likewise.
+        takedown: rows that it names are removed.
         num_proc: audio files that are decoded at once; None: one for each CPU core.
 
     Returns:
@@ -75,9 +79,9 @@ def preprocess_manifest(
         "%s: %d lines; measuring audio below '%s' with %d threads",
         input_path, table.num_data_lines, audio_root, num_threads,
     )  # fmt: skip
-    cleaning = CleaningPass(
-        table, audio_root, options, AudioFactsFile(output_path.with_name(AUDIO_FACTS_NAME))
-    )
+    takedown = takedown or Takedown()
+    facts_file = AudioFactsFile(output_path.with_name(AUDIO_FACTS_NAME))
+    cleaning = CleaningPass(table, audio_root, options, facts_file, takedown)
     rejected_path = output_path.with_name(REJECTED_NAME)
     columns = cleaning.columns_out
     with atomic_writer(output_path) as output:
@@ -89,6 +93,7 @@ def preprocess_manifest(
         if cleaning.num_kept == 0:
             raise _nothing_kept(input_path, rejected_path, journal)
     summary = _summary(cleaning, journal, input_path, output_path, _options_record(audio_root, options))
+    summary["takedown"] = sorted(takedown.entries)
     write_json(output_path.with_name(SUMMARY_NAME), summary)
     _report(summary, cleaning, output_path, rejected_path)
     return summary
@@ -100,12 +105,14 @@ def clean_manifest_is_current(
     *,
     audio_root: Path = Path(),
     options: PreprocessOptions | None = None,
+    takedown: Takedown | None = None,
 ) -> bool:
     """Whether `output_path` was made from this manifest with these options; looks at no audio file."""
     try:
         summary = json.loads(output_path.with_name(SUMMARY_NAME).read_text(encoding="utf-8"))
         return bool(
             summary["rules_version"] == RULES_VERSION
+            and summary["takedown"] == sorted((takedown or Takedown()).entries)
             and summary["options"] == _options_record(audio_root, options or PreprocessOptions())
             and summary["input"]["digest"] == file_digest(input_path)
             and summary["output"]["digest"] == file_digest(output_path)

@@ -126,8 +126,13 @@ def _require_manifest(path: Path) -> None:
 
 def _clean_and_split(config: "RunConfig", num_proc: int | None, progress: bool) -> None:
     paths, options = config.paths, PreprocessOptions.from_config(config)
+    takedown = read_takedown(paths.takedown_path)
     if clean_manifest_is_current(
-        paths.manifest_path, paths.clean_manifest_path, audio_root=paths.data_root, options=options
+        paths.manifest_path,
+        paths.clean_manifest_path,
+        audio_root=paths.data_root,
+        options=options,
+        takedown=takedown,
     ):
         logger.info("%s: is already the cleaned %s", paths.clean_manifest_path, paths.manifest_path)
     else:
@@ -136,6 +141,7 @@ def _clean_and_split(config: "RunConfig", num_proc: int | None, progress: bool) 
             paths.clean_manifest_path,
             audio_root=paths.data_root,
             options=options,
+            takedown=takedown,
             num_proc=num_proc,
             progress=progress,
         )
@@ -145,5 +151,5 @@ def _clean_and_split(config: "RunConfig", num_proc: int | None, progress: bool) 
         ratios=config.data.split_ratios,
         seed=config.training.seed,
         eval_from=config.data.eval_from,
-        takedown=read_takedown(paths.takedown_path),
+        takedown=takedown,
     )

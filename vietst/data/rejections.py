@@ -7,7 +7,10 @@ from typing import Final, TextIO
 from vietst.data.audio_paths import AUDIO_RULES
 from vietst.data.records import format_record
 
+TAKEN_DOWN: Final = "taken_down"
+
 REMOVAL_REASONS: Final = {
+    TAKEN_DOWN: "the takedown list (paths.takedown_path) does not name the row; its texts are left out here",
     "wrong_field_count": "the row has as many fields as the header",
     "empty_transcript": "the transcript holds words after cleaning",
     "empty_translation": "the translation holds words after cleaning",
@@ -24,6 +27,7 @@ CHANGE_REASONS: Final = {
     "text_cleaned": "tags, emphasis, invisible characters or surplus spaces taken out, or letters composed",
     "audio_path_normalized": "the path was respelled: slashes, or the Unicode form that the file's name has",
     "key_normalized": "surplus spaces in id, video_id, speaker_id or channel_id, or letters not composed",
+    "verified_unclear": "verified says neither true, 1, yes nor false, 0, no: taken for not verified",
     "id_made_unique": "an earlier row has this id: a hash of audio_path was appended",
     "duration_corrected": "the stated duration disagrees with the audio, which wins",
     "truncated": "only the start of the clip is used, with its full text",
@@ -40,7 +44,7 @@ class Journal:
     """Writes `rejected.tsv` while rows go by, and counts by reason.
 
     A row that was changed in several ways has a line for each; of a row that was removed only the removal is
-    told. The texts and the duration stand there as the manifest had them.
+    told. The texts and the duration stand there as the manifest had them, but for what was taken down.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -61,7 +65,8 @@ class Journal:
         self, line_number: int, original: Mapping[str, str], action: str, reason: str, detail: str
     ) -> None:
         values = [str(line_number), original.get("id", ""), original.get("audio_path", "")]
-        values += [action, reason, detail, *(original.get(column, "") for column in _ORIGINAL_COLUMNS)]
+        shown = {} if reason == TAKEN_DOWN else original
+        values += [action, reason, detail, *(shown.get(column, "") for column in _ORIGINAL_COLUMNS)]
         self._file.write(format_record(values, "\t"))
 
 

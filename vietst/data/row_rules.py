@@ -1,13 +1,17 @@
 """What is done to one manifest row: texts cleaned, path and keys brought to one spelling, audio compared."""
 
+import contextlib
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vietst.data.audio import AudioFacts
 from vietst.data.audio_paths import normalize_audio_path
+from vietst.data.takedown import Takedown
+from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.data.video_ids import video_id_by_pattern, video_id_of
 from vietst.errors import ConfigError
 from vietst.text import clean_text
@@ -92,7 +96,7 @@ def clean_texts(row: Row, options: PreprocessOptions) -> None:
 
 
 def clean_keys(row: Row, pattern: re.Pattern[str] | None) -> bool:
-    """Cleans path, ids and group keys and fills `video_id`; returns whether it came from the path."""
+    """Cleans path, ids, keys and `verified`, fills `video_id`; returns whether it came from the path."""
     path = normalize_audio_path(row.values["audio_path"])
     if path != row.values["audio_path"]:
         row.changes.append(("audio_path_normalized", f"now {path}"))
@@ -102,6 +106,7 @@ def clean_keys(row: Row, pattern: re.Pattern[str] | None) -> bool:
         row.values[column] = after = " ".join(unicodedata.normalize("NFC", before).split())
         if after != before:
             row.changes.append(("key_normalized", f"{column}: now {after!r}"))
+    _clean_verified(row)
     if row.values["video_id"]:
         return False
     video_id = video_id_by_pattern(path, pattern) if pattern else video_id_of(path)
@@ -109,6 +114,26 @@ def clean_keys(row: Row, pattern: re.Pattern[str] | None) -> bool:
         raise Removal("no_video_id", "video_id_pattern does not match audio_path")
     row.values["video_id"] = unicodedata.normalize("NFC", video_id)
     return True
+
+
+def taken_down_by(
+    original: Mapping[str, str], takedown: Takedown, pattern: re.Pattern[str] | None
+) -> str | None:
+    """The entry of the takedown list that names a manifest's row as it stands; None: none does."""
+    if not takedown:
+        return None
+    row = Row(0, {}, {"audio_path": "", **original})
+    with contextlib.suppress(Removal):
+        clean_keys(row, pattern)
+    return takedown.entry_for(row.values)
+
+
+def _clean_verified(row: Row) -> None:
+    before = row.values.get(VERIFIED_COLUMN, "")
+    if before:
+        row.values[VERIFIED_COLUMN] = after = format_verified(before)
+        if before.strip() and not after:
+            row.changes.append(("verified_unclear", f"it says {before!r}"))
 
 
 def apply_audio(row: Row, facts: AudioFacts, options: PreprocessOptions) -> None:

@@ -200,6 +200,7 @@ _BINNED_SLICES: Final = {
     "code_mixing_index": "code-mixing index",
     "duration_s": "duration (s)",
     "level_dbfs": "level (dBFS)",
+    "verified": "texts",
 }
 _SLICE_PANELS: Final = (
     (
@@ -211,7 +212,7 @@ _SLICE_PANELS: Final = (
 
 
 def draw_slices(run: Mapping[str, Any]) -> "Figure":
-    """Scores of one run by code-mixing, duration and level, with 95 % intervals where there are any."""
+    """Scores of one run by code-mixing, duration, level and verification, with 95 % intervals if any."""
     rows: list[tuple[str, Mapping[str, Any]]] = []
     for dimension, name in _BINNED_SLICES.items():
         if of_dimension := run["slices"].get(dimension):

@@ -17,6 +17,7 @@ from vietst.constants import IGNORE_INDEX, TARGET_COLUMN
 from vietst.data.audio import load_waveform
 from vietst.data.audio_paths import resolve_audio_path
 from vietst.data.features import InputKind, extract
+from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.report import Timing
 
@@ -132,7 +133,7 @@ def decode_rows(
 
     Args:
         rows: with `id`, `video_id`, `duration` (seconds), `audio_path`, `transcript`, `translation`, and
-            `speaker_id` where it is known.
+            `speaker_id` and `verified` where they are known.
         architecture: the module of `vietst.models` that the model belongs to.
 
     Raises:
@@ -176,6 +177,7 @@ def decode_rows(
             speaker_id=str(row.get("speaker_id", "")),
             audio_path=str(row["audio_path"]),
             level_dbfs=levels_dbfs[index],
+            verified=format_verified(str(row.get(VERIFIED_COLUMN, ""))),
         )
         for index, row in enumerate(rows)
     ]

@@ -48,6 +48,8 @@ class Prediction:
     """Relative to the audio root."""
     level_dbfs: float | None = None
     """Root mean square of the waveform, full scale 0 dB."""
+    verified: str = ""
+    """`true` or `false`: whether a person has compared the texts with the audio."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 
 from vietst.data.records import format_record
 from vietst.data.tables import atomic_writer
+from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.errors import VietstError
 from vietst.evaluation.alarms import alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.code_switching import code_switching_scores, count_errors_of
@@ -40,7 +41,7 @@ PREDICTIONS_SUFFIX: Final = "_predictions.csv"
 
 _REQUIRED_COLUMNS: Final = ("id", "video_id", "duration_s", "transcript", "translation")
 _HYPOTHESIS_COLUMNS: Final = ("transcript_hypothesis", "translation_hypothesis")
-_KNOWN_COLUMNS: Final = ("speaker_id", "audio_path", "level_dbfs")
+_KNOWN_COLUMNS: Final = ("speaker_id", "audio_path", "level_dbfs", VERIFIED_COLUMN)
 """Absent where nothing is known of any utterance."""
 _SCORE_COLUMNS: Final = ("wer", "cer", "chrf", "comet")
 
@@ -241,6 +242,7 @@ def _as_prediction(where: str, row: Mapping[str, str | None]) -> Prediction:
         speaker_id=cells.get("speaker_id", ""),
         audio_path=cells.get("audio_path", ""),
         level_dbfs=level_dbfs,
+        verified=format_verified(cells.get(VERIFIED_COLUMN, "")),
     )
 
 

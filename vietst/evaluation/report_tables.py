@@ -60,6 +60,7 @@ _SLICE_LABELS: Final = {
     "code_mixing_index": ("By degree of code-mixing", "index"),
     "duration_s": ("By duration", "seconds"),
     "level_dbfs": ("By signal level", "dBFS"),
+    "verified": ("Texts that a person has checked, and others", "texts"),
     "video_id": ("By video", "video"),
     "speaker_id": ("By speaker", "speaker"),
 }

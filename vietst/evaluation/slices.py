@@ -1,4 +1,5 @@
-"""Scores of parts of a test set: by degree of code-mixing, duration, video, speaker and signal level.
+"""Scores of parts of a test set: by degree of code-mixing, duration, signal level, video, speaker, and apart
+for utterances whose texts a person has verified and others.
 
 All come from the counts of single utterances that the scores of the whole come from, without looking at a
 text again, so the parts add up to the whole.
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from vietst.data.verified import read_verified
 from vietst.evaluation.changed_spans import wants_change
 from vietst.evaluation.code_switching import (
     ErrorCounts,
@@ -41,12 +43,14 @@ def scores_by_slice(
     errors: ErrorCounts,
     user_tags: Mapping[str, WordTag] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Rows of scores under `code_mixing_index`, `duration_s`, `level_dbfs`, `video_id` and `speaker_id`.
+    """Rows of scores under `code_mixing_index`, `duration_s`, `level_dbfs`, `verified`, `video_id` and
+    `speaker_id`.
 
     Each row holds its `slice` (a bin such as "0 to 15", or an id), `num_utterances`, `num_videos`, `audio_s`
     (seconds), those of `SLICE_SCORES` that have something to count there, and `intervals` of the scores that
     have one. Levels and speakers are absent where the predictions do not say them, bins without utterances
-    everywhere. Bins are in rising order, ids in alphabetical order.
+    everywhere. Bins are in rising order, ids in alphabetical order. Where some are known to be `verified` or
+    not, those that say nothing count as not.
 
     Args:
         counts: from `metrics.count_scores`.
@@ -59,6 +63,7 @@ def scores_by_slice(
         "code_mixing_index": _members(_mixing(predictions, errors, user_tags), _bin_of(CODE_MIXING_BINS)),
         "duration_s": _members([p.duration_s for p in predictions], _bin_of(DURATION_BINS_S)),
         "level_dbfs": _members([p.level_dbfs for p in predictions], _bin_of(LEVEL_BINS_DBFS)),
+        "verified": _members(_verified(predictions), _verified_or_not),
         "video_id": _members([p.video_id for p in predictions], _same),
         "speaker_id": _members([p.speaker_id or None for p in predictions], _same),
     }
@@ -79,6 +84,11 @@ def _mixing(
         else code_mixing_index(tag_words(prediction.transcript, user_tags))
         for prediction, index in zip(predictions, code_mixing_indices(errors), strict=True)
     ]
+
+
+def _verified(predictions: Sequence[Prediction]) -> list[bool | None]:
+    is_known = any(p.verified for p in predictions)
+    return [read_verified(p.verified) is True if is_known else None for p in predictions]
 
 
 Binned = tuple[int, str]
@@ -108,6 +118,10 @@ def _bin_of(upper_ends: Sequence[float]) -> Callable[[float], Binned]:
 
 def _signed(value: float) -> str:
     return f"{value:g}".replace("-", "−")
+
+
+def _verified_or_not(is_verified: bool) -> Binned:
+    return (0, "verified") if is_verified else (1, "not verified")
 
 
 def _same(identity: str) -> Binned:
