@@ -19,6 +19,7 @@ LAYERS = (
     ("models",),
     ("evaluation",),
     ("inference",),
+    ("audit",),
     ("hub",),
     ("training",),
     ("doctor", "demo", "export", "benchmarks", "evaluate_modules"),

@@ -20,6 +20,7 @@ REMOVAL_REASONS: Final = {
     "too_long": "the clip is at most as long as the maximum",
     "duplicate_row": "no earlier row has this audio with the same texts",
     "conflicting_texts": "no earlier row has this audio with other texts",
+    "audit": "the signals of an audit are not what --drop of scripts/audit_manifest.py drops",
 }
 """Reason code of a removed row, and the rule that it breaks."""
 

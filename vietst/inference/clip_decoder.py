@@ -3,18 +3,76 @@
 import dataclasses
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from vietst.constants import SAMPLE_RATE_HZ
-from vietst.data.features import InputKind
+from vietst.config_schema import EvaluationSection
+from vietst.constants import SAMPLE_RATE_HZ, TRANSCRIBE
+from vietst.data.features import InputKind, input_kind_of
+from vietst.errors import ModelError
 from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, feature_row, max_new_tokens
+from vietst.evaluation.model_predictions import device_and_dtype
 from vietst.evaluation.word_language import tag_words
 from vietst.inference.results import Said
-from vietst.models.model_record import ModelRecord
+from vietst.models.architectures import ARCHITECTURES, architecture_of
+from vietst.models.loading import model_folder
+from vietst.models.model_record import ModelRecord, read_model_record
 from vietst.models.multitask import cross_attention_cache, log_probabilities, repeat_for_tasks
+
+
+def load_clip_decoder(
+    name: str,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+) -> "ClipDecoder":
+    """A run folder, a released model or a stock Whisper, from a folder or the Hub, ready to speak.
+
+    Args:
+        device: None: a GPU where there is one.
+        dtype: None: half precision on an NVIDIA GPU (bfloat16 where it can), else float32.
+        revision: branch, tag or commit of a repository on the Hub.
+
+    Raises:
+        ModelError: nothing usable there.
+    """
+    folder = model_folder(name, revision)
+    record = read_model_record(str(folder)) or _record_of_stock(folder, name)
+    architecture = ARCHITECTURES[record.architecture]
+    processor = architecture.load_processor(str(folder))
+    best_device, best_dtype = device_and_dtype()
+    chosen = best_device if device is None else torch.device(device)
+    if dtype is None:
+        dtype = best_dtype if chosen.type == best_device.type else torch.float32
+    model = architecture.load_model(str(folder)).to(chosen, dtype).eval()
+    kind = input_kind_of(processor.feature_extractor)
+    return ClipDecoder(architecture, model, processor.tokenizer, kind, record)
+
+
+def _record_of_stock(folder: Path, name: str) -> ModelRecord:
+    """Of a model that was not trained here: a stock Whisper, asked for Vietnamese transcripts."""
+    architecture = architecture_of(str(folder))
+    if architecture != "whisper":
+        raise ModelError(
+            where=f"model {name}",
+            rule="a model that was trained here, or a Whisper",
+            found=f"an {architecture} model without a record of a training",
+            do="name the folder that training wrote, or what was pushed from it",
+        )
+    usual = EvaluationSection()
+    return ModelRecord(
+        vietst_version=None,
+        architecture="whisper",
+        tasks=(TRANSCRIBE,),  # its `translate` speaks English
+        language="vi",
+        num_beams=1,
+        max_new_tokens_per_second=usual.max_new_tokens_per_second,
+        max_new_tokens_base=usual.max_new_tokens_base,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +121,7 @@ class ClipDecoder:
             cache=cache if record.num_beams == 1 else None,
         )
         generated = cut_at_own_cap(generated, caps, tokenizer.pad_token_id)
-        lengths = _lengths(generated, caps, tokenizer.eos_token_id)
+        lengths = hypothesis_lengths(generated, caps, tokenizer.eos_token_id)
         log_probability = log_probabilities(
             self.model,
             repeat_for_tasks(states, len(tasks)),
@@ -85,7 +143,7 @@ class ClipDecoder:
         ]
 
 
-def _lengths(generated: torch.Tensor, caps: Sequence[int], end_token_id: int) -> torch.Tensor:
+def hypothesis_lengths(generated: torch.Tensor, caps: Sequence[int], end_token_id: int) -> torch.Tensor:
     """Tokens of each hypothesis, end token included; what follows it, or its cap, is padding.
 
     Args:

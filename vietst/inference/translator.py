@@ -8,20 +8,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from vietst.config_schema import EvaluationSection
 from vietst.constants import BOTH, SAMPLE_RATE_HZ, TASKS, TRANSCRIBE, TRANSLATE
-from vietst.data.features import input_kind_of
 from vietst.errors import ModelError, VietstError
-from vietst.evaluation.model_predictions import device_and_dtype
 from vietst.inference.audio_input import Audio
 from vietst.inference.batches import batch_budget_s, batches_by_length
-from vietst.inference.clip_decoder import ClipDecoder
+from vietst.inference.clip_decoder import ClipDecoder, load_clip_decoder
 from vietst.inference.recordings import SpeechPiece, speech_pieces
 from vietst.inference.results import Said, Segment, SpeechResult
 from vietst.inference.voice_activity import load_network
-from vietst.models.architectures import ARCHITECTURES, architecture_of
-from vietst.models.loading import model_folder
-from vietst.models.model_record import ModelRecord, read_model_record
 
 _BATCHES_AHEAD: Final = 4
 """So many batches of speech are gathered, from as many recordings as it takes, before they are sorted by
@@ -74,18 +68,7 @@ class SpeechTranslator:
             ModelError: nothing usable there.
         """
         name = str(name_or_path)
-        folder = model_folder(name, revision)
-        record = read_model_record(str(folder)) or _record_of_stock(folder, name)
-        architecture = ARCHITECTURES[record.architecture]
-        processor = architecture.load_processor(str(folder))
-        best_device, best_dtype = device_and_dtype()
-        chosen = best_device if device is None else torch.device(device)
-        if dtype is None:
-            dtype = best_dtype if chosen.type == best_device.type else torch.float32
-        model = architecture.load_model(str(folder)).to(chosen, dtype).eval()
-        decoder = ClipDecoder(
-            architecture, model, processor.tokenizer, input_kind_of(processor.feature_extractor), record
-        )
+        decoder = load_clip_decoder(name, device=device, dtype=dtype, revision=revision)
         return cls(decoder, load_network(), name)
 
     @property
@@ -244,25 +227,3 @@ class SpeechTranslator:
         # Outside of the handler, which would keep the tensors of the failed attempt.
         half = len(waveforms) // 2
         return self._said(waveforms[:half], tasks) + self._said(waveforms[half:], tasks)
-
-
-def _record_of_stock(folder: Path, name: str) -> ModelRecord:
-    """Of a model that was not trained here: a stock Whisper, asked for Vietnamese transcripts."""
-    architecture = architecture_of(str(folder))
-    if architecture != "whisper":
-        raise ModelError(
-            where=f"model {name}",
-            rule="a model that was trained here, or a Whisper",
-            found=f"an {architecture} model without a record of a training",
-            do="name the folder that training wrote, or what was pushed from it",
-        )
-    usual = EvaluationSection()
-    return ModelRecord(
-        vietst_version=None,
-        architecture="whisper",
-        tasks=(TRANSCRIBE,),  # its `translate` speaks English
-        language="vi",
-        num_beams=1,
-        max_new_tokens_per_second=usual.max_new_tokens_per_second,
-        max_new_tokens_base=usual.max_new_tokens_base,
-    )

@@ -7,6 +7,7 @@ times as fast.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,14 +47,21 @@ class _SileroNetwork(nn.Module):
         self, chunks: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """[num_chunks, context + chunk samples] in the order of time → speech probabilities [num_chunks]."""
+        outputs, state = self.lstm(self.hear(chunks)[:, None], state)  # [num_chunks, 1, width]
+        return self.judge(outputs[:, 0]), state
+
+    def hear(self, chunks: torch.Tensor) -> torch.Tensor:
+        """[num_chunks, context + chunk samples], each by itself → what the LSTM reads [num_chunks, width]."""
         padded = functional.pad(chunks, (0, _CONTEXT_SAMPLES), mode="reflect")[:, None]
         real, imaginary = self.fourier(padded).split(_NUM_FREQUENCIES, dim=1)
         hidden = (real.square() + imaginary.square()).sqrt()  # [num_chunks, frequencies, 4]
         for convolution in self.convolutions:
             hidden = functional.relu(convolution(hidden))
-        outputs, state = self.lstm(hidden.transpose(1, 2), state)  # [num_chunks, 1, width]
-        logits = self.output(functional.relu(outputs).transpose(1, 2))
-        return torch.sigmoid(logits).flatten(), state
+        return hidden[..., 0]
+
+    def judge(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What the LSTM wrote [num_chunks, width] → speech probabilities [num_chunks]."""
+        return torch.sigmoid(self.output(functional.relu(outputs)[..., None])).flatten()
 
 
 _THEIR_NAMES: Final = {
@@ -94,6 +102,33 @@ def load_network() -> nn.Module:
             do='install it: pip install "silero-vad>=6.2,<7"',
         ) from error
     return network.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def speech_probabilities(network: nn.Module, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Those of whole clips, which the network hears together: it runs in sequence only within a clip.
+
+    Args:
+        network: from `load_network`.
+        waveforms: float32 [num_samples] each, mono, 16 kHz, not empty.
+
+    Returns:
+        For each clip what `VoiceActivity` gives from its first block to `finish`: float32 [num_chunks].
+    """
+    counts = [-(-len(waveform) // CHUNK_SAMPLES) for waveform in waveforms]
+    heard = network.hear(
+        torch.cat([_chunks_of(clip, count) for clip, count in zip(waveforms, counts, strict=True)])
+    )
+    packed = nn.utils.rnn.pack_sequence(list(heard.split(counts)), enforce_sorted=False)
+    outputs, _ = nn.utils.rnn.pad_packed_sequence(network.lstm(packed)[0])  # [num_chunks, num_clips, width]
+    return [network.judge(outputs[:count, clip]).numpy() for clip, count in enumerate(counts)]
+
+
+def _chunks_of(waveform: np.ndarray, num_chunks: int) -> torch.Tensor:
+    """The chunks of a clip with their contexts, silence before and behind: [num_chunks, context + chunk]."""
+    samples = np.zeros(_CONTEXT_SAMPLES + num_chunks * CHUNK_SAMPLES, dtype=np.float32)
+    samples[_CONTEXT_SAMPLES : _CONTEXT_SAMPLES + len(waveform)] = waveform
+    return torch.from_numpy(samples).unfold(0, _CONTEXT_SAMPLES + CHUNK_SAMPLES, CHUNK_SAMPLES)
 
 
 class VoiceActivity:
