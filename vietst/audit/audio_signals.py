@@ -13,11 +13,10 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import nn
 
 from vietst.audit.fingerprints import fingerprint
 from vietst.constants import SAMPLE_RATE_HZ
-from vietst.inference.voice_activity import CHUNK_SAMPLES, speech_probabilities
+from vietst.inference.voice_activity import CHUNK_SAMPLES, SileroNetwork, speech_probabilities
 
 HOP_SAMPLES: Final = 160
 _FFT_SAMPLES: Final = 512
@@ -63,7 +62,7 @@ class ClipSound:
     """uint32 [num_words]."""
 
 
-def measure_clips(network: nn.Module, waveforms: Sequence[np.ndarray]) -> list[ClipSound]:
+def measure_clips(network: SileroNetwork, waveforms: Sequence[np.ndarray]) -> list[ClipSound]:
     """Measures clips, which the network hears together.
 
     Args:
@@ -84,11 +83,12 @@ def _measure(waveform: np.ndarray, probabilities: np.ndarray) -> ClipSound:
     has_tones = _has_steady_tones(spectrum)[_middle_frames(len(power), len(spectrum))]
     is_music = ~is_speech & ~is_silent & has_tones
     speech_power = float(power[is_speech].mean()) if is_speech.any() else None
-    shares = [float(np.mean(what)) for what in (is_speech, is_music, is_silent)]
     return ClipSound(
-        len(waveform) / SAMPLE_RATE_HZ,
-        *shares,
-        noise=max(0.0, 1.0 - sum(shares)),
+        duration=len(waveform) / SAMPLE_RATE_HZ,
+        speech=float(is_speech.mean()),
+        music=float(is_music.mean()),
+        silence=float(is_silent.mean()),
+        noise=float((~is_speech & ~is_music & ~is_silent).mean()),
         level_dbfs=10 * math.log10(max(float(np.mean(np.square(waveform))), _FLOOR_POWER)),
         clipping=float(np.mean(np.abs(waveform) >= _CLIPPED)),
         snr_db=_snr_db(speech_power, waveform),

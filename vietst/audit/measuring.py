@@ -1,6 +1,6 @@
 """The first stage of an audit: each row by itself, without a model, by several processes.
 
-A block's signals are written to a file of their own, whole or not at all; what is there is not measured again.
+A block's signals are written to a file of their own, whole or not at all; what is there stays.
 """
 
 import functools
@@ -23,9 +23,8 @@ from vietst.data.tables import write_table
 from vietst.errors import AudioError, VietstError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from vietst.audit.audio_signals import ClipSound
+    from vietst.inference.voice_activity import SileroNetwork
 
 STAGE_SETTINGS: Final = {"stage": "rows", "version": 1}
 """`version` goes up when a signal of this stage would get another value."""
@@ -108,7 +107,7 @@ def _die_with_parent() -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _network() -> "nn.Module":
+def _network() -> "SileroNetwork":
     from vietst.inference.voice_activity import load_network
 
     return load_network()

@@ -26,7 +26,7 @@ _WIDTH: Final = 128
 _NUM_FREQUENCIES: Final = 129
 
 
-class _SileroNetwork(nn.Module):
+class SileroNetwork(nn.Module):
     """The 16 kHz half of Silero VAD 6."""
 
     def __init__(self) -> None:
@@ -80,13 +80,13 @@ _THEIR_NAMES: Final = {
 }
 
 
-def load_network() -> nn.Module:
+def load_network() -> SileroNetwork:
     """Silero VAD with its weights, on the CPU.
 
     Raises:
         ModelError: the package `silero-vad` is not installed, or has another network than version 6.
     """
-    network = _SileroNetwork()
+    network = SileroNetwork()
     package = importlib.util.find_spec("silero_vad")  # does not import it
     try:
         if package is None or not package.submodule_search_locations:
@@ -105,7 +105,7 @@ def load_network() -> nn.Module:
 
 
 @torch.inference_mode()
-def speech_probabilities(network: nn.Module, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+def speech_probabilities(network: SileroNetwork, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Those of whole clips, which the network hears together: it runs in sequence only within a clip.
 
     Args:
