@@ -6,7 +6,7 @@ import operator
 import os
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
@@ -69,6 +69,12 @@ class AudioFactsFile:
         """The facts of `audio_path` whatever became of the file since."""
         entry = self._entries.get(normalize_audio_path(audio_path))
         return None if entry is None else _unpacked(entry)[1]
+
+    def forget(self, audio_paths: Iterable[str]) -> int:
+        """Drops what is known of files, until they are measured again; returns of how many it was."""
+        known = [key for key in map(normalize_audio_path, audio_paths) if self._entries.pop(key, None)]
+        self._changed |= bool(known)
+        return len(known)
 
     def measure(self, audio_path: str, file: Path) -> AudioFacts:
         """The remembered facts, or new ones. Raises AudioError as `measure_audio` does."""

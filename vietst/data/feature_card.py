@@ -53,13 +53,17 @@ def cache_directories(features_dir: Path, kind: InputKind) -> list[Path]:
 
 def read_cards(features_dir: Path, kind: InputKind) -> dict[Path, dict[str, Any]]:
     """The cards of the finished caches of this kind, by folder."""
-    cards = {}
-    for directory in cache_directories(features_dir, kind):
+    cards = {directory: read_card(directory) for directory in cache_directories(features_dir, kind)}
+    return {directory: card for directory, card in cards.items() if card is not None}
+
+
+def read_card(directory: Path) -> dict[str, Any] | None:
+    """The card of a finished cache. None: it is unfinished, or nobody's cache: its card cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
         if (directory / COMPLETE_MARK).is_file():
-            # A folder whose card cannot be read is nobody's cache.
-            with contextlib.suppress(OSError, ValueError):
-                cards[directory] = json.loads((directory / CARD_FILE_NAME).read_text(encoding="utf-8"))
-    return cards
+            card: dict[str, Any] = json.loads((directory / CARD_FILE_NAME).read_text(encoding="utf-8"))
+            return card
+    return None
 
 
 def has_same_features(card: dict[str, Any], kind: InputKind) -> bool:

@@ -35,7 +35,7 @@ CHANGE_REASONS: Final = {
 }
 """Reason code of a changed row, and what was done."""
 
-_COLUMNS: Final = (
+REJECTED_COLUMNS: Final = (
     "line", "id", "audio_path", "action", "reason", "detail", "transcript", "translation", "duration",
 )  # fmt: skip
 _ORIGINAL_COLUMNS: Final = ("transcript", "translation", "duration")
@@ -50,7 +50,7 @@ class Journal:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._file.write(format_record(_COLUMNS, "\t"))
+        self._file.write(format_record(REJECTED_COLUMNS, "\t"))
         self.removed: Counter[str] = Counter()
         self.changed: Counter[str] = Counter()
 

@@ -36,6 +36,10 @@ class Takedown:
     def __bool__(self) -> bool:
         return bool(self.entries)
 
+    def values_of(self, column: str) -> list[str]:
+        """The values that the list names of one of `NAMING_COLUMNS`."""
+        return [value for name, value in self._entry_of if name == column]
+
     def entry_for(self, row: Mapping[str, str]) -> str | None:
         """The entry that takes a row down; None: it may stay.
 

@@ -24,6 +24,8 @@ from vietst.data.hub_features import open_hub_features
 from vietst.data.preparation import input_kind_of_config
 from vietst.data.splits import read_audit, read_split
 from vietst.data.streaming import RemoteShards, StreamedUtteranceDataset
+from vietst.data.takedown import read_takedown
+from vietst.data.takedown_features import refuse_taken_down
 from vietst.data.usable_rows import usable_rows
 from vietst.errors import ConfigError
 from vietst.evaluation.extra_sets import ExtraSet, SetReader
@@ -167,13 +169,21 @@ def _batches_by_seconds(
 
 def build_command(config: RunConfig, kind: InputKind) -> str:
     """The one command that builds the features this run needs, in the folders of this run."""
+    return shlex.join(["python", "scripts/build_features.py", "--kinds", kind.name, *_changed_paths(config)])
+
+
+def take_down_command(config: RunConfig) -> str:
+    """The one command that removes what the takedown list names, in the folders of this run."""
+    return shlex.join(["python", "scripts/take_down.py", *_changed_paths(config)])
+
+
+def _changed_paths(config: RunConfig) -> list[str]:
     paths, defaults = config.paths, PathsSection()
-    changed = [
+    return [
         f"paths.{key}={getattr(paths, key)}"
-        for key in ("data_root", "manifest_path", "clean_manifest_path", "splits_dir", "features_dir")
+        for key in PathsSection.model_fields
         if getattr(paths, key) != getattr(defaults, key)
     ]
-    return shlex.join(["python", "scripts/build_features.py", "--kinds", kind.name, *changed])
 
 
 def _vocabulary_facts(config: RunConfig) -> dict[str, Any]:
@@ -192,6 +202,13 @@ def _open_features(config: RunConfig, kind: InputKind) -> _OpenedFeatures:
     if isinstance(paths.features_dir, str):
         with _one_process_first():
             features = open_hub_features(paths.features_dir, kind, streamed=_streamed_splits(config))
+        refuse_taken_down(
+            features.cache,
+            read_takedown(paths.takedown_path),
+            where=features.address,
+            do="train on features that were built and pushed after the takedown: "
+            f"python scripts/build_features.py --kinds {kind.name} --push_to_hub OWNER/NAME",
+        )
         if "train" in features.remote_shards:
             num_bytes = sum(features.cache["train"]["num_frames"]) * kind.bytes_per_frame
             logger.info(
@@ -207,6 +224,12 @@ def _open_features(config: RunConfig, kind: InputKind) -> _OpenedFeatures:
         kind,
         audio_root=paths.data_root,
         build_command=build_command(config, kind),
+    )
+    refuse_taken_down(
+        cache,
+        read_takedown(paths.takedown_path),
+        where=str(paths.features_dir),
+        do=take_down_command(config),
     )
     return _OpenedFeatures(cache, {"split_hash": read_audit(paths.splits_dir)["split_hash"]}, {})
 

@@ -1,0 +1,265 @@
+"""What is on the takedown list leaves the disk: manifests, splits, features, encoder states, all of it."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from tests.data.test_encoder_state_cache import make_encoder
+from vietst.config import load_config
+from vietst.config_schema import RunConfig
+from vietst.constants import SPLITS
+from vietst.data import take_down as module
+from vietst.data.audio_facts import AudioFactsFile
+from vietst.data.encoder_state_cache import build_states, plan_states
+from vietst.data.feature_cache import build_feature_cache, open_feature_cache
+from vietst.data.features import LOG_MEL_80_NANO, WAVEFORM_16K
+from vietst.data.manifest import clean_manifest_is_current
+from vietst.data.row_rules import PreprocessOptions
+from vietst.data.splits import read_audit, read_split, splits_are_current
+from vietst.data.take_down import find, take_down
+from vietst.data.takedown import Takedown, read_takedown
+from vietst.errors import FeatureCacheError, ManifestError
+
+KINDS = (LOG_MEL_80_NANO, WAVEFORM_16K)
+
+
+class Disk:
+    """The tiny corpus with encoder states, and what is named of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.data = root / "data"
+        self.config: RunConfig = load_config(
+            "nano_whisper",
+            [
+                f"paths.{name}={(root / place).as_posix()}"
+                for name, place in {
+                    "data_root": "",
+                    "manifest_path": "data/export/manifest.tsv",
+                    "clean_manifest_path": "data/export/manifest_clean.tsv",
+                    "splits_dir": "data/splits",
+                    "takedown_path": "data/takedown.txt",
+                    "features_dir": "data/features",
+                    "output_dir": "outputs",
+                }.items()
+            ],
+        ).config
+
+    def write_list(self, *entries: str) -> Takedown:
+        path = self.config.paths.takedown_path
+        path.write_text("\n".join(entries), encoding="utf-8")
+        return read_takedown(path)
+
+    def open_cache(self, kind: Any = LOG_MEL_80_NANO) -> datasets.DatasetDict:
+        paths = self.config.paths
+        return open_feature_cache(
+            paths.splits_dir, paths.local_features_dir, kind, audio_root=paths.data_root
+        )
+
+    def rows(self, kind: Any = LOG_MEL_80_NANO) -> dict[str, dict[str, Any]]:
+        return {row["id"]: row for rows in self.open_cache(kind).values() for row in rows}
+
+    def write_states(self) -> Path:
+        cache = self.open_cache()
+        splits, encoder = {"train": cache["train"]}, make_encoder()
+        plan = plan_states(splits, self.config.paths.local_features_dir, encoder)
+        build_states(plan, splits, encoder, batch_size=4)
+        return plan.directory
+
+    def files(self) -> dict[Path, int]:
+        """When each was written."""
+        return {path: path.stat().st_mtime_ns for path in self.data.rglob("*") if path.is_file()}
+
+    def files_with(self, content: bytes) -> set[str]:
+        """Names of what this project made and that holds these bytes."""
+        own = [path for path in self.files() if path.name not in ("manifest.tsv", "takedown.txt")]
+        return {path.name for path in own if content in path.read_bytes()}
+
+
+@pytest.fixture
+def disk(tiny_corpus: Path, tmp_path: Path) -> Disk:
+    shutil.copytree(tiny_corpus, tmp_path / "corpus")
+    return Disk(tmp_path / "corpus")
+
+
+def split_of_videos(disk: Disk) -> dict[str, str]:
+    return {
+        row["video_id"]: split for split in SPLITS for row in read_split(disk.config.paths.splits_dir, split)
+    }
+
+
+def named_videos(disk: Disk) -> list[str]:
+    """One of train, one of test."""
+    split_of = split_of_videos(disk)
+    return [min(video for video in split_of if split_of[video] == split) for split in ("train", "test")]
+
+
+def test_nothing_is_left_and_the_other_rows_are_what_they_were(disk: Disk) -> None:
+    videos = named_videos(disk)
+    before = {kind: disk.rows(kind) for kind in KINDS}
+    splits_before = split_of_videos(disk)
+    states = disk.write_states()
+    gone = {name: row for name, row in before[LOG_MEL_80_NANO].items() if row["video_id"] in videos}
+    assert len(gone) == 10
+    take_down(disk.config, disk.write_list(*videos))
+    for row in gone.values():
+        assert disk.files_with(row["transcript"].encode()) <= _files_with_equal_texts(disk, row)
+        assert disk.files_with(row["features"][:2000]) == set()
+        assert disk.files_with(row["audio_digest"].encode()) == set()
+        assert disk.files_with(row["audio_path"].encode()) == {"rejected.tsv"}
+    assert not states.exists()
+    for kind in KINDS:
+        assert disk.rows(kind) == {name: row for name, row in before[kind].items() if name not in gone}
+        assert len(list(disk.data.glob(f"features/{kind.name}-*"))) == 1
+    assert split_of_videos(disk) == {v: split for v, split in splits_before.items() if v not in videos}
+    assert len(AudioFactsFile(disk.data / "export/audio_facts.tsv")) == 50
+
+
+def _files_with_equal_texts(disk: Disk, row: dict[str, Any]) -> set[str]:
+    """Other utterances may say the same."""
+    others = [other["transcript"] for other in disk.rows().values()]
+    said = [text for text in others if row["transcript"] in text]
+    return {name for text in said for name in disk.files_with(text.encode())} | {"audit.json"}
+
+
+def test_all_that_was_made_is_up_to_date_and_the_second_time_nothing_is_written(disk: Disk) -> None:
+    takedown = disk.write_list(*named_videos(disk))
+    paths = disk.config.paths
+    assert not find(disk.config, takedown).is_nothing
+    take_down(disk.config, takedown)
+    assert clean_manifest_is_current(
+        paths.manifest_path,
+        paths.clean_manifest_path,
+        audio_root=paths.data_root,
+        options=_options_of(disk),
+        takedown=takedown,
+    )
+    assert splits_are_current(paths.clean_manifest_path, paths.splits_dir, takedown=takedown)
+    assert read_audit(paths.splits_dir)["manifest"]["num_utterances"] == 50
+    files = disk.files()
+    assert take_down(disk.config, takedown).is_nothing
+    assert disk.files() == files
+
+
+def _options_of(disk: Disk) -> PreprocessOptions:
+    summary = json.loads((disk.data / "export/preprocess_summary.json").read_text(encoding="utf-8"))
+    # The tiny corpus was cleaned under another name of its folder.
+    summary["options"]["audio_root"] = disk.config.paths.data_root.as_posix()
+    (disk.data / "export/preprocess_summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    return PreprocessOptions(**{k: v for k, v in summary["options"].items() if k != "audio_root"})
+
+
+def test_one_that_was_broken_off_is_finished_the_next_time(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = disk.write_states()
+    takedown = disk.write_list(named_videos(disk)[0])
+
+    def killed(caches: Any, leftovers: Any) -> None:
+        shutil.rmtree(caches[-1].directory / "train")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            take_down(disk.config, takedown)
+    assert states.exists()
+    found = take_down(disk.config, takedown)
+    assert [cache.directory for cache in found.states] == [states]
+    assert find(disk.config, takedown).is_nothing
+    assert not states.exists()
+    assert len(disk.rows()) == 55
+
+
+def test_caches_of_other_splits_and_unfinished_ones_are_deleted_too(disk: Disk) -> None:
+    paths = disk.config.paths
+    other = disk.data / "other_splits"
+    shutil.copytree(paths.splits_dir, other)
+    rows = (other / "train.csv").read_text(encoding="utf-8").splitlines()
+    (other / "train.csv").write_text("\n".join(rows[:-1]) + "\n", encoding="utf-8")
+    stale = build_feature_cache(
+        other, paths.local_features_dir, LOG_MEL_80_NANO, audio_root=paths.data_root, num_proc=1
+    )
+    unfinished = disk.data / "features" / f"{LOG_MEL_80_NANO.name}-{'0' * 16}"
+    shutil.copytree(stale / "train", unfinished / "train")
+    leftover = (
+        disk.data / "features" / f"{LOG_MEL_80_NANO.name}-{'1' * 16}" / "train" / ".tmp-data-00000.arrow-7"
+    )
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(next((stale / "train").glob("*.arrow")).read_bytes()[:-200])
+    os.utime(leftover, (0, 0))
+    being_written = leftover.with_name(".tmp-data-00001.arrow-8")
+    being_written.touch()
+    found = take_down(disk.config, disk.write_list(named_videos(disk)[0]))
+    assert {stale, unfinished} < {cache.directory for cache in found.caches}
+    assert not any(path.exists() for path in (stale, unfinished, leftover))
+    assert being_written.exists()
+    assert len(disk.rows()) == 55
+
+
+def test_a_cache_that_cannot_be_looked_into_is_refused(disk: Disk) -> None:
+    shard = next(disk.data.glob("features/*/train/*.arrow"))
+    shard.write_bytes(shard.read_bytes()[:-500])
+    with pytest.raises(FeatureCacheError, match="delete the folder"):
+        take_down(disk.config, disk.write_list("any"))
+
+
+def test_caches_that_name_nothing_are_left_alone(disk: Disk) -> None:
+    files = disk.files()
+    found = take_down(disk.config, disk.write_list("no_such_video"))
+    assert found.is_nothing
+    changed = {path.name for path, time in disk.files().items() if files.get(path) != time}
+    # What is written down: the list that was obeyed.
+    assert changed <= {"takedown.txt", "preprocess_summary.json", "audit.json", "pinned.tsv"}
+
+
+def test_a_split_that_is_empty_then_is_said_and_the_rows_are_gone_even_so(disk: Disk) -> None:
+    split_of = split_of_videos(disk)
+    videos = [video for video in split_of if split_of[video] == "test"]
+    takedown = disk.write_list(*videos)
+    with pytest.raises(ManifestError, match="nothing for test") as caught:
+        take_down(disk.config, takedown)
+    assert "--fresh" in caught.value.do
+    assert "test" not in split_of_videos_that_are_there(disk)
+    left = find(disk.config, takedown)
+    assert (left.caches, any(left.num_rows.values())) == ([], False)
+
+
+def split_of_videos_that_are_there(disk: Disk) -> set[str]:
+    lines = {
+        split: (disk.config.paths.splits_dir / f"{split}.csv").read_text("utf-8").count("\n")
+        for split in SPLITS
+    }
+    return {split for split, num_lines in lines.items() if num_lines > 1}
+
+
+def test_without_a_rebuild_features_are_deleted_at_once(disk: Disk) -> None:
+    take_down(disk.config, disk.write_list(named_videos(disk)[0]), rebuild=False)
+    assert not list(disk.data.glob("features/*-*"))
+    with pytest.raises(FeatureCacheError, match="none of this kind"):
+        disk.open_cache()
+
+
+def test_training_refuses_what_is_named_and_names_the_command(disk: Disk) -> None:
+    from vietst.training.preparation import _open_features
+
+    takedown = disk.write_list(named_videos(disk)[0])
+    with pytest.raises(FeatureCacheError, match="5 utterances in train") as caught:
+        _open_features(disk.config, LOG_MEL_80_NANO)
+    assert caught.value.do.startswith("python scripts/take_down.py paths.data_root=")
+    take_down(disk.config, takedown)
+    assert len(_open_features(disk.config, LOG_MEL_80_NANO).cache["train"]) > 0
+
+
+def test_what_else_was_decided_about_the_cleaned_manifest_stays(disk: Disk) -> None:
+    """As an audit does that drops rows: they do not come back."""
+    clean = disk.config.paths.clean_manifest_path
+    lines = clean.read_text(encoding="utf-8").splitlines(keepends=True)
+    clean.write_text("".join(lines[:-3]), encoding="utf-8")
+    take_down(disk.config, disk.write_list(named_videos(disk)[0]))
+    after = clean.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert set(after) < set(lines[:-3])

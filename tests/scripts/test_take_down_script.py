@@ -1,0 +1,49 @@
+"""The one command that removes a video everywhere, as a user types it."""
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.script_runs import run_script
+from vietst.data.tables import read_table, write_table
+
+
+def test_one_command_removes_a_video_and_says_what_is_still_around(tiny_corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_corpus, tmp_path, dirs_exist_ok=True)
+    test_rows = read_table(tmp_path / "data/splits/test.csv")
+    video = test_rows[0]["video_id"]
+    num_rows = sum(row["video_id"] == video for row in test_rows)
+    split_hash = json.loads((tmp_path / "data/splits/audit.json").read_text(encoding="utf-8"))["split_hash"]
+    run_dir = tmp_path / "outputs" / "old_run"
+    run_dir.mkdir(parents=True)
+    (run_dir / "run_facts.json").write_text(json.dumps({"split_hash": split_hash}), encoding="utf-8")
+    (run_dir / "resolved_config.yaml").write_text("hub: {repo_id: owner/model}", encoding="utf-8")
+    write_table(
+        tmp_path / "outputs/results/old_run_predictions.csv", test_rows, ["id", "video_id", "transcript"]
+    )
+    finished = run_script("take_down.py", tmp_path, "--add", video, "--add", "channel_id=none")
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "data/takedown.txt").read_text(encoding="utf-8") == f"{video}\nchannel_id=none\n"
+    said = finished.stderr.replace("\\", "/")
+    assert f"removed: {num_rows} utterances from data/splits/test.csv" in said
+    assert "1 entries name nothing that is here" in said
+    for still_there in (
+        f"{num_rows} rows of data",
+        f"{num_rows} audio files",
+        f"{num_rows} utterances in outputs",
+        f"published as owner/model: trained on the splits {split_hash[:19]}",
+    ):
+        assert still_there in said
+    again = run_script("build_features.py", tmp_path, "--kinds", "log_mel-80-hop320-4s", "--num_proc", "1")
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do, it is built" in again.stderr
+    assert video not in {row["video_id"] for row in read_table(tmp_path / "data/splits/test.csv")}
+
+
+def test_a_list_that_is_empty_or_wrong(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/takedown.txt").write_text("speaker_id=\n", encoding="utf-8")
+    finished = run_script("take_down.py", tmp_path, "--dry_run")
+    assert finished.returncode == 2
+    assert "line 1" in finished.stderr
+    assert "Traceback" not in finished.stderr

@@ -1,0 +1,171 @@
+"""Taking rows out of the manifests and splits that lie on the disk, by the takedown list."""
+
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from vietst.constants import SPLITS
+from vietst.data.audio_facts import AudioFactsFile
+from vietst.data.audio_paths import normalize_audio_path
+from vietst.data.manifest import REJECTED_NAME, SUMMARY_NAME
+from vietst.data.records import format_record
+from vietst.data.rejections import REJECTED_COLUMNS, TAKEN_DOWN
+from vietst.data.row_rules import taken_down_by
+from vietst.data.splits import SET_ASIDE_NAME, split_path
+from vietst.data.tables import atomic_writer, delimiter_of, file_digest, open_table, write_json, write_table
+from vietst.data.takedown import Takedown
+
+_NO_TEXT: Final = dict.fromkeys(REJECTED_COLUMNS, "")
+
+
+@dataclass
+class NamedRows:
+    """What the list names in the tables and caches of a corpus."""
+
+    audio_paths: set[str] = field(default_factory=set)
+    digests: set[str] = field(default_factory=set)
+    """Of the content of their audio files."""
+    entries: set[str] = field(default_factory=set)
+    """Of the list, that name something."""
+    lines: dict[int, dict[str, str]] = field(default_factory=dict)
+    """Rows of the manifest by line number: what `rejected.tsv` says of them."""
+
+    def add(self, entry: str, audio_path: str) -> None:
+        self.entries.add(entry)
+        self.audio_paths.add(normalize_audio_path(audio_path))
+
+
+def find_in_manifest(path: Path, takedown: Takedown, pattern: re.Pattern[str] | None) -> NamedRows:
+    """The rows of the manifest as it was exported that the list names. None without a file."""
+    named = NamedRows()
+    if not (takedown and path.is_file()):
+        return named
+    table = open_table(path, ("audio_path",))
+    for line_number, fields in table.records():
+        row = dict(zip(table.columns, fields, strict=False))
+        entry = taken_down_by(row, takedown, pattern)
+        if entry is not None:
+            named.add(entry, row.get("audio_path", ""))
+            named.lines[line_number] = _rejected_row(str(line_number), row, entry, takedown)
+    return named
+
+
+def find_in_table(path: Path, takedown: Takedown, named: NamedRows) -> int:
+    """How many rows of a cleaned manifest or split the list names; adds them to `named`."""
+    num_rows = 0
+    for row in _rows(path):
+        if (entry := takedown.entry_for(row)) is not None:
+            named.add(entry, row.get("audio_path", ""))
+            num_rows += 1
+    return num_rows
+
+
+def remove_rows(path: Path, takedown: Takedown) -> None:
+    """Writes a table anew without the rows that the list names; nothing where there are none."""
+    rows = list(_rows(path))
+    kept = [row for row in rows if takedown.entry_for(row) is None]
+    if len(kept) == len(rows):
+        return
+    columns, delimiter = list(rows[0]), delimiter_of(path)
+    with atomic_writer(path) as file:
+        file.write(format_record(columns, delimiter))
+        file.writelines(format_record(list(row.values()), delimiter) for row in kept)
+
+
+def split_files(splits_dir: Path) -> list[Path]:
+    """All files of the splits that hold rows."""
+    return [*(split_path(splits_dir, split) for split in SPLITS), splits_dir / SET_ASIDE_NAME]
+
+
+def clear_clean_manifest(clean_path: Path, manifest_path: Path, takedown: Takedown, named: NamedRows) -> None:
+    """Takes the named rows out of the cleaned manifest, and their texts out of `rejected.tsv`, and brings
+    the summary up to date, so that the manifest need not be cleaned again.
+
+    What else was decided about the cleaned manifest (an audit's `--drop`) stays as it is.
+    """
+    remove_rows(clean_path, takedown)
+    summary_path = clean_path.with_name(SUMMARY_NAME)
+    try:
+        summary: dict[str, Any] = json.loads(summary_path.read_text(encoding="utf-8"))
+        is_of_manifest = summary["input"]["digest"] == file_digest(manifest_path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # not ours, or not there: cleaning makes all of it anew
+    rejected = _clear_rejected(
+        clean_path.with_name(REJECTED_NAME), takedown, named.lines if is_of_manifest else {}
+    )
+    rows = list(_rows(clean_path))
+    brought_up = {
+        **summary,
+        "output": {
+            **summary["output"],
+            "digest": file_digest(clean_path),
+            "num_rows": len(rows),
+            "hours": round(sum(float(row["duration"]) for row in rows) / 3600, 6),
+        },
+        "removed": _counted(rejected, "removed"),
+        "changed": _counted(rejected, "changed"),
+        "kept": {**summary["kept"], "num_videos": len({row["video_id"] for row in rows})},
+        "takedown": sorted(takedown.entries),
+    }
+    if brought_up != summary:
+        write_json(summary_path, brought_up)
+
+
+def forget_audio(facts_path: Path, audio_paths: set[str]) -> int:
+    """Takes files out of what is remembered of audio; returns of how many something was known."""
+    if not facts_path.is_file():
+        return 0
+    facts_file = AudioFactsFile(facts_path)
+    num_forgotten = facts_file.forget(audio_paths)
+    facts_file.save()
+    return num_forgotten
+
+
+def _clear_rejected(path: Path, takedown: Takedown, lines: dict[int, dict[str, str]]) -> list[dict[str, str]]:
+    """Leaves one line for each named row, without its texts. Returns all lines."""
+    before = list(_rows(path))
+    kept, cleared = [], {str(number): row for number, row in lines.items()}
+    for row in before:
+        entry = takedown.entry_for(row)
+        if row["line"] in cleared:
+            continue
+        if entry is None:
+            kept.append(row)
+        else:
+            cleared[row["line"]] = _rejected_row(row["line"], row, entry, takedown)
+    after = sorted([*kept, *cleared.values()], key=lambda row: int(row["line"]))
+    if after != before:
+        write_table(path, after, REJECTED_COLUMNS)
+    return after
+
+
+def _rejected_row(line: str, row: dict[str, str], entry: str, takedown: Takedown) -> dict[str, str]:
+    return _NO_TEXT | {
+        "line": line,
+        "id": row.get("id", ""),
+        "audio_path": row.get("audio_path", ""),
+        "action": "removed",
+        "reason": TAKEN_DOWN,
+        "detail": f"{entry!r} in {takedown.path}",
+    }
+
+
+def _counted(rejected: list[dict[str, str]], action: str) -> dict[str, int]:
+    return dict(sorted(Counter(row["reason"] for row in rejected if row["action"] == action).items()))
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a table; none where there is no file, or nothing below its header."""
+    if path.is_file() and _has_rows(path):
+        for _, row in open_table(path).rows():
+            yield row
+
+
+def _has_rows(path: Path) -> bool:
+    with path.open("rb") as file:
+        return len(list(itertools.islice((line for line in file if line.strip()), 2))) == 2

@@ -1,0 +1,114 @@
+"""What was taken down, and what of it is still around: models, results, published copies, the audio."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from vietst.data.splits import read_audit
+from vietst.data.take_down import Found
+from vietst.data.takedown import Takedown
+from vietst.data.takedown_tables import NamedRows, find_in_table
+from vietst.errors import ManifestError
+from vietst.evaluation.report import PREDICTIONS_SUFFIX
+from vietst.hub.published_record import RESOLVED_CONFIG, RUN_FACTS, read_record
+from vietst.runtime import get_logger
+
+if TYPE_CHECKING:
+    from vietst.config_schema import RunConfig
+
+_MAX_LISTED: Final = 50
+_SIGNALS_NAME: Final = "signals.tsv"
+"""Of an audit (scripts/audit_manifest.py)."""
+
+logger = get_logger(__name__)
+
+
+def say_what_was_found(takedown: Takedown, found: Found, *, is_done: bool) -> None:
+    """Counts, place by place; and entries that name nothing, which may be misspelled."""
+    removed = "removed" if is_done else "to remove"
+    if not takedown:
+        logger.info("%s: no such list, or an empty one", takedown.path)
+    elif found.is_nothing:
+        logger.info("%s: %d entries, nothing to remove", takedown.path, len(takedown.entries))
+    for path, num_rows in found.num_rows.items():
+        if num_rows:
+            logger.info("%s: %d utterances from %s", removed, num_rows, path)
+    for cache in [*found.caches, *found.states]:
+        logger.info("%s: %s, which held %d of them", removed, cache.directory, cache.num_rows)
+    if found.leftovers:
+        logger.info("%s: %d files and folders that killed builds left", removed, len(found.leftovers))
+    for directory in found.rebuilt:
+        logger.info("made without them: %s", directory)
+    unknown = [entry for entry in takedown.entries if entry not in found.named.entries]
+    if unknown:
+        logger.warning(
+            "%d entries name nothing that is here. If they are spelled right, all of it is gone: %s",
+            *(len(unknown), ", ".join(unknown[:_MAX_LISTED])),
+        )
+
+
+def say_what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_done: bool) -> None:
+    """Lists what nobody can take out of a file, and what is for its owner to decide."""
+    lines = list(what_is_left(config, takedown, found, is_done=is_done))
+    if lines:
+        logger.warning("still there:\n%s", "\n".join(f"  - {line}" for line in lines))
+
+
+def what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_done: bool) -> Iterator[str]:
+    """One sentence for each thing.
+
+    Args:
+        is_done: what was found was removed.
+    """
+    if not takedown:
+        return
+    paths = config.paths
+    if found.named.lines:
+        yield (
+            f"{len(found.named.lines)} rows of {paths.manifest_path}, which stays as it was exported; "
+            "cleaning leaves them out"
+        )
+    audio = [path for path in sorted(found.named.audio_paths) if path and (paths.data_root / path).is_file()]
+    if audio:
+        yield f"{len(audio)} audio files below {paths.data_root}, the first of them {audio[0]}"
+    for path in sorted((paths.output_dir / "results").glob(f"*{PREDICTIONS_SUFFIX}")):
+        num_rows = find_in_table(path, takedown, NamedRows())
+        if num_rows:
+            name = path.name.removesuffix(PREDICTIONS_SUFFIX)
+            yield (
+                f"{num_rows} utterances in {path}, and what was made from it: {name}_report.html, "
+                f"{name}_metrics.json, comparisons. Evaluate again, or delete them"
+            )
+    for path in sorted(paths.splits_dir.parent.glob(f"*/{_SIGNALS_NAME}")):
+        num_rows = find_in_table(path, takedown, NamedRows())
+        if num_rows:
+            yield f"{num_rows} utterances in the audit {path.parent}. Audit the cleaned manifest again"
+    yield from _runs(config, holds_now=not is_done and any(found.num_rows.values()))
+    if isinstance(paths.features_dir, str):
+        yield (
+            f"{paths.features_dir}: push features that were built after this (build_features.py "
+            "--push_to_hub); older revisions keep the others until the repository is deleted"
+        )
+
+
+def _runs(config: "RunConfig", *, holds_now: bool) -> Iterator[str]:
+    """Runs that were trained on other splits than those there are now, or on splits that hold named rows."""
+    try:
+        current = str(read_audit(config.paths.splits_dir)["split_hash"])
+    except (ManifestError, KeyError):
+        current = ""
+    for facts_path in sorted(config.paths.output_dir.glob(f"*/{RUN_FACTS}")):
+        facts = _read(facts_path)
+        trained_on = str(facts.get("split_hash", "not recorded"))
+        if trained_on != current or holds_now:
+            run_dir = facts_path.parent
+            hub = _read(run_dir / RESOLVED_CONFIG).get("hub") or {}
+            published = f", and published as {hub['repo_id']}" if hub.get("repo_id") else ""
+            yield (
+                f"the model in {run_dir} with its checkpoints{published}: trained on the splits "
+                f"{trained_on[:19]}…, which may have held them. Train it again, or decide to keep it"
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_record(path) if path.is_file() else {}
