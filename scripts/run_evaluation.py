@@ -32,6 +32,7 @@ OF_DECODING: dict[str, Any] = {
     "batch_size": 16,
     "num_beams": None,
     "num_workers": 0,
+    "context": None,
 }
 """Options that say how models are run, baselines among them, and their defaults."""
 
@@ -142,6 +143,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         help=f"processes that read audio ahead (default: {OF_DECODING['num_workers']})",
     )
+    options.add_argument(
+        "--context",
+        choices=["full", "bucketed"],
+        help="Whisper: hear every clip in the model's whole window, or each batch in the shortest that fits "
+        "(default: as the model was trained)",
+    )
 
 
 def _add_interpolation_options(parser: argparse.ArgumentParser) -> None:
@@ -219,6 +226,7 @@ def main() -> None:
             arguments.batch_size,
             arguments.num_beams,
             arguments.num_workers,
+            arguments.context,
         ),
         "scoring": ScoringOptions(
             arguments.output,

@@ -149,6 +149,27 @@ def _durations(config: RunConfig) -> Iterator[str]:
         yield f"{config.data.min_duration_s}, with max_length_seconds {config.audio.max_length_seconds}"
 
 
+def _windows_are_whispers(config: RunConfig) -> Iterator[str]:
+    if config.audio.context == "bucketed" and config.model.type == "e2e":
+        yield "bucketed, with model.type e2e"
+
+
+def _windows_ascend(config: RunConfig) -> Iterator[str]:
+    windows_s = config.audio.context_windows_s
+    if list(windows_s) != sorted(set(windows_s)):
+        yield str(list(windows_s))
+
+
+def _one_window_for_cached_states(config: RunConfig) -> Iterator[str]:
+    if config.audio.context == "bucketed" and config.model.cache_encoder_states:
+        yield "bucketed, with model.cache_encoder_states true"
+
+
+def _evaluated_in_known_windows(config: RunConfig) -> Iterator[str]:
+    if config.evaluation.context == "bucketed" and config.audio.context == "full":
+        yield "bucketed, with audio.context full"
+
+
 def _one_warm_up(config: RunConfig) -> Iterator[str]:
     training = config.training
     if training.warmup_steps and training.warmup_ratio:
@@ -335,6 +356,23 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(("data.video_id_pattern",), "a regular expression", _video_id_pattern),
     _Rule(
         ("data.min_duration_s", "audio.max_length_seconds"), "less than audio.max_length_seconds", _durations
+    ),
+    _Rule(
+        ("audio.context", "model.type"),
+        "full for e2e, whose encoder hears clips as long as they are: bucketed windows are for Whisper",
+        _windows_are_whispers,
+    ),
+    _Rule(("audio.context_windows_s",), "seconds that ascend", _windows_ascend),
+    _Rule(
+        ("audio.context", "model.cache_encoder_states"),
+        "full where encoder states are cached, which are those of one window: use full, or compute them in "
+        "every step (model.cache_encoder_states=false), which costs little in short windows",
+        _one_window_for_cached_states,
+    ),
+    _Rule(
+        ("evaluation.context", "audio.context"),
+        "windows that the model is trained in: audio.context=bucketed too, or evaluation.context=full",
+        _evaluated_in_known_windows,
     ),
     _Rule(
         ("training.warmup_steps", "training.warmup_ratio"),

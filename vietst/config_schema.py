@@ -15,6 +15,7 @@ HUB_DATASET_PATTERN: Final = r"^hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.-]+(?:/[
 HubDatasetId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 HubDatasetAddress = Annotated[str, Field(pattern=HUB_DATASET_PATTERN)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+ContextChoice = Literal["full", "bucketed"]
 AutoOrBool = Literal[True, False, "auto"]
 ExtraSetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -73,6 +74,28 @@ class AudioSection(Section):
 
     max_length_seconds: Annotated[float, Field(gt=0, le=30)] = 30.0
     """Longest clip in seconds (Whisper sees 30 s at once); `data.too_long` decides about longer ones."""
+
+    context: ContextChoice = "full"
+    """Whisper: full: every clip is heard in the model's whole window of 30 s. bucketed: in the shortest of
+    `context_windows_s` that fits the longest clip of its batch, which saves most of the encoder's work where
+    clips are short. The model can be used in both ways afterwards, and says which windows it knows. Batches
+    of about equally long clips (`training.batch_seconds`) gain most."""
+
+    context_windows_s: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...], Strict(False), Field(min_length=1)
+    ] = (3.0, 4.0, 6.0, 8.0, 11.0, 15.0, 20.0)
+    """bucketed: windows in seconds, ascending; the model's own is always the last. With it these are eight:
+    so few that compiled code and allocated memory are used again, and each at most 1.5 times the one before,
+    so that little is filled up."""
+
+    context_margin_s: Annotated[float, Field(ge=0)] = 0.5
+    """bucketed: least silence in seconds behind the longest clip, by which its end can be heard."""
+
+    context_longer_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """bucketed: share of the training that is heard in a longer window than it needs, drawn among all longer
+    ones, the model's own included, so that stock software, which knows no other, gets good results too. Drawn
+    by `training.seed` for every optimizer step; with `training.batch_seconds`, which counts the longer window
+    then, for every clip and epoch. Our judgement: more costs time, 0 leaves the full window untrained."""
 
 
 class DataSection(Section):
@@ -268,7 +291,7 @@ class TrainingSection(Section):
     batch_seconds: Annotated[float, Field(gt=0)] | None = None
     """Seconds of audio per device and forward pass, padding counted: longest clip × clips. Batches are then
     made of about equally long clips, as many as fit. Whisper pads every clip to its window of 30 s, so there
-    240 means 8 clips. None: `batch_size` clips."""
+    240 means 8 clips; with `audio.context` bucketed, to that of its batch. None: `batch_size` clips."""
 
     eval_batch_size: Annotated[int, Field(ge=1)] | None = None
     """Utterances per device in evaluation. None: `batch_size`."""
@@ -458,6 +481,9 @@ class EvaluationSection(Section):
 
     max_dev_utterances: Annotated[int, Field(ge=1)] | None = 200
     """Dev utterances that are generated and scored, the same ones every time. None: all."""
+
+    context: ContextChoice | None = None
+    """Windows in which dev and the extra sets are heard, see `audio.context`. None: as it says."""
 
     num_beams: Annotated[int, Field(ge=1)] = 1
     """Beams on dev; 1 is greedy."""

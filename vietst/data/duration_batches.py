@@ -2,7 +2,8 @@
 
 Clips of about the same length come together, as many as fit a budget of seconds that counts padding:
 longest clip × clips ≤ budget. The order is drawn anew for every epoch from the seed, and is known as a whole
-before any data is read, so that going on in the middle of an epoch costs nothing.
+before any data is read, so that going on in the middle of an epoch costs nothing. Where clips are padded to
+windows (`vietst.data.context`), their windows are drawn with it, and it is these that count.
 """
 
 import heapq
@@ -14,6 +15,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from vietst.data.context import WindowDraws
 from vietst.data.features import InputKind
 from vietst.errors import ConfigError
 
@@ -33,7 +35,7 @@ alike."""
 def fixed_length_s(kind: InputKind) -> float | None:
     """The length to which every clip is padded, whatever else is in the batch; None: to the longest in it.
 
-    Whisper's encoder takes whole windows. wav2vec2's takes any length.
+    Whisper's encoder takes whole windows, of one length with `audio.context: full`. wav2vec2's takes any.
     """
     return kind.window_s if kind.kind == "log_mel" else None
 
@@ -67,6 +69,7 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         batches_per_step: W × accumulation.
         num_processes: W.
         fixed_length_s: see `fixed_length_s`.
+        windows: instead of a fixed length, the windows that clips are padded to.
 
     Raises:
         ConfigError: a clip does not fit the budget, or the utterances are too few for a step.
@@ -83,14 +86,16 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         batches_per_step: int = 1,
         num_processes: int = 1,
         fixed_length_s: float | None = None,
+        windows: WindowDraws | None = None,
     ) -> None:
         self.durations_s = np.asarray(durations_s, dtype=np.float64)
-        self._fixed_length_s = fixed_length_s
-        self._lengths_s = (
-            self.durations_s
-            if fixed_length_s is None
-            else np.full(len(self.durations_s), fixed_length_s, dtype=np.float64)
-        )
+        self._fixed_length_s, self._windows = fixed_length_s, windows
+        if windows is not None:
+            self._lengths_s = windows.own_s
+        elif fixed_length_s is not None:
+            self._lengths_s = np.full(len(self.durations_s), fixed_length_s, dtype=np.float64)
+        else:
+            self._lengths_s = self.durations_s
         self.batch_seconds, self.seed, self.batches_per_step = batch_seconds, seed, batches_per_step
         self._group_size = (
             math.gcd(batches_per_step, _NUM_NEIGHBOURS)
@@ -100,6 +105,7 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         self._refuse_clips_over_budget()
         self._num_batches = self._even_num_batches()
         self.epoch = 0
+        self._made: tuple[int, list[list[int]], list[float]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch, from 0 on, whose batches the next iteration gives."""
@@ -118,26 +124,42 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     def batches(self, epoch: int) -> list[list[int]]:
         """All batches of an epoch, each a list of positions in `durations_s`."""
+        return self._epoch(epoch)[0]
+
+    def padded_lengths_s(self, epoch: int) -> list[float]:
+        """What the clips of each of `batches` are padded to, in seconds."""
+        return self._epoch(epoch)[1]
+
+    def _epoch(self, epoch: int) -> tuple[list[list[int]], list[float]]:
+        """`batches` and `padded_lengths_s`; those of the epoch that was asked for last are kept."""
+        if self._made is None or self._made[0] != epoch:
+            self._made = (epoch, *self._make_epoch(epoch))
+        return self._made[1:]
+
+    def _make_epoch(self, epoch: int) -> tuple[list[list[int]], list[float]]:
         generator = np.random.default_rng((self.seed, epoch))
-        spread = generator.uniform(-1.0, 1.0, len(self.durations_s))
-        noise = _LENGTH_NOISE
-        batches = self._fill(spread * noise)
+        draw, scale = self._draw(generator), 1.0
+        batches, lengths_s = self._fill(draw, scale)
         while len(batches) > self._num_batches:
-            # An unlucky draw. Without noise the batches are few enough.
-            noise = noise / 2 if noise > 1e-4 else 0.0
-            batches = self._fill(spread * noise)
-        batches = self._split(batches)
+            # An unlucky draw. Without any the batches are few enough.
+            scale = scale / 2 if scale > 2e-3 else 0.0
+            batches, lengths_s = self._fill(draw, scale)
+        batches = self._split(batches, lengths_s)
         groups = np.arange(self._num_batches).reshape(-1, self._group_size)
-        return [batches[position] for position in generator.permutation(groups).ravel()]
+        shuffled = [batches[position] for position in generator.permutation(groups).ravel()]
+        return shuffled, [float(lengths_s[batch].max()) for batch in shuffled]
 
     def facts(self) -> BatchFacts:
         """Figures of the first epoch."""
-        batches = self.batches(0)
+        batches, audio_s = self.batches(0), float(self.durations_s.sum())
+        padded_s = sum(
+            len(batch) * length_s for batch, length_s in zip(batches, self.padded_lengths_s(0), strict=True)
+        )
         return BatchFacts(
             num_batches=len(batches),
             utterances_per_batch=len(self.durations_s) / len(batches),
-            audio_s_per_step=float(self.durations_s.sum()) / self.num_steps,
-            padding_share=self.padding_share(batches),
+            audio_s_per_step=audio_s / self.num_steps,
+            padding_share=1 - audio_s / padded_s,
             fixed_batches_padding_share=self.padding_share(self.fixed_batches()),
         )
 
@@ -149,9 +171,12 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         return [shuffled[start : start + size] for start in range(0, num_utterances, size)]
 
     def padding_share(self, batches: Sequence[Sequence[int]]) -> float:
-        """Padded seconds that are no audio, of all padded seconds of these batches; 0 to 1."""
+        """Padded seconds that are no audio, of all padded seconds of these batches; 0 to 1.
+
+        In windows, without longer ones than the clips need.
+        """
         audio_s = sum(float(self.durations_s[batch].sum()) for batch in batches)
-        return 1 - audio_s / sum(map(self._padded_s, batches))
+        return 1 - audio_s / sum(_padded_s(batch, self._lengths_s) for batch in batches)
 
     def describe(self) -> str:
         """The facts in words, for the start of a training."""
@@ -159,6 +184,8 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         budget = f"at most {self.batch_seconds:g} s"
         if self._fixed_length_s is not None:
             budget += f" (every clip takes {self._fixed_length_s:g} s)"
+        if self._windows is not None:
+            budget += f" (clips take windows of {', '.join(f'{s:g}' for s in self._windows.windows_s)} s)"
         return (
             f"batches by seconds: {facts.num_batches} per epoch, of {budget}, "
             f"{facts.utterances_per_batch:.1f} utterances on average; {facts.audio_s_per_step:.1f} s of "
@@ -168,13 +195,33 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     # --- building an epoch -------------------------------------------------------------------------------
 
-    def _padded_s(self, batch: Sequence[int]) -> float:
-        return float(self._lengths_s[batch].max()) * len(batch)
+    def _draw(self, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+        """What chance decides in an epoch: a spread of lengths, and windows."""
+        num_utterances = len(self.durations_s)
+        spread = generator.uniform(-1.0, 1.0, num_utterances)
+        return spread, None if self._windows is None else generator.uniform(size=(2, num_utterances))
 
-    def _fill(self, noise: np.ndarray) -> list[list[int]]:
-        """Batches of neighbours by noisy length, the longest first, each as full as the budget allows."""
-        order = np.argsort(-self.durations_s * (1 + noise), kind="stable")
-        lengths_s = self._lengths_s.tolist()
+    def _fill(
+        self, draw: tuple[np.ndarray, np.ndarray | None], scale: float
+    ) -> tuple[list[list[int]], np.ndarray]:
+        """Batches of neighbours by noisy length, the longest first, each as full as the budget allows.
+
+        Args:
+            draw: see `_draw`.
+            scale: how much of it counts, 0 to 1.
+
+        Returns:
+            The batches, and the length in seconds that each clip asks for.
+        """
+        spread, chances = draw
+        noisy_s = self.durations_s * (1 + scale * _LENGTH_NOISE * spread)
+        padded_s = self._lengths_s
+        if self._windows is not None and chances is not None:
+            padded_s = self._windows.drawn_s(chances, scale)
+            order = np.lexsort((-noisy_s, -padded_s))
+        else:
+            order = np.argsort(-noisy_s, kind="stable")
+        lengths_s = padded_s.tolist()
         batches: list[list[int]] = []
         batch: list[int] = []
         longest_s = 0.0
@@ -185,12 +232,12 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
                 batch, with_it_s = [], lengths_s[index]
             batch.append(index)
             longest_s = with_it_s
-        return [*batches, batch]
+        return [*batches, batch], padded_s
 
-    def _split(self, batches: list[list[int]]) -> list[list[int]]:
+    def _split(self, batches: list[list[int]], lengths_s: np.ndarray) -> list[list[int]]:
         """Halves the batches of most seconds until they are `_num_batches`, and keeps them in order."""
         # (negative padded seconds, place in the order: of the batch, then of the part inside it, batch)
-        heap = [(-self._padded_s(batch), (place, 0), batch) for place, batch in enumerate(batches)]
+        heap = [(-_padded_s(batch, lengths_s), (place, 0), batch) for place, batch in enumerate(batches)]
         heapq.heapify(heap)
         single: list[tuple[float, tuple[int, int], list[int]]] = []
         while len(heap) + len(single) < self._num_batches:
@@ -200,19 +247,18 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
                 continue
             half = (len(batch) + 1) // 2
             for offset, part in ((0, batch[:half]), (half, batch[half:])):
-                heapq.heappush(heap, (-self._padded_s(part), (place, start + offset), part))
+                heapq.heappush(heap, (-_padded_s(part, lengths_s), (place, start + offset), part))
         return [batch for _, _, batch in sorted([*heap, *single], key=lambda entry: entry[1])]
 
     # --- how many batches --------------------------------------------------------------------------------
 
     def _refuse_clips_over_budget(self) -> None:
-        longest_s = float(self._lengths_s.max())
+        longest_s, what = float(self._lengths_s.max()), "the longest clip"
+        if self._fixed_length_s is not None:
+            what = "the window that every clip is padded to"
+        if self._windows is not None:
+            longest_s, what = self._windows.windows_s[-1], "the longest window that a clip may be heard in"
         if longest_s > self.batch_seconds:
-            what = (
-                "the longest clip"
-                if self._fixed_length_s is None
-                else "the window that every clip is padded to"
-            )
             raise ConfigError(
                 where="training.batch_seconds",
                 rule="a batch holds at least one utterance, whichever it is",
@@ -223,7 +269,7 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
     def _even_num_batches(self) -> int:
         """The same for every epoch: a multiple of `batches_per_step`, enough for the first epochs' draws."""
         num_utterances, unit = len(self.durations_s), self.batches_per_step
-        least = len(self._fill(np.zeros(num_utterances)))
+        least = self._num_filled(epoch=0, scale=0.0)
         most = num_utterances // unit * unit
         if least > most:
             raise ConfigError(
@@ -235,9 +281,13 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
                 do="set a larger training.batch_seconds, accumulate less, or use training.batch_size "
                 "(with training.batch_seconds=null)",
             )
-        needed = max(least, *(self._num_filled(epoch) for epoch in range(_NUM_TRIAL_EPOCHS)))
+        needed = max(least, *(self._num_filled(epoch, scale=1.0) for epoch in range(_NUM_TRIAL_EPOCHS)))
         return min(-(-needed // unit) * unit, most)
 
-    def _num_filled(self, epoch: int) -> int:
-        spread = np.random.default_rng((self.seed, epoch)).uniform(-1.0, 1.0, len(self.durations_s))
-        return len(self._fill(spread * _LENGTH_NOISE))
+    def _num_filled(self, epoch: int, scale: float) -> int:
+        draw = self._draw(np.random.default_rng((self.seed, epoch)))
+        return len(self._fill(draw, scale)[0])
+
+
+def _padded_s(batch: Sequence[int], lengths_s: np.ndarray) -> float:
+    return float(lengths_s[batch].max()) * len(batch)

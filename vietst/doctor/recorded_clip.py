@@ -42,7 +42,7 @@ def check_clip(folder: Path) -> Iterator[Finding]:
 
 
 def _said(folder: Path, device: str, dtype: torch.dtype | None) -> dict[str, dict[str, Any]]:
-    translator = SpeechTranslator.from_pretrained(folder, device=device, dtype=dtype)
+    translator = SpeechTranslator.from_pretrained(folder, device=device, dtype=dtype, context="full")
     return said_about(translator(folder / FOLDER / CLIP_NAME))
 
 

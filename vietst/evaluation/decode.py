@@ -16,6 +16,7 @@ from tqdm import tqdm
 from vietst.constants import IGNORE_INDEX, TARGET_COLUMN
 from vietst.data.audio import load_waveform
 from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.context import Context, ContextWindows
 from vietst.data.features import InputKind, extract
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.evaluation.metrics import Prediction
@@ -65,7 +66,10 @@ class TextDecoder:
 
 @dataclasses.dataclass(frozen=True)
 class DecodingOptions:
-    """How a split is decoded; `num_workers` processes read audio and compute features ahead."""
+    """How a split is decoded; `num_workers` processes read audio and compute features ahead.
+
+    `context` are windows that a Whisper may hear clips in besides its own.
+    """
 
     tasks: tuple[str, ...]
     language: str
@@ -74,6 +78,7 @@ class DecodingOptions:
     tokens_per_second: float
     tokens_base: int
     num_workers: int = 0
+    context: ContextWindows | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +155,7 @@ def decode_rows(
         collate_fn=list,
         num_workers=options.num_workers,
     )
+    context = Context.of(input_kind, options.context)
     decoder = TextDecoder(tokenizer)
     texts: dict[str, list[str]] = {task: [""] * len(rows) for task in options.tasks}
     latencies_s, compute_s = [0.0] * len(rows), 0.0
@@ -157,7 +163,7 @@ def decode_rows(
     for batch in _with_progress(loader, len(rows)):
         started = time.perf_counter()
         hypotheses = _decode_batch(
-            batch, durations, input_kind, architecture, model, tokenizer, options, decoder
+            batch, durations, context.of_rows(batch), architecture, model, tokenizer, options, decoder
         )
         elapsed_s = time.perf_counter() - started
         compute_s += elapsed_s

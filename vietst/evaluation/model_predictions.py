@@ -20,7 +20,7 @@ from vietst.evaluation.report import Timing
 from vietst.evaluation.scoring import SplitOptions
 from vietst.models.architectures import ARCHITECTURES, architecture_of
 from vietst.models.loading import model_version
-from vietst.models.model_record import ModelRecord, read_model_record
+from vietst.models.model_record import ModelRecord, context_of, read_model_record
 from vietst.runtime import environment_record, get_logger
 
 logger = get_logger(__name__)
@@ -89,10 +89,14 @@ def plan_decoding(
         logger.warning(why_no_translation)
     elif record is None and TRANSLATE in tasks:
         logger.warning("nothing in %s says that it translates into Vietnamese", model_dir)
+    model_type = model_type or architecture_of(model_dir)
+    options = dataclasses.replace(
+        _options(record, tasks, split), context=context_of(model_dir, record, model_type, split.context)
+    )
     return PlannedDecoding(
         model_dir,
-        model_type or architecture_of(model_dir),
-        _options(record, tasks, split),
+        model_type,
+        options,
         split,
         rows,
         why_no_translation,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vietst.config_schema import ContextChoice
 from vietst.evaluation.history import History
 from vietst.evaluation.html_report import write_run_report
 from vietst.evaluation.metrics import Prediction
@@ -24,6 +25,9 @@ class SplitOptions:
     num_beams: int | None
     """None: those that the model's record names; greedy without one."""
     num_workers: int
+    context: ContextChoice | None = None
+    """Whispers hear clips in their own window (`full`), or each batch in the shortest that fits (`bucketed`).
+    None: as the model was trained."""
 
 
 @dataclass(frozen=True)

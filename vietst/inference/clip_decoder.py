@@ -1,6 +1,7 @@
 """Clips to texts with their probabilities: all tasks from one encoder pass, as evaluation decodes."""
 
 import dataclasses
+import functools
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from vietst.config_schema import EvaluationSection
+from vietst.config_schema import ContextChoice, EvaluationSection
 from vietst.constants import SAMPLE_RATE_HZ, TRANSCRIBE
+from vietst.data.context import Context
 from vietst.data.features import InputKind, input_kind_of
 from vietst.errors import ModelError
 from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, feature_row, max_new_tokens
@@ -19,7 +21,7 @@ from vietst.evaluation.word_language import tag_words
 from vietst.inference.results import Said
 from vietst.models.architectures import ARCHITECTURES, architecture_of
 from vietst.models.loading import model_folder
-from vietst.models.model_record import ModelRecord, read_model_record
+from vietst.models.model_record import ModelRecord, context_of, read_model_record
 from vietst.models.multitask import cross_attention_cache, log_probabilities, repeat_for_tasks
 
 
@@ -29,6 +31,7 @@ def load_clip_decoder(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     revision: str | None = None,
+    context: ContextChoice | None = None,
 ) -> "ClipDecoder":
     """A run folder, a released model or a stock Whisper, from a folder or the Hub, ready to speak.
 
@@ -36,12 +39,16 @@ def load_clip_decoder(
         device: None: a GPU where there is one.
         dtype: None: half precision on an NVIDIA GPU (bfloat16 where it can), else float32.
         revision: branch, tag or commit of a repository on the Hub.
+        context: of a Whisper: `full`: it hears every clip in its whole window; `bucketed`: in the shortest
+            window that fits; None: as it was trained.
 
     Raises:
         ModelError: nothing usable there.
     """
     folder = model_folder(name, revision)
     record = read_model_record(str(folder)) or _record_of_stock(folder, name)
+    windows = context_of(name, record, record.architecture, context)
+    record = record.model_copy(update={"context": windows})
     architecture = ARCHITECTURES[record.architecture]
     processor = architecture.load_processor(str(folder))
     best_device, best_dtype = device_and_dtype()
@@ -85,9 +92,15 @@ class ClipDecoder:
     input_kind: InputKind
     record: ModelRecord
 
+    @functools.cached_property
+    def context(self) -> Context:
+        return Context.of(self.input_kind, self.record.context)
+
     def cost_s(self, duration_s: float) -> float:
-        """Seconds that the encoder takes a clip for: Whisper's takes its whole window, whatever is in it."""
-        return self.input_kind.window_s if self.input_kind.kind == "log_mel" else duration_s
+        """Seconds that the encoder takes a clip for: Whisper's takes its window, whatever is in it."""
+        if self.input_kind.kind != "log_mel":
+            return duration_s
+        return self.context.of_clip(self.input_kind.num_frames(round(duration_s * SAMPLE_RATE_HZ))).window_s
 
     def __call__(self, waveforms: Sequence[np.ndarray], tasks: Sequence[str]) -> list[dict[str, Said]]:
         """What is said in clips that fit the model's window, in their order.
@@ -97,7 +110,8 @@ class ClipDecoder:
         """
         record, tokenizer = self.record, self.tokenizer
         rows = [feature_row(waveform, self.input_kind) for waveform in waveforms]
-        states = self.architecture.encode(self.model, self.architecture.input_batch(rows, self.input_kind))
+        inputs = self.architecture.input_batch(rows, self.context.of_rows(rows))
+        states = self.architecture.encode(self.model, inputs)
         caps = [
             max_new_tokens(
                 len(waveform) / SAMPLE_RATE_HZ, record.max_new_tokens_per_second, record.max_new_tokens_base

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vietst.config_schema import ContextChoice
 from vietst.constants import BOTH, SAMPLE_RATE_HZ, TASKS, TRANSCRIBE, TRANSLATE
 from vietst.errors import ModelError, VietstError
 from vietst.inference.audio_input import Audio
@@ -56,6 +57,7 @@ class SpeechTranslator:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         revision: str | None = None,
+        context: ContextChoice | None = None,
     ) -> "SpeechTranslator":
         """Load a run folder, a released model or a stock Whisper, from a folder or the Hub.
 
@@ -63,12 +65,14 @@ class SpeechTranslator:
             device: None: a GPU where there is one.
             dtype: None: half precision on an NVIDIA GPU (bfloat16 where it can), else float32.
             revision: branch, tag or commit of a repository on the Hub.
+            context: of a Whisper: `full`: it hears every segment in its whole window; `bucketed`: in the
+                shortest window that fits; None: as it was trained.
 
         Raises:
             ModelError: nothing usable there.
         """
         name = str(name_or_path)
-        decoder = load_clip_decoder(name, device=device, dtype=dtype, revision=revision)
+        decoder = load_clip_decoder(name, device=device, dtype=dtype, revision=revision, context=context)
         return cls(decoder, load_network(), name)
 
     @property
@@ -123,8 +127,8 @@ class SpeechTranslator:
             audios: paths, bytes of files, or arrays: see `Audio`. They are taken one by one.
             task: `transcribe`, `translate` or `both`; None: all that the model was trained for.
             max_segment_s: longest segment; None: what the model hears at once (30 s). That is the fastest,
-                since Whisper takes as long for a short clip as for its whole window, and gives it the most
-                context. Subtitles want about 7.
+                since Whisper takes as long for a short clip as for its whole window (if it was not trained in
+                shorter ones), and gives it the most context. Subtitles want about 7.
             on_progress: called again and again with the seconds of audio that were done since the last call.
 
         Raises:

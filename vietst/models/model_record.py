@@ -12,13 +12,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vietst import __version__
-from vietst.config_schema import EvaluationSection, ModelSection, RunConfig
+from vietst.config_schema import AudioSection, ContextChoice, EvaluationSection, ModelSection, RunConfig
 from vietst.constants import TASKS
+from vietst.data.context import ContextWindows, windows_of
 from vietst.errors import ModelError, VietstError
 from vietst.models.loading import read_config
+from vietst.runtime import get_logger
 
 RECORD_KEY: Final = "vietst"
 """Of `config.json`."""
+
+logger = get_logger(__name__)
 
 
 class ModelRecord(BaseModel):
@@ -47,13 +51,19 @@ class ModelRecord(BaseModel):
     max_new_tokens_base: Annotated[int, Field(ge=0)]
     """Tokens allowed whatever the duration."""
 
+    context: ContextWindows | None = None
+    """Windows that a Whisper was trained in besides its own, and is used in if nothing else is said. None:
+    its own alone."""
+
 
 def record_of(config: RunConfig) -> ModelRecord:
     """The record of the model that a run trains."""
-    return _record(config.model, config.evaluation, __version__)
+    return _record(config.model, config.evaluation, config.audio, __version__)
 
 
-def _record(model: ModelSection, evaluation: EvaluationSection, version: str | None) -> ModelRecord:
+def _record(
+    model: ModelSection, evaluation: EvaluationSection, audio: AudioSection, version: str | None
+) -> ModelRecord:
     return ModelRecord(
         vietst_version=version,
         architecture=model.type,
@@ -62,6 +72,7 @@ def _record(model: ModelSection, evaluation: EvaluationSection, version: str | N
         num_beams=evaluation.test_num_beams,
         max_new_tokens_per_second=evaluation.max_new_tokens_per_second,
         max_new_tokens_base=evaluation.max_new_tokens_base,
+        context=windows_of(audio) if audio.context == "bucketed" else None,
     )
 
 
@@ -99,6 +110,34 @@ def read_model_record(name_or_path: str, *, revision: str | None = None) -> Mode
         ) from None
 
 
+def context_of(
+    model_name: str, record: ModelRecord | None, architecture: str, asked: ContextChoice | None
+) -> ContextWindows | None:
+    """The windows that a model is used in; None: its own alone.
+
+    Args:
+        record: of the model; None: it was trained elsewhere.
+        asked: None: as it was trained.
+
+    Raises:
+        ModelError: windows for a model that hears clips as long as they are.
+    """
+    trained_in = record.context if record else None
+    if asked == "full":
+        return None
+    if asked is None or trained_in is not None:
+        return trained_in
+    if architecture != "whisper":
+        raise ModelError(
+            where=f"context of model {model_name}",
+            rule="bucketed is for Whispers: others hear clips as long as they are",
+            found=f"an {architecture} model",
+            do="leave the context out",
+        )
+    logger.warning("%s was not trained in short windows: it may repeat itself in them", model_name)
+    return windows_of(AudioSection())
+
+
 def _record_of_run_folder(folder: Path) -> ModelRecord | None:
     """What the resolved configuration says of a run that was trained before there were records."""
     path = folder / "resolved_config.yaml"
@@ -106,7 +145,12 @@ def _record_of_run_folder(folder: Path) -> ModelRecord | None:
         return None
     try:
         resolved = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return _record(ModelSection(**resolved["model"]), EvaluationSection(**resolved["evaluation"]), None)
+        return _record(
+            ModelSection(**resolved["model"]),
+            EvaluationSection(**resolved["evaluation"]),
+            AudioSection(),  # there were no short windows either
+            None,
+        )
     except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:
         raise VietstError(
             where=str(path),

@@ -27,6 +27,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from vietst.config_schema import RunConfig
 from vietst.constants import IGNORE_INDEX, TRANSCRIBE, TRANSLATE
 from vietst.data.batching import Batch, label_batch, targets_of, utterance_batch
+from vietst.data.context import Context, ContextWindows
 from vietst.data.ctc_units import CtcTable
 from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pad_states
 from vietst.data.feature_cache import features_of
@@ -45,6 +46,7 @@ from vietst.models.multitask import (
     write_stock_architecture,
 )
 from vietst.models.shared_states import share_states, states_for_targets
+from vietst.models.short_windows import take_short_windows
 from vietst.models.trainable import make_trainable
 
 # --- processor ---------------------------------------------------------------------------------------
@@ -138,6 +140,8 @@ def input_batch(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[s
 class WhisperCollator:
     """Rows of the feature cache → one batch.
 
+    The window is the model's own, or with `windows` the shortest of them that the longest clip fits.
+
     Returned keys (U utterances, T targets, L longest decoder input, W window frames, M mel bins):
 
         input_features     float32 [U, M, W]  log-mel, padded as WhisperFeatureExtractor pads to its window
@@ -163,14 +167,16 @@ class WhisperCollator:
     tasks: Sequence[str]
     language: str
     ctc_table: CtcTable | None = None
+    windows: ContextWindows | None = None
 
     def __post_init__(self) -> None:
+        self._context = Context.of(self.input_kind, self.windows)
         self._prompts = {
             task: decoder_prompt(self.processor.tokenizer, task, self.language) for task in self.tasks
         }
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        tokenizer, kind = self.processor.tokenizer, self.input_kind
+        tokenizer = self.processor.tokenizer
         targets = targets_of(rows, self.tasks)
         batch = label_batch(
             targets,
@@ -179,7 +185,7 @@ class WhisperCollator:
             end_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        batch |= input_batch(rows, kind)
+        batch |= input_batch(rows, self._context.of_rows(rows))
         batch |= utterance_batch(rows, self.ctc_table)
         if self.ctc_table is not None:
             num_frames = torch.tensor([row["num_frames"] for row in rows])
@@ -210,6 +216,7 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         share_states(self.model.decoder.layers)
+        take_short_windows(self.model.encoder)
         give_label_loss(self.proj_out)
         self.loss_weights = LossWeights()
         self.ctc_head: nn.Linear | None = None
@@ -324,6 +331,7 @@ def load_model(
         ) from error
     require_all_weights(name_or_path, loading["missing_keys"])
     _require_multilingual(name_or_path, model.generation_config)
+    take_short_windows(model.model.encoder)
     # from_pretrained forgets that the sinusoids are constants, and they would be trained.
     model.model.encoder.embed_positions.requires_grad_(False)
     return model

@@ -21,7 +21,7 @@ _EFFECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "utterances come in another order from here on; in this epoch some may come twice, others not at all",
         ("training.seed", "training.batch_size", "training.batch_seconds", "batches_per_step", "split_hash",
-         "num_train_utterances", "model.task"),
+         "num_train_utterances", "model.task", "audio.context"),
     ),
     (
         "the learning rate follows the new schedule from here on",
@@ -42,7 +42,8 @@ _EFFECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the steps from here on are others than in the run before",
         ("training.freeze_encoder_epochs", "training.freeze_encoder_updates", "training.max_grad_norm",
          "training.bf16", "training.fp16", "model.dropout", "model.language", "lora.alpha", "lora.dropout",
-         "loss", "augmentation"),
+         "loss", "augmentation", "audio.context_windows_s", "audio.context_margin_s",
+         "audio.context_longer_share"),
     ),
 )  # fmt: skip
 """What follows from a difference in these keys, or in all keys of a section. Other keys decide nothing."""

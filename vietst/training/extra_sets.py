@@ -58,18 +58,16 @@ class ScoredSet:
 
 def scored_sets(preparation: Preparation) -> list[ScoredSet]:
     """The extra sets of a run as its Trainer needs them: transcribed, whatever the run trains."""
-    architecture, processor, kind = preparation.architecture, preparation.processor, preparation.input_kind
+    tokenizer = preparation.processor.tokenizer
     sets = []
     for extra_set in preparation.extra_sets:
-        dataset = ExtraUtterances(extra_set, kind)
+        dataset = ExtraUtterances(extra_set, preparation.input_kind)
         sets.append(
             ScoredSet(
                 extra_set.name,
                 dataset,
-                architecture.Collator(processor, kind, (TRANSCRIBE,), extra_set.language),
-                make_compute_metrics(
-                    dataset.rows, TextDecoder(processor.tokenizer), (TRANSCRIBE,), with_alarms=False
-                ),
+                preparation.collator((TRANSCRIBE,), extra_set.language),
+                make_compute_metrics(dataset.rows, TextDecoder(tokenizer), (TRANSCRIBE,), with_alarms=False),
                 extra_set.language,
             )
         )

@@ -23,8 +23,8 @@ from vietst.training.memory_trace import Build
 class Workload:
     """One micro batch.
 
-    `duration_s` is the longest clip's (Whisper always takes its window's 30 s), `num_label_tokens` the
-    longest target's, prompt included. `num_tasks` targets are decoded from one encoder pass.
+    `duration_s` is the longest clip's (of Whisper's, `num_positions` decides), `num_label_tokens` the longest
+    target's, prompt included. `num_tasks` targets are decoded from one encoder pass.
     """
 
     num_utterances: int = 1
@@ -33,6 +33,8 @@ class Workload:
     num_tasks: int = len(TASKS)
     num_ctc_labels: int = 0
     """Of the longest transcript, in the CTC head's symbols."""
+    num_positions: int | None = None
+    """Of the window that Whisper's encoder hears. None: all 1,500, 30 s, whatever `duration_s` says."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,8 @@ def whisper_step(
     def build() -> tuple[nn.Module, Mapping[str, torch.Tensor]]:
         from vietst.models.whisper import MultitaskWhisper
 
-        num_utterances, num_positions = workload.num_utterances, config.max_source_positions
+        num_utterances = workload.num_utterances
+        num_positions = workload.num_positions or config.max_source_positions
         if options.cached_states:
             states = torch.randn(num_utterances, num_positions, config.d_model).half()
             batch = {"encoder_states": states}

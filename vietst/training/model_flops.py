@@ -17,6 +17,8 @@ The coefficients come from a few counted batches.
 """
 
 import copy
+import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,9 +28,9 @@ import numpy as np
 
 from vietst.config_schema import RunConfig
 from vietst.constants import SAMPLE_RATE_HZ
-from vietst.data.duration_batches import fixed_length_s
+from vietst.data.context import num_window_positions
 from vietst.data.features import InputKind
-from vietst.models.trainable import training_scope, with_frozen_encoder
+from vietst.models.trainable import TrainingScope, training_scope, with_frozen_encoder
 from vietst.training.memory_steps import StepOptions, Workload, e2e_step, whisper_step
 from vietst.training.memory_trace import Build
 
@@ -49,6 +51,8 @@ papers. The first name that is part of the device's name holds."""
 
 _LABEL_TOKENS: Final = (16, 32, 64)
 _DURATIONS_S: Final = (4.0, 10.0, 16.0)
+_SHARES_OF_WINDOW: Final = (0.2, 0.5, 1.0)
+"""Whisper's clips, where they are heard in windows of several lengths."""
 
 
 def peak_flops(device_name: str) -> float | None:
@@ -63,24 +67,32 @@ def flops_of_batches(
 
     Counting takes some seconds.
     """
-    length_s = fixed_length_s(input_kind)
+    is_log_mel = input_kind.kind == "log_mel"
+    durations_s: Sequence[float] = _DURATIONS_S
+    if is_log_mel:
+        shares = _SHARES_OF_WINDOW if config.audio.context == "bucketed" else (1.0,)
+        durations_s = [share * input_kind.window_s for share in shares]
     step = whisper_step if config.model.type == "whisper" else e2e_step
     scope = training_scope(config)
     eager = copy.deepcopy(model.config)
     eager._attn_implementation = "eager"
 
+    def planned_step(scope_now: TrainingScope, workload: Workload, cached: bool) -> Build:
+        if is_log_mel:
+            num_positions = num_window_positions(workload.duration_s, input_kind)
+            workload = dataclasses.replace(workload, num_positions=num_positions)
+        return step(eager, scope_now, workload, StepOptions(lora=config.lora, cached_states=cached))
+
     def fitted(encoder_is_frozen: bool) -> BatchFlops:
         scope_now = with_frozen_encoder(scope) if encoder_is_frozen else scope
-        return BatchFlops.fit(
-            lambda workload, cached: step(
-                eager, scope_now, workload, StepOptions(lora=config.lora, cached_states=cached)
-            ),
-            _DURATIONS_S if length_s is None else (length_s,),
-        )
+        return BatchFlops.fit(functools.partial(planned_step, scope_now), durations_s)
 
     def padded_s(batch: Mapping[str, Any]) -> float:
-        if length_s is not None:
-            return length_s
+        if is_log_mel and "encoder_states" in batch:
+            return input_kind.window_s
+        if is_log_mel:
+            num_frames = batch["input_features"].shape[-1]
+            return float(num_frames * input_kind.hop_length_samples / SAMPLE_RATE_HZ)
         if "encoder_states" in batch:
             num_samples = batch["encoder_states"].shape[1] * math.prod(model.config.encoder.conv_stride)
         else:

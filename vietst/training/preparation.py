@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from vietst.config_rules import accumulation_steps
 from vietst.config_schema import PathsSection, RunConfig
 from vietst.constants import TASKS
 from vietst.data.batching import UtteranceDataset
+from vietst.data.context import Context, ContextWindows, WindowDraws, windows_of
 from vietst.data.ctc_units import CharacterTable, CtcTable, SubwordTable, describe_table
 from vietst.data.duration_batches import DurationBatchSampler, fixed_length_s
 from vietst.data.feature_cache import open_feature_cache
@@ -56,6 +58,22 @@ class Preparation:
     train_batches: DurationBatchSampler | None
     """Batches by seconds; None: `training.batch_size` utterances each."""
     facts: dict[str, Any]
+    windows: ContextWindows | None = None
+    """Besides the model's own; None: that alone."""
+    longer_share: float = 0.0
+    """Of the training, heard in longer windows than it needs."""
+
+    @property
+    def context(self) -> Context:
+        return Context.of(self.input_kind, self.windows)
+
+    def collator(self, tasks: Sequence[str], language: str, ctc_table: CtcTable | None = None) -> Any:
+        """Of the architecture, for targets of these tasks."""
+        # Only Whispers have windows.
+        options = {} if self.windows is None else {"windows": self.windows}
+        return self.architecture.Collator(
+            self.processor, self.input_kind, tasks, language, ctc_table, **options
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +132,7 @@ def prepare(config: RunConfig) -> Preparation:
     ).read_all()
     _report_rejected(run_folder(config), rejected + left_out)
     ctc_table = _ctc_table(config, architecture, processor, kept["train"].rows["transcript"])
+    windows = windows_of(config.audio) if config.audio.context == "bucketed" else None
     return Preparation(
         architecture=architecture,
         processor=processor,
@@ -123,7 +142,7 @@ def prepare(config: RunConfig) -> Preparation:
         dev=kept["dev"],
         extra_sets=extra_sets,
         ctc_table=ctc_table,
-        train_batches=_batches_by_seconds(config, kept["train"], input_kind),
+        train_batches=_batches_by_seconds(config, kept["train"], Context.of(input_kind, windows)),
         facts={
             "base_model": config.model.name,
             **base_facts(config),
@@ -137,6 +156,8 @@ def prepare(config: RunConfig) -> Preparation:
             **_data_facts(kept),
             "extra_sets": {extra_set.name: extra_set.digest for extra_set in extra_sets},
         },
+        windows=windows,
+        longer_share=config.audio.context_longer_share,
     )
 
 
@@ -152,18 +173,23 @@ def _ctc_table(
 
 
 def _batches_by_seconds(
-    config: RunConfig, train: UtteranceDataset, input_kind: InputKind
+    config: RunConfig, train: UtteranceDataset, context: Context
 ) -> DurationBatchSampler | None:
     training, num_processes = config.training, world_size()
     if training.batch_seconds is None:
         return None
+    windows = None
+    if config.audio.context == "bucketed":
+        own = np.array([context.index_of_clip(num_frames) for num_frames in train.rows["num_frames"][:]])
+        windows = WindowDraws(context.windows_s, own, config.audio.context_longer_share)
     return DurationBatchSampler(
         train.rows["duration_s"][:],
         training.batch_seconds,
         seed=training.seed,
         batches_per_step=accumulation_steps(training, num_processes) * num_processes,
         num_processes=num_processes,
-        fixed_length_s=fixed_length_s(input_kind),
+        fixed_length_s=None if windows else fixed_length_s(context.input_kind),
+        windows=windows,
     )
 
 

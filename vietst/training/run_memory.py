@@ -10,7 +10,7 @@ import torch
 
 from vietst.config_rules import encoder_stays_frozen
 from vietst.config_schema import RunConfig
-from vietst.data.duration_batches import fixed_length_s
+from vietst.data.context import num_window_positions
 from vietst.data.usable_rows import longest_label_lengths
 from vietst.models import e2e
 from vietst.models.multitask import LossWeights
@@ -140,6 +140,7 @@ class _Clip:
     """What an utterance asks of a batch; `num_label_tokens` of its longest target, prompt included."""
 
     duration_s: float
+    num_frames: int
     num_label_tokens: int
     num_ctc_labels: int
 
@@ -151,12 +152,13 @@ def fullest_workloads(preparation: Preparation, batch_size: int) -> list[Workloa
     (attention), and with the most padded label tokens. Of `batch_size` clips in random order, it is the worst
     that may come together: the longest clip and the longest target.
     """
-    clips, num_tasks = _clips(preparation), len(preparation.tasks)
-    if preparation.train_batches is None:
-        return [_padded(clips, min(batch_size, len(clips)), num_tasks)]
+    clips, sampler = _clips(preparation), preparation.train_batches
+    if sampler is None:
+        length_s = _longest_input_s(clips, preparation)
+        return [_workload(clips, min(batch_size, len(clips)), length_s, preparation)]
     workloads = {
-        _padded([clips[index] for index in batch], len(batch), num_tasks)
-        for batch in preparation.train_batches.batches(0)
+        _workload([clips[index] for index in batch], len(batch), length_s, preparation)
+        for batch, length_s in zip(sampler.batches(0), sampler.padded_lengths_s(0), strict=True)
     }
     measures: tuple[Callable[[Workload], float], ...] = (
         lambda workload: workload.num_utterances * workload.duration_s,
@@ -166,28 +168,43 @@ def fullest_workloads(preparation: Preparation, batch_size: int) -> list[Workloa
     return list(dict.fromkeys(max(workloads, key=measure) for measure in measures))
 
 
-def _padded(clips: Sequence[_Clip], num_utterances: int, num_tasks: int) -> Workload:
-    """So many utterances, each as long as the longest of the clips."""
+def _workload(
+    clips: Sequence[_Clip], num_utterances: int, length_s: float, preparation: Preparation
+) -> Workload:
+    """So many utterances padded to `length_s`, each with texts as long as the longest of the clips."""
+    kind = preparation.input_kind
     return Workload(
         num_utterances=num_utterances,
-        duration_s=max(clip.duration_s for clip in clips),
+        duration_s=length_s,
         num_label_tokens=max(clip.num_label_tokens for clip in clips),
-        num_tasks=num_tasks,
+        num_tasks=len(preparation.tasks),
         num_ctc_labels=max(clip.num_ctc_labels for clip in clips),
+        num_positions=num_window_positions(length_s, kind) if kind.kind == "log_mel" else None,
     )
 
 
+def _longest_input_s(clips: Sequence[_Clip], preparation: Preparation) -> float:
+    """What the clips of a batch may be padded to: their longest, its window, or one that is drawn."""
+    if preparation.input_kind.kind == "waveform":
+        return max(clip.duration_s for clip in clips)
+    context = preparation.context
+    if preparation.longer_share > 0:
+        return context.input_kind.window_s
+    return context.of_clip(max(clip.num_frames for clip in clips)).window_s
+
+
 def _clips(preparation: Preparation) -> list[_Clip]:
-    """All of train. A clip that is padded to a window whatever its length has the window's."""
-    columns = ["id", "transcript", "translation", "duration_s"]
+    """All of train."""
+    columns = ["id", "transcript", "translation", "duration_s", "num_frames"]
     rows = preparation.train.rows.select_columns(columns).to_list()
     longest = longest_label_lengths(
         rows, preparation.tasks, preparation.architecture, preparation.processor.tokenizer
     )
-    window_s, table = fixed_length_s(preparation.input_kind), preparation.ctc_table
+    table = preparation.ctc_table
     return [
         _Clip(
-            window_s or row["duration_s"],
+            row["duration_s"],
+            row["num_frames"],
             length,
             0 if table is None else len(table.encode(row["transcript"])),
         )

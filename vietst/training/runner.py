@@ -22,6 +22,7 @@ from vietst.runtime import (
     environment_record,
     get_logger,
     leave_process_group,
+    rank,
     set_seed,
     world_size,
 )
@@ -49,6 +50,7 @@ from vietst.training.sole_training import sole_training
 from vietst.training.throughput import ThroughputMeter
 from vietst.training.trainer import SpeechTrainer
 from vietst.training.unfreezing import EncoderUnfreezeCallback
+from vietst.training.windows import TrainingWindows
 
 logger = get_logger(__name__)
 
@@ -170,13 +172,7 @@ def build_trainer(
     trainer = SpeechTrainer(
         model=model,
         args=arguments,
-        data_collator=architecture.Collator(
-            processor,
-            preparation.input_kind,
-            preparation.tasks,
-            config.model.language,
-            preparation.ctc_table,
-        ),
+        data_collator=preparation.collator(preparation.tasks, config.model.language, preparation.ctc_table),
         train_dataset=preparation.train,
         eval_dataset=preparation.dev,
         processing_class=processor,
@@ -197,6 +193,8 @@ def build_trainer(
         train_batches=preparation.train_batches,
         on_nonfinite=config.training.on_nonfinite,
         meter=_throughput_meter(config, arguments, preparation, model),
+        windows=_training_windows(config, preparation),
+        evaluates_in_full_window=config.evaluation.context == "full",
         scope=training_scope(config),
         learning_rates=_learning_rates(config),
     )
@@ -223,6 +221,20 @@ def _throughput_meter(
     if peak is None:
         return ThroughputMeter()
     return ThroughputMeter(peak, flops_of_batches(config, model, preparation.input_kind))
+
+
+def _training_windows(config: RunConfig, preparation: Preparation) -> TrainingWindows | None:
+    if preparation.windows is None:
+        return None
+    return TrainingWindows(
+        context=preparation.context,
+        longer_share=preparation.longer_share,
+        seed=config.training.seed,
+        by_seconds=preparation.train_batches,
+        batches_per_step=accumulation_steps(config.training, world_size()) * world_size(),
+        num_processes=world_size(),
+        rank=rank(),
+    )
 
 
 def _learning_rates(config: RunConfig) -> LearningRates:

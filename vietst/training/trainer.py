@@ -35,6 +35,7 @@ from vietst.training.preemption import let_workers_outlive_stop_signals
 from vietst.training.resharing import is_shared_out_otherwise, load_reshared
 from vietst.training.throughput import ThroughputMeter
 from vietst.training.unfreezing import rebuild_reducer, restart_adam, set_encoder_decay
+from vietst.training.windows import TrainingWindows, in_longer_window
 
 logger = get_logger(__name__)
 
@@ -62,6 +63,8 @@ class SpeechTrainer(Seq2SeqTrainer):
         learning_rates: of the parts of the model; None: `args`' for all.
         on_nonfinite: what happens with losses and gradients that are not finite.
         meter: measures the throughput; None: without FLOPs.
+        windows: of the batches of training; None: the model's own.
+        evaluates_in_full_window: whatever windows the collators choose.
 
     Attributes:
         run_record: what every checkpoint says about its run, see `vietst.training.continuation`.
@@ -86,6 +89,8 @@ class SpeechTrainer(Seq2SeqTrainer):
         learning_rates: LearningRates | None = None,
         on_nonfinite: Policy = "skip",
         meter: ThroughputMeter | None = None,
+        windows: TrainingWindows | None = None,
+        evaluates_in_full_window: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -108,6 +113,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         )
         self._meter = meter or ThroughputMeter()
         self.add_callback(self._meter)
+        self._windows, self._evaluates_in_full_window = windows, evaluates_in_full_window
         self._keeps_adapters = True
         self.run_record: dict[str, Any] = {}
         self._is_saving_checkpoint = False
@@ -163,6 +169,8 @@ class SpeechTrainer(Seq2SeqTrainer):
         return spread(super().compute_loss(model, model_inputs, *args, **kwargs))
 
     def get_batch_samples(self, epoch_iterator: Any, *args: Any) -> Any:
+        if self._windows is not None:
+            epoch_iterator = self._windows.heard(epoch_iterator, self.state.global_step)
         return super().get_batch_samples(self._meter.timed(epoch_iterator), *args)
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
@@ -389,6 +397,8 @@ class SpeechTrainer(Seq2SeqTrainer):
         from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_managed_module
 
         inputs = self._prepare_inputs(inputs)
+        if self._windows is not None and self._evaluates_in_full_window:
+            inputs = in_longer_window(inputs, self._windows.context.input_kind.num_window_frames)
         row_index, duration_s = (inputs.pop(key) for key in _BOOKKEEPING_KEYS)
         num_utterances, device = row_index.shape[0], row_index.device
         caps = [
