@@ -399,6 +399,10 @@ def test_a_value_that_does_not_fit_its_key_is_refused(override: str, words: str)
         (["model.add_adapter=true"], "model.type"),
         (["model.length_adaptor=true"], "model.type"),
         (["model.type=e2e", "model.encoder=a"], "model.encoder"),
+        (["audio.context=bucketed", "model.type=e2e"], "audio.context"),
+        (["audio.context=bucketed", "model.cache_encoder_states=true"], "audio.context"),
+        (["audio.context_windows_s=[4,3]"], "audio.context_windows_s"),
+        (["evaluation.context=bucketed"], "evaluation.context"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(overrides: list[str], key: str) -> None:

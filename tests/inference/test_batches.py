@@ -54,3 +54,10 @@ def test_batches_hold_clips_of_like_length_and_no_more_than_the_budget() -> None
     batches = list(batches_by_length(costs_s, 18.0))
     assert batches == [[5], [1, 3], [2, 6, 0, 4]]
     assert list(batches_by_length([], 18.0)) == []
+
+
+def test_clips_of_other_windows_stand_in_other_batches() -> None:
+    costs_s = [4.0, 30.0, 4.0, 6.0, 6.0, 4.0]
+    batches = list(batches_by_length(costs_s, 60.0, of_equal_costs=True))
+    assert batches == [[1], [3, 4], [0, 2, 5]]
+    assert list(batches_by_length(costs_s, 8.0, of_equal_costs=True)) == [[1], [3], [4], [0, 2], [5]]

@@ -11,6 +11,7 @@ from transformers import AutoModelForSpeechSeq2Seq
 from tests.tiny_e2e import write_base
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.config import load_config
+from vietst.data.context import ContextWindows
 from vietst.errors import ModelError, VietstError
 from vietst.models.e2e import load_model
 from vietst.models.model_record import ModelRecord, read_model_record, record_of, write_model_record
@@ -40,6 +41,15 @@ def test_stock_transformers_loads_a_model_with_a_record_and_saves_it_again(
     model.save_pretrained(tmp_path / "ours")
     AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
     assert read_model_record(str(tmp_path / "theirs")) == record
+
+
+def test_the_record_names_the_windows_of_the_training(tmp_path: Path) -> None:
+    assert record_of_shipped("nano_whisper").context is None
+    windows = ("audio.context=bucketed", "audio.context_windows_s=[1.5,2]", "audio.context_margin_s=0.1")
+    record = record_of_shipped("nano_whisper", *windows)
+    assert record.context == ContextWindows((1.5, 2.0), 0.1)
+    folder = folder_with(tmp_path, vietst=json.loads(json.dumps(record.model_dump(mode="json"))))
+    assert read_model_record(str(folder)) == record
 
 
 def test_a_model_that_was_trained_elsewhere_has_none(tmp_path: Path) -> None:

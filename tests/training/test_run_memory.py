@@ -136,6 +136,19 @@ def test_whispers_clips_take_their_window_whatever_their_length(nano_config):
     assert workload.duration_s == input_kind_of(preparation.processor.feature_extractor).window_s
 
 
+def test_the_window_that_may_be_drawn_is_planned(nano_config):
+    windows = ("audio.context=bucketed", "audio.context_windows_s=[2,3.7]", "audio.context_margin_s=0.02")
+    own = prepare(nano_config(*windows, "audio.context_longer_share=0").config)
+    (shorter,) = fullest_workloads(own, 4)
+    assert (shorter.duration_s, shorter.num_positions) == (pytest.approx(3.7, abs=0.04), 93)
+    drawn = prepare(nano_config(*windows, "audio.context_longer_share=0.1").config)
+    (full,) = fullest_workloads(drawn, 4)
+    assert (full.duration_s, full.num_positions) == (4.0, 100)
+    by_seconds = prepare(nano_config(*windows, "training.batch_seconds=16").config)
+    workloads = fullest_workloads(by_seconds, 4)
+    assert all(workload.num_utterances * workload.duration_s <= 16 for workload in workloads)
+
+
 def test_batches_by_seconds_are_planned_as_they_are(nano_e2e_config):
     preparation = prepare(nano_e2e_config("training.batch_seconds=8").config)
     workloads = fullest_workloads(preparation, 4)

@@ -152,19 +152,19 @@ def test_processes_add_up_their_utterances_over_their_common_time():
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
-@pytest.mark.parametrize("kind", ["whisper", "e2e"])
+@pytest.mark.parametrize("kind", ["whisper", "whisper in windows", "e2e"])
 def test_the_operations_of_a_batch_are_those_that_pytorch_counts_when_it_is_computed(
     kind, frozen, tiny_corpus, tmp_path
 ):
-    overrides = tiny_run_overrides if kind == "whisper" else tiny_e2e_run_overrides
-    options = ("model.attention=eager", f"model.freeze_encoder={str(frozen).lower()}", "loss.ctc_weight=0")
-    config = load_config(f"nano_{kind}", [*overrides(tiny_corpus, tmp_path), *options]).config
+    overrides = tiny_e2e_run_overrides if kind == "e2e" else tiny_run_overrides
+    options = ["model.attention=eager", f"model.freeze_encoder={str(frozen).lower()}", "loss.ctc_weight=0"]
+    if kind == "whisper in windows":
+        options += ["audio.context=bucketed", "audio.context_windows_s=[2.5,3,3.5]"]
+    name = "nano_e2e" if kind == "e2e" else "nano_whisper"
+    config = load_config(name, [*overrides(tiny_corpus, tmp_path), *options]).config
     preparation = prepare(config)
-    architecture = preparation.architecture
-    model = architecture.build_for_training(config, LossWeights(), None)
-    collator = architecture.Collator(
-        preparation.processor, preparation.input_kind, preparation.tasks, config.model.language
-    )
+    model = preparation.architecture.build_for_training(config, LossWeights(), None)
+    collator = preparation.collator(preparation.tasks, config.model.language)
     batch = collator([preparation.train[index] for index in (1, 5, 8)])
     inputs = {name: value for name, value in batch.items() if name not in ("row_index", "duration_s")}
     with FlopCounterMode(display=False) as counter:

@@ -76,6 +76,10 @@ class Context:
                 return index
         return len(self.input_kinds) - 1
 
+    def index_of_duration(self, duration_s: float) -> int:
+        """The same for a clip of so many seconds."""
+        return self.index_of_clip(self.input_kind.num_frames(round(duration_s * SAMPLE_RATE_HZ)))
+
     def of_clip(self, num_frames: int) -> InputKind:
         """What a clip of so many feature frames is heard with."""
         return self.input_kinds[self.index_of_clip(num_frames)]

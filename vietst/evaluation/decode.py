@@ -1,6 +1,7 @@
 """From audio files to texts: a whole split is decoded and timed, with one encoder pass for all tasks."""
 
 import dataclasses
+import itertools
 import math
 import time
 import types
@@ -145,17 +146,13 @@ def decode_rows(
         AudioError: an audio file that cannot be read.
     """
     durations = [float(row["duration"]) for row in rows]
-    longest_first = sorted(range(len(rows)), key=lambda index: (-durations[index], index))
-    batches = [
-        longest_first[start : start + options.batch_size] for start in range(0, len(rows), options.batch_size)
-    ]
+    context = Context.of(input_kind, options.context)
     loader = DataLoader(
         AudioRows(rows, audio_root, input_kind),
-        batch_sampler=batches,
+        batch_sampler=list(_batches(durations, context, options.batch_size)),
         collate_fn=list,
         num_workers=options.num_workers,
     )
-    context = Context.of(input_kind, options.context)
     decoder = TextDecoder(tokenizer)
     texts: dict[str, list[str]] = {task: [""] * len(rows) for task in options.tasks}
     latencies_s, compute_s = [0.0] * len(rows), 0.0
@@ -188,6 +185,19 @@ def decode_rows(
         for index, row in enumerate(rows)
     ]
     return Decoded(predictions, Timing(latencies_s, compute_s), decoder.num_unknown_ids)
+
+
+def _batches(durations_s: Sequence[float], context: Context, batch_size: int) -> Iterator[list[int]]:
+    """Positions of clips, longest first. The clips of a batch have the same window: what is said in one does
+    not depend on the others."""
+
+    def window_of(index: int) -> int:
+        return context.index_of_duration(durations_s[index])
+
+    longest_first = sorted(range(len(durations_s)), key=lambda index: (-durations_s[index], index))
+    for _, group in itertools.groupby(longest_first, window_of):
+        clips = list(group)
+        yield from (clips[start : start + batch_size] for start in range(0, len(clips), batch_size))
 
 
 def _decode_batch(

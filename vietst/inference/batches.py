@@ -46,10 +46,19 @@ def batch_budget_s(decoder: ClipDecoder, num_tasks: int) -> float:
     return float(min(max(budget_s, window_s), longest_s))
 
 
-def batches_by_length(costs_s: Sequence[float], budget_s: float) -> Iterator[list[int]]:
-    """Positions of clips in batches, longest first; the budget counts the padding of each batch."""
+def batches_by_length(
+    costs_s: Sequence[float], budget_s: float, *, of_equal_costs: bool = False
+) -> Iterator[list[int]]:
+    """Positions of clips in batches, longest first; the budget counts the padding of each batch.
+
+    Args:
+        of_equal_costs: no batch holds clips of different costs.
+    """
     longest_first = sorted(range(len(costs_s)), key=lambda index: (-costs_s[index], index))
     while longest_first:
-        size = max(1, int(budget_s / costs_s[longest_first[0]]))
+        highest_s = costs_s[longest_first[0]]
+        size = max(1, int(budget_s / highest_s))
+        if of_equal_costs:
+            size = min(size, sum(costs_s[index] == highest_s for index in longest_first[:size]))
         yield longest_first[:size]
         del longest_first[:size]

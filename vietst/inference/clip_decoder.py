@@ -100,7 +100,7 @@ class ClipDecoder:
         """Seconds that the encoder takes a clip for: Whisper's takes its window, whatever is in it."""
         if self.input_kind.kind != "log_mel":
             return duration_s
-        return self.context.of_clip(self.input_kind.num_frames(round(duration_s * SAMPLE_RATE_HZ))).window_s
+        return self.context.windows_s[self.context.index_of_duration(duration_s)]
 
     def __call__(self, waveforms: Sequence[np.ndarray], tasks: Sequence[str]) -> list[dict[str, Said]]:
         """What is said in clips that fit the model's window, in their order.
