@@ -3,6 +3,7 @@
     python scripts/benchmark.py features [--manifest data/export/manifest_clean.tsv] [--num_proc 1]
     python scripts/benchmark.py feature_scaling [--sizes 1000 10000 100000] [--num_proc 2]
     python scripts/benchmark.py training_step
+    python scripts/benchmark.py short_context
     python scripts/benchmark.py frozen_encoder
     python scripts/benchmark.py memory
     python scripts/benchmark.py batch_seconds [paths.features_dir=data/features …]
@@ -18,6 +19,8 @@ with the same number of processes. feature_scaling: memory and time from the man
 number of utterances, also drawn to benchmarks/feature_scaling.png. training_step: a step on both tasks,
 encoding once, against the doubled batch in a plain Seq2SeqTrainer, at the sizes of Whisper tiny and of
 wav2vec2-base + mBART-50 with its full and a trimmed vocabulary (16 GB, tens of minutes on a CPU).
+short_context: training steps and generation of short clips in short windows (`audio.context: bucketed`)
+against the window of 30 s, at the dimensions of Whisper tiny and small (15 minutes on a CPU).
 frozen_encoder: a step on cached states of the frozen encoder against computing them, and against the decoder
 alone, at true sizes with random weights (10 GB, tens of minutes on a CPU). memory: the memory plan against
 the peak of training steps at the sizes of Whisper small and of wav2vec2-base + mBART-50 with a trimmed
@@ -63,6 +66,9 @@ def parse_arguments() -> argparse.Namespace:
     step.add_argument("--num_utterances", type=int, default=2, help="clips in a batch")
     step.add_argument("--num_label_tokens", type=int, default=40, help="tokens of each target")
     step.add_argument("--num_rounds", type=int, default=5, help="timed steps of each way")
+    short = stages.add_parser("short_context", help="short clips in short windows")
+    short.add_argument("--num_utterances", type=int, default=4, help="clips in a batch")
+    short.add_argument("--num_rounds", type=int, default=3, help="timed steps in each window")
     frozen = stages.add_parser("frozen_encoder", help="a training step on cached encoder states")
     frozen.add_argument("--num_utterances", type=int, default=2, help="clips in a batch")
     frozen.add_argument("--duration_s", type=float, default=10.0, help="seconds of each clip")
@@ -131,6 +137,12 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
         results = feature_scaling.measure_scaling(options.pop("sizes"), **options)
         return results, feature_scaling.describe(results)
+    if stage == "short_context":
+        from vietst.benchmarks import short_context
+
+        num_rounds = options.pop("num_rounds")
+        results = short_context.compare_windows(short_context.Work(**options), num_rounds=num_rounds)
+        return results, short_context.describe(results)
     if stage == "frozen_encoder":
         from vietst.benchmarks import frozen_encoder
 

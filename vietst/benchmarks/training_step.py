@@ -132,7 +132,7 @@ def compare_training_steps(case: StepCase, workload: StepWorkload, *, num_rounds
     once = made_up_batch(case, workload)
     doubled = doubled_batch(once)
     with tempfile.TemporaryDirectory(prefix="vietst-benchmark-") as folder:
-        steps = _Steps(folder)
+        steps = TrainerSteps(folder)
         ways: dict[str, Callable[[], None]] = {
             "doubled_batch": steps.of(stock, doubled),
             "encode_once": steps.of(ours, once),
@@ -199,7 +199,7 @@ def share_parameters(owner: nn.Module, other: nn.Module) -> None:
         raise ValueError(f"the two models differ: {missing}")
 
 
-class _Steps:
+class TrainerSteps:
     """Training steps of models that share their parameters, as the Trainer takes them."""
 
     def __init__(self, folder: str) -> None:

@@ -1,0 +1,25 @@
+"""`benchmark.py short_context`: what is gained follows from the measured seconds of each window."""
+
+import statistics
+
+import pytest
+
+from vietst.benchmarks.short_context import Work, compare_windows, describe
+from vietst.benchmarks.untrained_whisper import WhisperShape
+
+TINY = WhisperShape(d_model=32, num_layers=1, num_heads=2, vocab_size=400)
+
+
+def test_all_windows_from_that_of_the_shortest_clip_on_are_measured():
+    work = Work(num_utterances=1, num_label_tokens=8, num_generated_tokens=2)
+    results = compare_windows(work, num_rounds=1, durations_s=(15.0, 11.0), shapes={"tiny": TINY})
+    (case,) = results["cases"]
+    assert list(case["train_cpu_seconds"]) == ["15", "20", "30"]
+    at_15, at_11 = case["gains"]
+    assert (at_15["window_s"], at_11["window_s"]) == (20.0, 15.0)
+    cost = {window: statistics.median(times) for window, times in case["train_cpu_seconds"].items()}
+    assert at_11["train_times_faster"] == pytest.approx(cost["30"] / cost["15"], rel=0.03)
+    mean = 0.8 * cost["15"] + 0.2 * (cost["20"] + cost["30"]) / 2
+    assert at_11["train_times_faster_with_longer_windows"] == pytest.approx(cost["30"] / mean, rel=0.03)
+    assert at_11["generate_times_faster"] > 0
+    assert "bar at 5 s: 3" in describe(results)

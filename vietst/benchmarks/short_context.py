@@ -1,0 +1,179 @@
+"""Benchmark stage `short_context`: short clips in short windows of Whisper's encoder, and in its whole one.
+
+The same random weights train and generate in every window, turn by turn: a training step (forward, backward
+and the optimizer's) on both targets of each clip, and greedy generation of both from one encoder pass. What a
+training gains is told twice: in the window that the clips need, and on average with the longer ones that
+`audio.context_longer_share` draws. On a machine with other work on it, look at the processor time.
+"""
+
+import dataclasses
+import functools
+import gc
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from vietst.benchmarks.training_step import (
+    StepCase,
+    StepWorkload,
+    TrainerSteps,
+    made_up_batch,
+    whisper_case,
+)
+from vietst.benchmarks.untrained_whisper import WHISPER_SMALL, WhisperShape, make_untrained_whisper
+from vietst.config_schema import AudioSection
+from vietst.constants import TASKS
+from vietst.data.context import Context, windows_of
+from vietst.data.features import LOG_MEL_80
+from vietst.models import whisper
+from vietst.runtime import get_logger
+
+MIN_TIMES_FASTER: Final = 3.0
+"""How many times as many clips of 5 s a second of work should take, against the window of 30 s."""
+
+WHISPER_TINY: Final = WhisperShape(d_model=384, num_layers=4, num_heads=6)
+SHAPES: Final = {"Whisper tiny": WHISPER_TINY, "Whisper small": WHISPER_SMALL}
+
+logger = get_logger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """The batch of every step and generation: clips of one length, both targets of each."""
+
+    num_utterances: int = 4
+    num_label_tokens: int = 40
+    """Of each target, prompt included."""
+    num_generated_tokens: int = 24
+    """For each clip and task."""
+
+
+def compare_windows(
+    work: Work,
+    *,
+    num_rounds: int,
+    durations_s: Sequence[float] = (5.0, 3.0),
+    shapes: Mapping[str, WhisperShape] = SHAPES,
+) -> dict[str, Any]:
+    """Processor seconds in every window from that of the shortest clips on, and what clips gain.
+
+    Args:
+        num_rounds: timed steps and generations in each window, after one that is not counted.
+    """
+    audio = AudioSection()
+    context = Context.of(LOG_MEL_80, windows_of(audio))
+    cases = []
+    for name, shape in shapes.items():
+        logger.info("measuring %s", name)
+        seconds = _seconds_by_window(shape, context, work, min(durations_s), num_rounds)
+        gains = [_gains(duration_s, context, seconds, audio) for duration_s in durations_s]
+        cases.append(
+            {
+                "name": name,
+                "shape": dataclasses.asdict(shape),
+                "gains": gains,
+                **{
+                    f"{what}_cpu_seconds": {f"{s:g}": [round(t, 4) for t in times] for s, times in of.items()}
+                    for what, of in seconds.items()
+                },
+            }
+        )
+        gc.collect()
+    return {
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "num_threads": torch.get_num_threads(),
+        "dtype": "float32",
+        "num_rounds": num_rounds,
+        "longer_share": audio.context_longer_share,
+        **dataclasses.asdict(work),
+        "cases": cases,
+    }
+
+
+Seconds = dict[str, dict[float, list[float]]]
+"""`train`, `generate` → window in seconds → measured processor seconds."""
+
+
+def _seconds_by_window(
+    shape: WhisperShape, context: Context, work: Work, shortest_s: float, num_rounds: int
+) -> Seconds:
+    kinds = context.input_kinds[context.index_of_duration(shortest_s) :]
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory(prefix="vietst-benchmark-", ignore_cleanup_errors=True) as folder:
+        model_dir = str(make_untrained_whisper(Path(folder, "model"), shape))
+        model = whisper.load_model(model_dir, model_class=whisper.MultitaskWhisper)
+        model.generation_config.min_new_tokens = work.num_generated_tokens
+        tokenizer = whisper.load_processor(model_dir).tokenizer
+        case: StepCase = whisper_case("", model.config, MIN_TIMES_FASTER)
+        batch = made_up_batch(case, StepWorkload(work.num_utterances, num_label_tokens=work.num_label_tokens))
+        steps = TrainerSteps(folder)
+        ways: dict[str, dict[float, Callable[[], object]]] = {"train": {}, "generate": {}}
+        for kind in kinds:
+            features = batch["input_features"][..., : kind.num_window_frames].contiguous()
+            ways["train"][kind.window_s] = steps.of(model, {**batch, "input_features": features})
+            ways["generate"][kind.window_s] = functools.partial(_generate, model, tokenizer, features, work)
+        seconds: Seconds = {what: {window_s: [] for window_s in of} for what, of in ways.items()}
+        for round_number in range(num_rounds + 1):
+            for what, of_windows in ways.items():
+                model.train(what == "train")
+                for window_s, do in of_windows.items():
+                    started_at = time.process_time()
+                    do()
+                    if round_number > 0:
+                        seconds[what][window_s].append(time.process_time() - started_at)
+    return seconds
+
+
+def _generate(model: Any, tokenizer: Any, features: torch.Tensor, work: Work) -> torch.Tensor:
+    states = whisper.encode(model, {"input_features": features})
+    return whisper.generate(
+        model, tokenizer, states, TASKS, language="vi", max_new_tokens=work.num_generated_tokens
+    )
+
+
+def _gains(duration_s: float, context: Context, seconds: Seconds, audio: AudioSection) -> dict[str, Any]:
+    """How many times faster clips of this length are than in the whole window."""
+    own_s = context.windows_s[context.index_of_duration(duration_s)]
+    train, generate = (
+        {window_s: statistics.median(times) for window_s, times in seconds[what].items()}
+        for what in ("train", "generate")
+    )
+    full_s, share = context.windows_s[-1], audio.context_longer_share
+    longer = [cost for window_s, cost in train.items() if window_s > own_s]
+    mean = (1 - share) * train[own_s] + share * statistics.mean(longer)
+    return {
+        "duration_s": duration_s,
+        "window_s": own_s,
+        "train_times_faster": round(train[full_s] / train[own_s], 2),
+        "train_times_faster_with_longer_windows": round(train[full_s] / mean, 2),
+        "generate_times_faster": round(generate[full_s] / generate[own_s], 2),
+    }
+
+
+def describe(results: dict[str, Any]) -> str:
+    """The results as a table for people."""
+    lines = [
+        f"{results['num_utterances']} clips, both tasks: training on {results['num_label_tokens']} label "
+        f"tokens each, generating {results['num_generated_tokens']}; {results['dtype']}, "
+        f"{results['device']}, {results['num_threads']} thread(s), median of {results['num_rounds']}, "
+        "processor time",
+        f"{'':<15}{'clip':>6}{'window':>8}{'training step':>16}{'with longer windows':>21}{'generation':>13}",
+    ]
+    for case in results["cases"]:
+        for gain in case["gains"]:
+            lines.append(
+                f"{case['name']:<15}{gain['duration_s']:>4g} s{gain['window_s']:>6g} s"
+                f"{gain['train_times_faster']:>15.2f}x"
+                f"{gain['train_times_faster_with_longer_windows']:>20.2f}x"
+                f"{gain['generate_times_faster']:>12.2f}x"
+            )
+    lines.append(
+        f"times as many clips as in the window of 30 s; longer windows: drawn for "
+        f"{results['longer_share']:.0%} of the steps; bar at 5 s: {MIN_TIMES_FASTER:g}"
+    )
+    return "\n".join(lines)
