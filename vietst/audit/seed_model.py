@@ -97,7 +97,7 @@ class SeedModel:
         costs_s = [self._decoder.cost_s(len(waveforms[position]) / SAMPLE_RATE_HZ) for position in heard]
         budget_s = batch_budget_s(self._decoder, _DECODINGS_OF_A_TASK * len(self.tasks))
         cells = [dict.fromkeys(COLUMNS, "") | {"id": row.id} for row in rows]
-        for batch in batches_by_length(costs_s, budget_s):
+        for batch in batches_by_length(costs_s, budget_s, of_equal_costs=self._decoder.hears_windows):
             positions = [heard[index] for index in batch]
             judged = self._judged([rows[p] for p in positions], [waveforms[p] for p in positions])
             for position, by_task in zip(positions, judged, strict=True):
@@ -124,7 +124,9 @@ class SeedModel:
             decoder.architecture, decoder.model, decoder.tokenizer, decoder.record,
         )  # fmt: skip
         features = [feature_row(waveform, decoder.input_kind) for waveform in waveforms]
-        states = architecture.encode(model, architecture.input_batch(features, decoder.input_kind))
+        states = architecture.encode(
+            model, architecture.input_batch(features, decoder.context.of_rows(features))
+        )
         prompts = torch.tensor(
             [architecture.decoder_prompt(tokenizer, task, record.language) for task in self.tasks],
             device=model.device,

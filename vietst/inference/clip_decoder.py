@@ -96,9 +96,14 @@ class ClipDecoder:
     def context(self) -> Context:
         return Context.of(self.input_kind, self.record.context)
 
+    @property
+    def hears_windows(self) -> bool:
+        """Whether clips are padded to windows, and those of one batch to the same: Whisper's are."""
+        return self.input_kind.kind == "log_mel"
+
     def cost_s(self, duration_s: float) -> float:
         """Seconds that the encoder takes a clip for: Whisper's takes its window, whatever is in it."""
-        if self.input_kind.kind != "log_mel":
+        if not self.hears_windows:
             return duration_s
         return self.context.windows_s[self.context.index_of_duration(duration_s)]
 

@@ -216,8 +216,7 @@ class SpeechTranslator:
         segments: dict[int, Segment] = {}
         costs_s = [self._decoder.cost_s(piece.duration_s) for piece in pieces]
         # Clips of one window: what is said in one does not depend on the others.
-        in_windows = self._decoder.input_kind.kind == "log_mel"
-        for batch in batches_by_length(costs_s, budget_s, of_equal_costs=in_windows):
+        for batch in batches_by_length(costs_s, budget_s, of_equal_costs=self._decoder.hears_windows):
             said = self._said([pieces[index].waveform for index in batch], tasks)
             for index, outputs in zip(batch, said, strict=True):
                 segments[index] = Segment(pieces[index].start_s, pieces[index].end_s, outputs)
