@@ -15,12 +15,15 @@ from vietst.config_schema import RunConfig
 from vietst.constants import SPLITS
 from vietst.data import take_down as module
 from vietst.data.audio_facts import AudioFactsFile
+from vietst.data.audited_manifest import read_audit_summary, summary_path
 from vietst.data.encoder_state_cache import build_states, plan_states
 from vietst.data.feature_cache import build_feature_cache, open_feature_cache
 from vietst.data.features import LOG_MEL_80_NANO, WAVEFORM_16K
 from vietst.data.manifest import clean_manifest_is_current
+from vietst.data.rejections import Journal
 from vietst.data.row_rules import PreprocessOptions
-from vietst.data.splits import read_audit, read_split, splits_are_current
+from vietst.data.splits import read_audit, read_split, split_manifest, splits_are_current
+from vietst.data.tables import file_digest, read_table, write_json, write_table
 from vietst.data.take_down import find, take_down
 from vietst.data.takedown import Takedown, read_takedown
 from vietst.errors import FeatureCacheError, ManifestError
@@ -255,11 +258,37 @@ def test_training_refuses_what_is_named_and_names_the_command(disk: Disk) -> Non
     assert len(_open_features(disk.config, LOG_MEL_80_NANO).cache["train"]) > 0
 
 
-def test_what_else_was_decided_about_the_cleaned_manifest_stays(disk: Disk) -> None:
-    """As an audit does that drops rows: they do not come back."""
-    clean = disk.config.paths.clean_manifest_path
-    lines = clean.read_text(encoding="utf-8").splitlines(keepends=True)
-    clean.write_text("".join(lines[:-3]), encoding="utf-8")
-    take_down(disk.config, disk.write_list(named_videos(disk)[0]))
-    after = clean.read_text(encoding="utf-8").splitlines(keepends=True)
-    assert set(after) < set(lines[:-3])
+def test_what_an_audit_dropped_stays_out_and_its_manifest_stays_usable(disk: Disk) -> None:
+    """The splits were made from the audited manifest, which lies beside the cleaned one."""
+    paths = disk.config.paths
+    clean, audit_dir = paths.clean_manifest_path, disk.data / "audit"
+    audited = clean.with_name("manifest_audited.tsv")
+    rows = read_table(clean)
+    dropped, kept = rows[3], rows[:3] + rows[4:]
+    write_table(audited, kept, list(rows[0]))
+    audit_dir.mkdir()
+    with (audit_dir / "rejected.tsv").open("w", encoding="utf-8", newline="\n") as file:
+        Journal(file).remove(5, dropped, "audit", "wer 0.9")
+    summary = {
+        "made_by": "scripts/audit_manifest.py",
+        "input": {"path": clean.as_posix(), "digest": file_digest(clean)},
+        "output": {"path": audited.as_posix(), "digest": file_digest(audited)},
+        "drop": "wer>0.7",
+        "rejected": (audit_dir / "rejected.tsv").as_posix(),
+    }
+    write_json(summary_path(audited), summary)
+    split_manifest(audited, paths.splits_dir)
+    in_splits = split_of_ids(disk)
+    take_down(disk.config, disk.write_list(dropped["video_id"]))
+    gone = {row["id"] for row in rows if row["video_id"] == dropped["video_id"]}
+    assert split_of_ids(disk) == {name: split for name, split in in_splits.items() if name not in gone}
+    assert {row["id"] for row in read_table(audited)} == {row["id"] for row in kept} - gone
+    read = read_audit_summary(audited)
+    assert read is not None
+    assert read["output"]["num_rows"] == len(rows) - len(gone)
+    (rejected,) = read_table(audit_dir / "rejected.tsv")
+    assert (rejected["reason"], rejected["transcript"]) == ("taken_down", "")
+
+
+def split_of_ids(disk: Disk) -> dict[str, str]:
+    return {row["id"]: split for split in SPLITS for row in read_split(disk.config.paths.splits_dir, split)}

@@ -23,7 +23,8 @@ from vietst.data.takedown_features import (
 )
 from vietst.data.takedown_tables import (
     NamedRows,
-    clear_clean_manifest,
+    clean_manifests,
+    clear_manifest,
     find_in_manifest,
     find_in_table,
     forget_audio,
@@ -46,7 +47,7 @@ class Found:
 
     named: NamedRows
     num_rows: dict[Path, int]
-    """Of the cleaned manifest and the files of the splits."""
+    """Of cleaned manifests and the files of the splits."""
     caches: list[NamedCache]
     states: list[NamedCache]
     leftovers: list[Path]
@@ -71,7 +72,8 @@ def find(config: "RunConfig", takedown: Takedown) -> Found:
     paths, pattern = config.paths, config.data.video_id_pattern
     compiled = compile_video_id_pattern(pattern) if pattern is not None else None
     named = find_in_manifest(paths.manifest_path, takedown, compiled)
-    tables = [paths.clean_manifest_path, *split_files(paths.splits_dir)]
+    manifests = clean_manifests(paths.clean_manifest_path, paths.splits_dir)
+    tables = [*manifests, *split_files(paths.splits_dir)]
     num_rows = {path: find_in_table(path, takedown, named) for path in tables}
     features_dir = paths.local_features_dir
     caches = find_caches(features_dir, takedown, named)
@@ -110,9 +112,10 @@ def take_down(config: "RunConfig", takedown: Takedown, *, rebuild: bool = True) 
     """
     paths, features_dir = config.paths, config.paths.local_features_dir
     found = find(config, takedown)
-    if paths.clean_manifest_path.is_file():
-        clear_clean_manifest(paths.clean_manifest_path, paths.manifest_path, takedown, found.named)
-    problem = _take_out_of_splits(config, takedown)
+    manifests = clean_manifests(paths.clean_manifest_path, paths.splits_dir)
+    for path in manifests:
+        clear_manifest(path, paths.manifest_path, takedown, found.named)
+    problem = _take_out_of_splits(config, takedown, manifests[-1] if manifests else paths.clean_manifest_path)
     if found.caches and rebuild and problem is None:
         found.rebuilt = make_without(
             found.caches,
@@ -140,14 +143,18 @@ def _facts_paths(config: "RunConfig") -> tuple[Path, Path]:
     )
 
 
-def _take_out_of_splits(config: "RunConfig", takedown: Takedown) -> ManifestError | None:
-    """Splits without the named rows, the others where they were. Returns why these are no usable splits."""
+def _take_out_of_splits(config: "RunConfig", takedown: Takedown, manifest_path: Path) -> ManifestError | None:
+    """Splits without the named rows, the others where they were. Returns why these are no usable splits.
+
+    Args:
+        manifest_path: what they were made from.
+    """
     paths = config.paths
     if not any(path.is_file() for path in split_files(paths.splits_dir)):
         return None
     try:
         split_manifest(
-            paths.clean_manifest_path,
+            manifest_path,
             paths.splits_dir,
             ratios=config.data.split_ratios,
             seed=config.training.seed,

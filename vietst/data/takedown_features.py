@@ -62,7 +62,7 @@ def find_caches(features_dir: Path, takedown: Takedown, named: NamedRows) -> lis
                 }
                 entry = takedown.entry_for(row)
                 if entry is not None:
-                    named.add(entry, row.get("audio_path") or "")
+                    named.add(entry, row)
                     named.digests.add(row["audio_digest"])
                     num_rows += 1
         if num_rows:

@@ -1,10 +1,11 @@
 """Taking rows out of the manifests and splits that lie on the disk, by the takedown list."""
 
+import contextlib
 import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,13 +13,15 @@ from typing import Any, Final
 from vietst.constants import SPLITS
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.audio_paths import normalize_audio_path
+from vietst.data.audited_manifest import summary_path
 from vietst.data.manifest import REJECTED_NAME, SUMMARY_NAME
 from vietst.data.records import format_record
 from vietst.data.rejections import REJECTED_COLUMNS, TAKEN_DOWN
 from vietst.data.row_rules import taken_down_by
-from vietst.data.splits import SET_ASIDE_NAME, split_path
+from vietst.data.splits import SET_ASIDE_NAME, read_audit, split_path
 from vietst.data.tables import atomic_writer, delimiter_of, file_digest, open_table, write_json, write_table
 from vietst.data.takedown import Takedown
+from vietst.errors import ManifestError
 
 _NO_TEXT: Final = dict.fromkeys(REJECTED_COLUMNS, "")
 
@@ -30,13 +33,19 @@ class NamedRows:
     audio_paths: set[str] = field(default_factory=set)
     digests: set[str] = field(default_factory=set)
     """Of the content of their audio files."""
-    entries: set[str] = field(default_factory=set)
-    """Of the list, that name something."""
+    entry_of_id: dict[str, str] = field(default_factory=dict)
+    """By id, where a row has one, else by audio path: the entry that names it."""
     lines: dict[int, dict[str, str]] = field(default_factory=dict)
     """Rows of the manifest by line number: what `rejected.tsv` says of them."""
 
-    def add(self, entry: str, audio_path: str) -> None:
-        self.entries.add(entry)
+    @property
+    def entries(self) -> set[str]:
+        """Of the list, that name something."""
+        return set(self.entry_of_id.values())
+
+    def add(self, entry: str, row: Mapping[str, str]) -> None:
+        audio_path = row.get("audio_path") or ""
+        self.entry_of_id[row.get("id") or audio_path] = entry
         self.audio_paths.add(normalize_audio_path(audio_path))
 
 
@@ -50,7 +59,7 @@ def find_in_manifest(path: Path, takedown: Takedown, pattern: re.Pattern[str] | 
         row = dict(zip(table.columns, fields, strict=False))
         entry = taken_down_by(row, takedown, pattern)
         if entry is not None:
-            named.add(entry, row.get("audio_path", ""))
+            named.add(entry, row)
             named.lines[line_number] = _rejected_row(str(line_number), row, entry, takedown)
     return named
 
@@ -60,7 +69,7 @@ def find_in_table(path: Path, takedown: Takedown, named: NamedRows) -> int:
     num_rows = 0
     for row in _rows(path):
         if (entry := takedown.entry_for(row)) is not None:
-            named.add(entry, row.get("audio_path", ""))
+            named.add(entry, row)
             num_rows += 1
     return num_rows
 
@@ -82,38 +91,57 @@ def split_files(splits_dir: Path) -> list[Path]:
     return [*(split_path(splits_dir, split) for split in SPLITS), splits_dir / SET_ASIDE_NAME]
 
 
-def clear_clean_manifest(clean_path: Path, manifest_path: Path, takedown: Takedown, named: NamedRows) -> None:
-    """Takes the named rows out of the cleaned manifest, and their texts out of `rejected.tsv`, and brings
-    the summary up to date, so that the manifest need not be cleaned again.
+def clean_manifests(clean_path: Path, splits_dir: Path) -> list[Path]:
+    """The cleaned manifest, and the one that the splits were made from where that is another (what an audit
+    left: `audited_manifest`), as far as they are there."""
+    paths = [clean_path]
+    with contextlib.suppress(ManifestError, KeyError, TypeError):
+        recorded = Path(read_audit(splits_dir)["manifest"]["path"])
+        # In a copy of the corpus the record still names the original, which is none of ours.
+        beside = clean_path.with_name(recorded.name)
+        paths.append(beside if beside.is_file() else recorded)
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
 
-    What else was decided about the cleaned manifest (an audit's `--drop`) stays as it is.
+
+def clear_manifest(path: Path, manifest_path: Path, takedown: Takedown, named: NamedRows) -> None:
+    """Takes the named rows out of a cleaned manifest, and their texts out of its `rejected.tsv`, and brings
+    its summary up to date, so that it need not be made again.
+
+    Args:
+        path: as cleaning made it, or as an audit left it.
+        manifest_path: the manifest that was cleaned.
     """
-    remove_rows(clean_path, takedown)
-    summary_path = clean_path.with_name(SUMMARY_NAME)
-    try:
-        summary: dict[str, Any] = json.loads(summary_path.read_text(encoding="utf-8"))
-        is_of_manifest = summary["input"]["digest"] == file_digest(manifest_path)
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # not ours, or not there: cleaning makes all of it anew
-    rejected = _clear_rejected(
-        clean_path.with_name(REJECTED_NAME), takedown, named.lines if is_of_manifest else {}
-    )
-    rows = list(_rows(clean_path))
-    brought_up = {
-        **summary,
-        "output": {
-            **summary["output"],
-            "digest": file_digest(clean_path),
-            "num_rows": len(rows),
-            "hours": round(sum(float(row["duration"]) for row in rows) / 3600, 6),
-        },
-        "removed": _counted(rejected, "removed"),
-        "changed": _counted(rejected, "changed"),
-        "kept": {**summary["kept"], "num_videos": len({row["video_id"] for row in rows})},
-        "takedown": sorted(takedown.entries),
+    remove_rows(path, takedown)
+    rows = list(_rows(path))
+    output = {
+        "digest": file_digest(path),
+        "num_rows": len(rows),
+        "hours": round(sum(float(row["duration"]) for row in rows) / 3600, 6),
     }
-    if brought_up != summary:
-        write_json(summary_path, brought_up)
+    for summary_file in (path.with_name(SUMMARY_NAME), summary_path(path)):
+        try:
+            summary: dict[str, Any] = json.loads(summary_file.read_text(encoding="utf-8"))
+            if Path(summary["output"]["path"]).name != path.name:
+                continue  # of another manifest beside this one
+            input_digest = file_digest(Path(summary["input"]["path"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not ours, or not there: what reads it makes all of it anew
+        brought_up = {**summary, "output": {**summary["output"], **output}}
+        if summary_file.name == SUMMARY_NAME:
+            is_of_manifest = summary["input"]["digest"] == file_digest(manifest_path)
+            lines = named.lines if is_of_manifest else {}
+            rejected = _clear_rejected(path.with_name(REJECTED_NAME), takedown, named, lines)
+            brought_up |= {
+                "removed": _counted(rejected, "removed"),
+                "changed": _counted(rejected, "changed"),
+                "kept": {**summary["kept"], "num_videos": len({row["video_id"] for row in rows})},
+                "takedown": sorted(takedown.entries),
+            }
+        else:
+            _clear_rejected(Path(summary["rejected"]), takedown, named, {})
+            brought_up["input"] = {**summary["input"], "digest": input_digest}
+        if brought_up != summary:
+            write_json(summary_file, brought_up)
 
 
 def forget_audio(facts_path: Path, audio_paths: set[str]) -> int:
@@ -126,12 +154,18 @@ def forget_audio(facts_path: Path, audio_paths: set[str]) -> int:
     return num_forgotten
 
 
-def _clear_rejected(path: Path, takedown: Takedown, lines: dict[int, dict[str, str]]) -> list[dict[str, str]]:
-    """Leaves one line for each named row, without its texts. Returns all lines."""
+def _clear_rejected(
+    path: Path, takedown: Takedown, named: NamedRows, lines: dict[int, dict[str, str]]
+) -> list[dict[str, str]]:
+    """Leaves one line for each named row, without its texts. Returns all lines.
+
+    Args:
+        lines: named rows of the table that the file is about, by line number.
+    """
     before = list(_rows(path))
     kept, cleared = [], {str(number): row for number, row in lines.items()}
     for row in before:
-        entry = takedown.entry_for(row)
+        entry = takedown.entry_for(row) or named.entry_of_id.get(row["id"] or row["audio_path"])
         if row["line"] in cleared:
             continue
         if entry is None:

@@ -82,7 +82,7 @@ def what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_do
     for path in sorted(paths.splits_dir.parent.glob(f"*/{_SIGNALS_NAME}")):
         num_rows = find_in_table(path, takedown, NamedRows())
         if num_rows:
-            yield f"{num_rows} utterances in the audit {path.parent}. Audit the cleaned manifest again"
+            yield f"{num_rows} utterances in the audit {path.parent}. Delete the folder, and audit again"
     yield from _runs(config, holds_now=not is_done and any(found.num_rows.values()))
     if isinstance(paths.features_dir, str):
         yield (
