@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,9 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.browser import CHROMIUM
 from tests.memorizing_model import Clip
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = [
     *(name for name in ("gradio", "playwright") if find_spec(name) is None),
     *([] if CHROMIUM else ["a Chromium"]),

@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import CHROMIUM
+from tests.html_page import Page
 from vietst.evaluation.compare import compare_runs, write_comparison
 from vietst.evaluation.history import History
 from vietst.evaluation.html_report import (
@@ -37,45 +38,6 @@ HISTORY = History(
         {"step": 20, "eval_loss": 1.5, "eval_wer": 41.75, "eval_bleu": 33.5},
     ],
 )
-VOID = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Tags as they open, texts and table cells; refuses tags that do not close where they should."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.cells: list[str] = []
-        self.unclosed: list[str] = []
-        self.feed(self.source)
-        self.close()
-        assert self.unclosed == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(attrs) == len(dict(attrs)), f"an attribute twice in {tag}"
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.unclosed.append(tag)
-        if tag in ("td", "th"):
-            self.cells.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.unclosed.pop() == tag, f"</{tag}> closes another tag, line {self.getpos()[0]}"
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-        if self.unclosed and self.unclosed[-1] in ("td", "th"):
-            self.cells[-1] += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
 
 
 def predictions(num_videos: int = 12, **changed: Any) -> list[Prediction]:
@@ -400,11 +362,9 @@ def test_the_script_writes_reports_and_slices_from_files_without_torch(
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is installed")
-    return found
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    return CHROMIUM
 
 
 MEASURE = """<!DOCTYPE html><title>-</title>

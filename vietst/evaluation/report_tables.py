@@ -237,17 +237,23 @@ def _signed(value: float) -> str:
 
 
 def fact_table(metrics: Mapping[str, Any]) -> ReportTable:
-    """Model, data, decoding and versions, one line each.
+    """Model, data, decoding and versions, one line each."""
+    facts = {**metrics["facts"], "signature": metrics["metric_signatures"]}
+    return ReportTable(
+        "What these numbers were made from", ["fact", "value"], flat_facts(facts), text_columns={1: "en"}
+    )
+
+
+def flat_facts(facts: Mapping[str, Any]) -> list[list[str]]:
+    """Names and values of nested facts, a row each; what is empty is left out.
 
     Of absolute paths only the last part is shown: reports are passed on.
     """
-    facts = {**metrics["facts"], "signature": metrics["metric_signatures"]}
-    rows = [
+    return [
         [name.replace("_", " "), _fact_cell(value)]
         for name, value in _flat(facts)
         if value not in (None, [], "")
     ]
-    return ReportTable("What these numbers were made from", ["fact", "value"], rows, text_columns={1: "en"})
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:

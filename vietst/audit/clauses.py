@@ -1,0 +1,249 @@
+"""The clauses that a `--drop` expression can be put together from, and what each of them would drop.
+
+A clause has steps, each of which drops all that the next one drops and more. Rows go by once and are counted
+by how many steps drop them; what is held does not grow with their number.
+"""
+
+import heapq
+import random
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vietst.audit.drop_expression import DropExpression
+from vietst.audit.signals import Kind
+from vietst.audit.threshold_steps import plain_number, threshold_steps
+
+NUM_WORST: Final = 100
+"""Rows to listen to, of each clause."""
+
+NUM_NEAR: Final = 20
+"""Rows to listen to on either side of a suggested threshold."""
+
+NUM_SAMPLED: Final = 10_000
+"""Rows drawn at random, for what several clauses drop together. Of smaller tables all rows are taken."""
+
+NOT_MEASURED: Final = 255
+"""In place of a number of steps."""
+
+_SEED: Final = 1
+"""Of the random rows: the same table gives the same page."""
+
+_SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
+    Kind.HIGH: (">",),
+    Kind.LOW: ("<",),
+    Kind.BOTH: ("<", ">"),
+    Kind.FACT: ("<", ">"),
+}
+"""On which side of a threshold rows may be dropped."""
+
+_DIRECTION: Final = {">": 1, "<": -1}
+_ORDERS: Final = {">": "highest first", "<": "lowest first"}
+
+_THRESHOLD: Final = re.compile(r"(?P<signal>\w+) *(?P<sign>[<>]) *(?P<threshold>-?\d+(\.\d+)?)")
+
+Row = Mapping[str, str]
+"""Of a table: cells by column."""
+
+
+@dataclass(frozen=True)
+class AuditedRow:
+    """A line of both tables."""
+
+    row: Row
+    """Of `signals.tsv`."""
+    texts: Row
+    """Of the manifest."""
+    number: int
+    """Position in either, from 0."""
+
+    @property
+    def duration_s(self) -> float:
+        """0 where the audio could not be read."""
+        return duration_s(self.row)
+
+
+def duration_s(row: Row) -> float:
+    """Of a row of `signals.tsv`; 0 where the audio could not be read."""
+    return float(row["duration"] or 0)
+
+
+class Worst:
+    """The worst of the rows that were added; of equal ones the longer, then the earlier come first."""
+
+    def __init__(self, max_rows: int = NUM_WORST) -> None:
+        self._max_rows = max_rows
+        self._heap: list[tuple[float, float, int, AuditedRow]] = []
+
+    def add(self, badness: float, audited: AuditedRow) -> None:
+        rank = (badness, audited.duration_s, -audited.number)
+        if len(self._heap) < self._max_rows:
+            heapq.heappush(self._heap, (*rank, audited))
+        elif rank > self._heap[0][:3]:
+            heapq.heapreplace(self._heap, (*rank, audited))
+
+    @property
+    def rows(self) -> list[AuditedRow]:
+        return [ranked[-1] for ranked in sorted(self._heap, key=lambda ranked: ranked[:3], reverse=True)]
+
+
+class Clause:
+    """`signal > threshold` or `signal < threshold` with a threshold to choose, or an expression as it is.
+
+    Args:
+        sign: `>` or `<`; of an expression as it is "".
+        steps: thresholds in rising order; of an expression as it is itself.
+        suggested: one of `steps`, or none.
+        usual: of the middle row; who is not worse is none of the worst.
+    """
+
+    def __init__(
+        self, signal: str, sign: str, steps: Sequence[str], suggested: str | None, usual: float
+    ) -> None:
+        self.signal, self.sign = signal, sign
+        self.steps = list(reversed(steps)) if sign == "<" else list(steps)
+        """The one that drops most comes first."""
+        self.suggested = None if suggested is None else self.steps.index(suggested)
+        self.num_rows: npt.NDArray[np.int64] = np.zeros(len(steps) + 1, dtype=np.int64)
+        """int64 [len(steps) + 1], by how many steps drop the row."""
+        self.seconds: npt.NDArray[np.float64] = np.zeros(len(steps) + 1)
+        """float64 [len(steps) + 1], likewise."""
+        self.num_not_measured = 0
+        self.worst = Worst()
+        self._just_dropped, self._just_kept = Worst(NUM_NEAR), Worst(NUM_NEAR)
+        self._thresholds = list(map(float, steps)) if sign else []
+        self._expression = None if sign else DropExpression(steps[0])
+        self._usual = usual
+
+    def num_steps(self, row: Row) -> int:
+        """How many steps drop a row; `NOT_MEASURED` where its cell is empty."""
+        if self._expression is not None:
+            return int(self._expression.drops(row))
+        cell = row[self.signal]
+        if not cell:
+            return NOT_MEASURED
+        if self.sign == ">":
+            return bisect_left(self._thresholds, float(cell))
+        return len(self._thresholds) - bisect_right(self._thresholds, float(cell))
+
+    @property
+    def near(self) -> list[AuditedRow]:
+        """At most `NUM_NEAR` rows on either side of the suggested threshold, the worse side first."""
+        return [*reversed(self._just_dropped.rows), *self._just_kept.rows]
+
+    @property
+    def title(self) -> str:
+        """What its list of worst rows is called."""
+        return f"{self.signal}, {_ORDERS[self.sign]}" if self.sign else self.steps[0]
+
+    def expression(self, step: int) -> str:
+        return f"{self.signal} {self.sign} {self.steps[step]}" if self.sign else self.steps[0]
+
+    def dropped(self, step: int) -> tuple[int, float]:
+        """(rows, seconds) that a step drops."""
+        return int(self.num_rows[step + 1 :].sum()), float(self.seconds[step + 1 :].sum())
+
+    def drops_as_suggested(self, num_steps: int) -> bool:
+        return self.suggested is not None and num_steps != NOT_MEASURED and num_steps > self.suggested
+
+    def count(self, audited: AuditedRow) -> int:
+        """Counts a row, and keeps it if it is one of the worst. Returns `num_steps`."""
+        num_steps = self.num_steps(audited.row)
+        if num_steps == NOT_MEASURED:
+            self.num_not_measured += 1
+            return num_steps
+        self.num_rows[num_steps] += 1
+        self.seconds[num_steps] += audited.duration_s
+        if (badness := self._badness(audited.row, num_steps)) > self._usual:
+            self.worst.add(badness, audited)
+        if self.sign and self.suggested is not None:
+            is_dropped = num_steps > self.suggested
+            threshold = float(self.steps[self.suggested]) * _DIRECTION[self.sign]
+            near = self._just_dropped if is_dropped else self._just_kept
+            near.add(-abs(badness - threshold), audited)
+        return num_steps
+
+    def _badness(self, row: Row, num_steps: int) -> float:
+        if self._expression is not None:
+            return float(num_steps)
+        return float(row[self.signal]) * _DIRECTION[self.sign]
+
+
+# --- which clauses ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Survey:
+    """A first look at all rows: where their values lie, and some of them drawn at random."""
+
+    names: Sequence[str]
+    """Of the columns that expressions may compare with numbers or ask for."""
+    numbers: Sequence[str]
+    """Of these the ones that are numbers."""
+    num_rows: int = 0
+    lowest: dict[str, float] = field(default_factory=dict)
+    highest: dict[str, float] = field(default_factory=dict)
+    sampled: list[Row] = field(default_factory=list)
+    """At most `NUM_SAMPLED`; all rows have the same chance to be there (Vitter's algorithm R)."""
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], names: Sequence[str], numbers: Sequence[str]) -> "Survey":
+        survey, dice = cls(names, numbers), random.Random(_SEED)
+        for row in rows:
+            survey.num_rows += 1
+            for name in numbers:
+                if row[name]:
+                    value = float(row[name])
+                    survey.lowest[name] = min(value, survey.lowest.get(name, value))
+                    survey.highest[name] = max(value, survey.highest.get(name, value))
+            if len(survey.sampled) < NUM_SAMPLED:
+                survey.sampled.append({name: row[name] for name in names})
+            elif (place := dice.randrange(survey.num_rows)) < NUM_SAMPLED:
+                survey.sampled[place] = {name: row[name] for name in names}
+        return survey
+
+    def values(self, name: str) -> npt.NDArray[np.float64]:
+        """Measured values of the rows drawn, or where none of these was measured the ends of all values:
+        float64 [at most NUM_SAMPLED], empty where nothing was measured."""
+        drawn = [float(row[name]) for row in self.sampled if row[name]]
+        return np.array(drawn or [ends[name] for ends in (self.lowest, self.highest) if name in ends])
+
+
+def clauses_of(signal: Mapping[str, Any], survey: Survey) -> list[Clause]:
+    """All that can be dropped by a signal: of a name that it is there, of a number what lies beyond it, and
+    what is suggested.
+
+    Args:
+        signal: `signals.Signal` as `audit.json` has it.
+    """
+    name, suggested = signal["name"], _thresholds_in(signal["name"], signal["suggested"])
+    clauses = []
+    if signal["kind"] == Kind.NAME:
+        is_suggested = signal["suggested"] == name
+        clauses.append(Clause(name, "", [name], name if is_suggested else None, usual=0.0))
+    values = survey.values(name) if name in survey.numbers else np.empty(0)
+    if len(values):
+        steps = threshold_steps(values, survey.lowest[name], survey.highest[name], list(suggested.values()))
+        for sign in dict.fromkeys((*_SIGNS[signal["kind"]], *suggested)):
+            usual = float(np.median(values)) * _DIRECTION[sign]
+            clauses.append(Clause(name, sign, steps, suggested.get(sign), usual))
+    if signal["suggested"] not in (None, name) and not suggested:
+        clauses.append(Clause(name, "", [signal["suggested"]], signal["suggested"], usual=0.0))
+    return clauses
+
+
+def _thresholds_in(name: str, expression: str | None) -> dict[str, str]:
+    """Sign → threshold, of an expression that only compares the signal with numbers; else nothing."""
+    found = {}
+    for part in re.split(r"\bor\b", expression or ""):
+        match = _THRESHOLD.fullmatch(part.strip())
+        if match is None or match["signal"] != name:
+            return {}
+        found[match["sign"]] = plain_number(Decimal(match["threshold"]))
+    return found
