@@ -43,6 +43,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     from vietst.audit.audit import audit_manifest
+    from vietst.audit.audit_page import write_audit_page
     from vietst.audit.decision import apply_drop
     from vietst.audit.drop_expression import DropExpression
     from vietst.config import load_config
@@ -50,16 +51,19 @@ def main() -> None:
     config = load_config(arguments.config).config
     expression = DropExpression(arguments.drop) if arguments.drop is not None else None
     manifest = arguments.manifest or config.paths.clean_manifest_path
+    audio_root = arguments.audio_root or config.paths.data_root
     record = audit_manifest(
         manifest,
         arguments.output,
-        audio_root=arguments.audio_root or config.paths.data_root,
+        audio_root=audio_root,
         model=arguments.model,
         num_proc=arguments.num_proc or config.data.num_proc,
     )
+    decision = None
     if expression is not None:
         kept = arguments.kept or manifest.with_name("manifest_audited.tsv")
-        apply_drop(record, arguments.output, expression, kept)
+        decision = apply_drop(record, arguments.output, expression, kept)
+    write_audit_page(arguments.output, manifest, audio_root, decision)
 
 
 if __name__ == "__main__":

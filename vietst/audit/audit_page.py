@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -38,9 +39,6 @@ _GROUP_TITLES: Final = {
     Group.MODEL: "Against what the seed model hears",
 }
 
-_TOLD_ELSEWHERE: Final = ("signals", "curves")
-"""Keys of `audit.json` that the facts leave out."""
-
 
 @dataclass(frozen=True)
 class _Tables:
@@ -57,7 +55,8 @@ class _Tables:
                 raise self._refusal(f"one of them ends after {number:,} rows")
             (line_number, row), (_, texts) = of_signals, of_manifest
             if row["audio_path"] != texts["audio_path"]:
-                raise self._refusal(f"line {line_number} is of {row['audio_path']}, not {texts['audio_path']}")
+                found = f"line {line_number} is of {row['audio_path']}, not {texts['audio_path']}"
+                raise self._refusal(found)
             yield AuditedRow(row, texts, number)
 
     def _refusal(self, found: str) -> ManifestError:
@@ -80,6 +79,9 @@ def write_audit_page(
         audio_root: what `audio_path` is relative to.
         decision: from `decision.apply_drop`; None: nothing was dropped.
 
+    Returns:
+        The page's path.
+
     Raises:
         ManifestError: a table that cannot be read, or a manifest with other rows than the audit's.
     """
@@ -99,9 +101,8 @@ def write_audit_page(
         videos=_video_table(counts),
         groups=_groups(counts, record["signals"]),
         not_measured=_not_measured(counts, record["signals"]),
-        facts=_fact_table(record),
+        facts=_fact_table(record, (folder / RECORD_NAME).stat().st_mtime),
         num_worst=NUM_WORST,
-        kind_labels=KIND_LABELS,
         data=_json_in_html(data),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -225,8 +226,10 @@ def _not_measured(counts: Counts, signals: Sequence[Mapping[str, Any]]) -> list[
     return [s["name"] for s in signals if s["name"] not in measured and s["kind"] != Kind.TEXT]
 
 
-def _fact_table(record: Mapping[str, Any]) -> ReportTable:
-    facts = {name: value for name, value in record.items() if name not in _TOLD_ELSEWHERE}
+def _fact_table(record: Mapping[str, Any], time_s: float) -> ReportTable:
+    """What `audit.json` says, but for the signals, and its time in seconds since 1970."""
+    audited = datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    facts = {"audited": audited} | {name: value for name, value in record.items() if name != "signals"}
     return ReportTable(
         "What this page was made from", ["fact", "value"], flat_facts(facts), text_columns={1: "en"}
     )

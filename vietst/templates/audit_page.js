@@ -8,8 +8,8 @@ const SVG = "http://www.w3.org/2000/svg";
 // --- words ----------------------------------------------------------------------------------------------
 
 const whole = (number) => Math.round(number).toLocaleString("en");
-const fixed = (number, digits) =>
-  number.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const fixed = (number, digits) => // without "-0.0"
+  (Number(number.toFixed(digits)) || 0).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const length = (seconds) =>
   data.seconds >= 36000 ? `${fixed(seconds / 3600, 2)}\u00a0h` : `${fixed(seconds / 60, 1)}\u00a0min`;
 const percent = (part, all) => `${fixed(all ? (100 * part) / all : 0, 1)}\u00a0%`;
