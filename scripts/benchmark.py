@@ -13,6 +13,8 @@
     python scripts/benchmark.py generation [--manifest data/export/manifest_clean.tsv]
     python scripts/benchmark.py scoring [--manifest data/export/manifest_clean.tsv] [--num_utterances 100000]
     python scripts/benchmark.py long_form [--minutes 60] [--speed_minutes 60] [--num_threads 1]
+    python scripts/benchmark.py audit [--model outputs/nano_whisper] [--corpus_seed 3] [--fault_seed 1]
+    python scripts/benchmark.py audit_training [--model outputs/nano_whisper] [--seeds 1 2 3]
 
 features: the feature cache against the public Hugging Face recipe (30 s padded float32), on the same clips
 with the same number of processes. feature_scaling: memory and time from the manifest to the features, by
@@ -33,6 +35,10 @@ an evaluation computes from texts, intervals included, against jiwer and sacreBL
 long_form: a long recording by SpeechTranslator against transformers' chunked pipeline, both tasks, at Whisper
 small's dimensions with random weights; and the memory of an hour against that of six minutes (5 GB; of the
 hour the translator hears about 135 windows, for 6 s of CPU time each, the pipeline 360).
+audit: which faults of a sample corpus, put there with known truth, the audit finds at its suggested
+thresholds, and how many good rows it drops; the seed model must not have seen that corpus. audit_training:
+scores of nano_whisper trained on that corpus without faults, with them, and with what the audit leaves (a
+training for each of these and each seed; with --work_dir, finished ones are used again).
 Each prints its figures and ratios, and adds them with the machine and the versions to
 benchmarks/<stage>.json. Run it on an idle machine.
 """
@@ -119,7 +125,28 @@ def parse_arguments() -> argparse.Namespace:
     long_form.add_argument("--num_tokens", type=int, default=60, help="of each window and task")
     long_form.add_argument("--batch_size", type=int, default=8, help="windows in a batch")
     long_form.add_argument("--num_threads", type=int, default=1, help="of each way")
+    audit = stages.add_parser("audit", help="faults found in a corpus, and false alarms")
+    audit.add_argument("--model", default="outputs/nano_whisper", help="seed model; an empty text: none")
+    add_faulty_corpus_options(audit)
+    trainings = stages.add_parser("audit_training", help="training on clean, faulty and audited rows")
+    trainings.add_argument("--model", default="outputs/nano_whisper", help="seed model of the audit")
+    trainings.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="a training for each")
+    trainings.add_argument("--max_steps", type=int, default=1000, help="steps of each training")
+    add_faulty_corpus_options(trainings)
+    trainings.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration nano_whisper"
+    )
     return parser.parse_args()
+
+
+def add_faulty_corpus_options(stage: argparse.ArgumentParser) -> None:
+    stage.add_argument("--corpus_seed", type=int, default=3, help="of the sample corpus")
+    stage.add_argument("--fault_seed", type=int, default=1, help="of the choice of faulty rows")
+    stage.add_argument("--num_utterances", type=int, default=4000, help="of the sample corpus")
+    stage.add_argument("--num_videos", type=int, default=88, help="that they come from")
+    stage.add_argument("--share", type=float, default=0.05, help="of the rows, for each kind of fault")
+    stage.add_argument("--num_proc", type=int, default=1, help="videos spoken, and trainings, at once")
+    stage.add_argument("--work_dir", type=Path, help="keeps everything there (default: nothing is kept)")
 
 
 def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -186,6 +213,8 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
         results = long_form.compare_long_form(options.pop("manifest"), options.pop("data_root"), **options)
         return results, long_form.describe(results)
+    if stage in ("audit", "audit_training"):
+        return measure_audit_stage(stage, options)
     if stage == "memory":
         from vietst.benchmarks import memory
 
@@ -199,6 +228,23 @@ def measure(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
         training_step.published_cases(), training_step.StepWorkload(**options), num_rounds=num_rounds
     )
     return results, training_step.describe(results)
+
+
+def measure_audit_stage(stage: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    from vietst.benchmarks.faulty_corpus import FaultyCorpusOptions
+
+    names = ("corpus_seed", "fault_seed", "num_utterances", "num_videos", "share")
+    corpus = FaultyCorpusOptions(**{name: options.pop(name) for name in names})
+    if stage == "audit":
+        from vietst.benchmarks import audit_recall
+
+        model = options.pop("model") or None
+        results = audit_recall.measure_audit(REPO_ROOT, corpus, model=model, **options)
+        return results, audit_recall.describe(results)
+    from vietst.benchmarks import audit_training
+
+    results = audit_training.compare_trainings(REPO_ROOT, corpus, options.pop("overrides"), **options)
+    return results, audit_training.describe(results)
 
 
 def main() -> None:

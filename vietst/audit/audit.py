@@ -26,7 +26,7 @@ from vietst.audit import measuring
 from vietst.audit.comparisons import NO_ROW, Comparisons, MeasuredRow, compare_rows
 from vietst.audit.curves import kept_curves
 from vietst.audit.rows import Block, RowBlocks, open_manifest
-from vietst.audit.signals import SIGNALS, SUGGESTED, Signal, format_number, suggested_drop
+from vietst.audit.signals import SIGNALS, Signal, format_number, suggested_drop, suggested_terms
 from vietst.data.records import format_record
 from vietst.data.tables import atomic_writer, file_digest, read_table, write_json
 from vietst.errors import ManifestError
@@ -36,7 +36,7 @@ SIGNALS_NAME: Final = "signals.tsv"
 RECORD_NAME: Final = "audit.json"
 COLUMNS: Final = ("id", "audio_path", *(signal.name for signal in SIGNALS))
 _WORK_NAME: Final = "work"
-_VERSION: Final = 1
+_VERSION: Final = 2
 """Goes up when the same measurements would be compared or told in another way."""
 
 _logger = get_logger(__name__)
@@ -88,6 +88,7 @@ def audit_manifest(
     _measure(blocks, stages, audio_root, model, num_proc, progress)
     comparisons = compare_rows(_measured_rows(blocks, stages[0]), stages[0].folder)
     values, durations_s = _write_signals(output_dir / SIGNALS_NAME, blocks, stages, comparisons)
+    suggested = suggested_terms(with_model=model is not None)
     record = {
         "made_by": "scripts/audit_manifest.py",
         "key": key,
@@ -103,7 +104,9 @@ def audit_manifest(
         "packages": package_versions(),
         "signals_digest": file_digest(output_dir / SIGNALS_NAME),
         "suggested_drop": suggested_drop(with_model=model is not None),
-        "signals": [_told(signal, values[signal.name], durations_s) for signal in SIGNALS],
+        "signals": [
+            _told(signal, suggested.get(signal.name), values[signal.name], durations_s) for signal in SIGNALS
+        ],
     }
     write_json(output_dir / RECORD_NAME, record)
     _remove_old_blocks(blocks, stages)
@@ -266,7 +269,9 @@ def _compared(comparisons: Comparisons, number: int, id_of: Mapping[int, str]) -
     }
 
 
-def _told(signal: Signal, values: np.ndarray, durations_s: np.ndarray) -> dict[str, Any]:
+def _told(
+    signal: Signal, suggested: str | None, values: np.ndarray, durations_s: np.ndarray
+) -> dict[str, Any]:
     """What `audit.json` says of a signal."""
     seconds = np.nan_to_num(durations_s)
     if signal.is_number:
@@ -275,7 +280,7 @@ def _told(signal: Signal, values: np.ndarray, durations_s: np.ndarray) -> dict[s
         counts = {"num_rows": int(values.sum()), "hours": round(float(seconds[values > 0].sum()) / 3600, 6)}
     return {
         **asdict(signal),
-        "suggested": SUGGESTED.get(signal.name),
+        "suggested": suggested,
         **counts,
         "curves": kept_curves(values, seconds, signal.kind),
     }
