@@ -18,7 +18,7 @@ from vietst.audit.fingerprints import fingerprint
 from vietst.constants import SAMPLE_RATE_HZ
 from vietst.inference.voice_activity import CHUNK_SAMPLES, SileroNetwork, speech_probabilities
 
-HOP_SAMPLES: Final = 160
+_HOP_SAMPLES: Final = 160
 _FFT_SAMPLES: Final = 512
 _WINDOW_SAMPLES: Final = 400
 _SPEECH_PROBABILITY: Final = 0.5
@@ -33,15 +33,17 @@ _EDGE_FRAME_SAMPLES: Final = 320
 _MAX_SNR_DB: Final = 80.0
 """Digital silence would give any number."""
 
+_TONE_WINDOW_SAMPLES: Final = 2048
+"""128 ms, so long that the notes of a chord are apart; one such window for each chunk."""
 _PEAK_RATIO: Final = 4.0
 """A bin this much above the mean of its neighbours is a peak; in white noise 2 % of them are."""
-_NUM_NEIGHBOURS: Final = 21
-_STEADY_FRAMES: Final = 49
+_NUM_NEIGHBOURS: Final = 41
+_STEADY_CHUNKS: Final = 11
 _STEADY_SHARE: Final = 0.7
-"""Of half a second in which a peak must stand in its bin to be a steady tone."""
-_MIN_STEADY_BINS: Final = 2
-_TONE_BINS: Final = slice(3, 200)
-"""From 94 Hz, above mains hum, to 6.2 kHz."""
+"""Of a third of a second, in which a peak must stand in its bin to be a steady tone."""
+_MIN_STEADY_BINS: Final = 3
+_TONE_BINS: Final = slice(12, 640)
+"""From 94 Hz, above mains hum, to 5 kHz."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,7 @@ def _measure(waveform: np.ndarray, probabilities: np.ndarray) -> ClipSound:
     is_speech = probabilities >= _SPEECH_PROBABILITY
     loud_db = float(np.percentile(level_db, 95))
     is_silent = ~is_speech & (level_db < max(_SILENT_DBFS, loud_db - _SILENT_BELOW_LOUD_DB))
-    spectrum = power_spectrum(waveform)
-    has_tones = _has_steady_tones(spectrum)[_middle_frames(len(power), len(spectrum))]
-    is_music = ~is_speech & ~is_silent & has_tones
+    is_music = ~is_speech & ~is_silent & _has_steady_tones(waveform, len(power))
     speech_power = float(power[is_speech].mean()) if is_speech.any() else None
     return ClipSound(
         duration=len(waveform) / SAMPLE_RATE_HZ,
@@ -94,7 +94,7 @@ def _measure(waveform: np.ndarray, probabilities: np.ndarray) -> ClipSound:
         snr_db=_snr_db(speech_power, waveform),
         edge_start_db=_edge_db(waveform[:_EDGE_SAMPLES], speech_power),
         edge_end_db=_edge_db(waveform[-_EDGE_SAMPLES:], speech_power),
-        fingerprint=fingerprint(spectrum),
+        fingerprint=fingerprint(power_spectrum(waveform)),
     )
 
 
@@ -127,16 +127,27 @@ def _edge_db(edge: np.ndarray, speech_power: float | None) -> float | None:
 
 def power_spectrum(waveform: np.ndarray) -> np.ndarray:
     """Of Hann windows of 25 ms, 10 ms apart: float32 [num_frames, 257], at least one frame."""
-    samples = torch.from_numpy(np.pad(waveform, (0, max(0, _WINDOW_SAMPLES - len(waveform)))))
-    frames = samples.unfold(0, _WINDOW_SAMPLES, HOP_SAMPLES) * torch.hann_window(_WINDOW_SAMPLES)
-    spectrum = torch.view_as_real(torch.fft.rfft(frames, _FFT_SAMPLES))
-    return spectrum.square_().sum(dim=-1).numpy()
+    samples = np.pad(waveform, (0, max(0, _WINDOW_SAMPLES - len(waveform))))
+    return _power_of_windows(samples, _WINDOW_SAMPLES, _HOP_SAMPLES, _FFT_SAMPLES)
 
 
-def _has_steady_tones(spectrum: np.ndarray) -> np.ndarray:
-    """[num_frames, num_bins] → bool [num_frames]: whether tones stand still around the frame."""
+def _power_of_windows(
+    samples: np.ndarray, window_samples: int, hop_samples: int, fft_samples: int | None = None
+) -> np.ndarray:
+    """[num_windows, num_bins]; a Fourier transform longer than the window is padded with zeros."""
+    windows = torch.from_numpy(samples).unfold(0, window_samples, hop_samples)
+    spectrum = torch.fft.rfft(windows * torch.hann_window(window_samples), fft_samples)
+    return torch.view_as_real(spectrum).square_().sum(dim=-1).numpy()
+
+
+def _has_steady_tones(waveform: np.ndarray, num_chunks: int) -> np.ndarray:
+    """bool [num_chunks]: whether tones stand still around the chunk."""
+    margin = (_TONE_WINDOW_SAMPLES - CHUNK_SAMPLES) // 2
+    samples = np.zeros((num_chunks - 1) * CHUNK_SAMPLES + _TONE_WINDOW_SAMPLES, dtype=np.float32)
+    samples[margin : margin + len(waveform)] = waveform
+    spectrum = _power_of_windows(samples, _TONE_WINDOW_SAMPLES, CHUNK_SAMPLES)[:, : _TONE_BINS.stop]
     is_peak = spectrum > _PEAK_RATIO * _moving_mean(spectrum, _NUM_NEIGHBOURS, axis=1)
-    in_place = _moving_mean(is_peak[:, _TONE_BINS].astype(np.float32), _STEADY_FRAMES, axis=0)
+    in_place = _moving_mean(is_peak[:, _TONE_BINS].astype(np.float32), _STEADY_CHUNKS, axis=0)
     return np.asarray((in_place >= _STEADY_SHARE).sum(axis=1) >= _MIN_STEADY_BINS)
 
 
@@ -148,11 +159,3 @@ def _moving_mean(values: np.ndarray, length: int, axis: int) -> np.ndarray:
     first, last = np.maximum(positions - length // 2, 0), np.minimum(positions + length // 2 + 1, len(values))
     means = (sums[last] - sums[first]) / (last - first).reshape(-1, *[1] * (values.ndim - 1))
     return np.moveaxis(means, 0, axis)
-
-
-def _middle_frames(num_chunks: int, num_frames: int) -> np.ndarray:
-    """The spectrum's frame in the middle of each chunk."""
-    middles = (
-        np.arange(num_chunks) * CHUNK_SAMPLES + CHUNK_SAMPLES // 2 - _WINDOW_SAMPLES // 2
-    ) // HOP_SAMPLES
-    return np.clip(middles, 0, num_frames - 1)

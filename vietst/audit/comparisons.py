@@ -48,7 +48,7 @@ def compare_rows(rows: Iterable[MeasuredRow], work_dir: Path) -> Comparisons:
     Args:
         work_dir: takes a file of the fingerprints while this runs.
     """
-    numbers_of: tuple[dict[str, int], ...] = ({}, {}, {})
+    numbers_of: tuple[dict[str, int], ...] = ({}, {}, {}, {})
     groups = tuple(array("q") for _ in numbers_of)
     rates, starts, ends = array("d"), array("d"), array("d")
     with tempfile.TemporaryFile(dir=work_dir) as file:
@@ -56,19 +56,20 @@ def compare_rows(rows: Iterable[MeasuredRow], work_dir: Path) -> Comparisons:
         for number, measured in enumerate(rows):
             row = measured.row
             rates.append(measured.syllables_per_second)
-            starts.append(_seconds(row.start_s))
-            ends.append(_seconds(row.end_s))
-            keys = (row.speaker_id, row.channel_id, row.video_id)
+            start_s, end_s = row.span_s
+            starts.append(start_s)
+            ends.append(end_s)
+            keys = (row.speaker_id, row.channel_id, row.video_id, row.recording)
             for of_rows, numbers, key in zip(groups, numbers_of, keys, strict=True):
                 of_rows.append(numbers.setdefault(key, len(numbers)) if key else NO_ROW)
             store.append(measured.fingerprint)
             index.add(number, measured.fingerprint)
         duplicates = _duplicates(index, store)
-    speakers, channels, videos = (np.array(of_rows) for of_rows in groups)
+    speakers, channels, videos, recordings = (np.array(of_rows) for of_rows in groups)
     return Comparisons(
         robust_z(np.array(rates), (speakers, channels, videos)),
         duplicates,
-        overlaps_s(videos, np.stack([np.array(starts), np.array(ends)], axis=1)),
+        overlaps_s(recordings, np.stack([np.array(starts), np.array(ends)], axis=1)),
     )
 
 
@@ -102,32 +103,26 @@ def _duplicates(index: FingerprintIndex, store: _FingerprintStore) -> np.ndarray
     return first_of
 
 
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan
-
-
-def overlaps_s(videos: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Seconds that each segment shares with the one of its video that shares most with it.
+def overlaps_s(recordings: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Seconds that each segment shares with the one of its recording that shares most with it.
 
     Args:
-        videos: int [num_rows], the number of the video; negative: not known.
-        times: float [num_rows, 2], start and end in seconds, NaN where not given.
+        recordings: int [num_rows], the number of the recording; `NO_ROW`: not known.
+        times_s: float [num_rows, 2], start and end, NaN where not given.
 
     Returns:
-        float [num_rows], NaN where there is no video or no times.
+        float [num_rows], NaN where there is no recording or no times.
     """
-    shared = np.full(len(videos), np.nan)
-    has_times = np.isfinite(times).all(axis=1) & (videos >= 0)
-    shared[has_times] = 0.0
-    rows = np.flatnonzero(has_times)
-    rows = rows[np.lexsort((times[rows, 0], videos[rows]))]
+    shared_s = np.full(len(recordings), np.nan)
+    is_known = ~np.isnan(times_s).any(axis=1) & (recordings != NO_ROW)
+    shared_s[is_known] = 0.0
+    rows = np.flatnonzero(is_known)
+    rows = rows[np.lexsort((times_s[rows, 0], recordings[rows]))]
     for position, row in enumerate(rows):
         for other in rows[position + 1 :]:
-            if videos[other] != videos[row] or times[other, 0] >= times[row, 1]:
+            if recordings[other] != recordings[row] or times_s[other, 0] >= times_s[row, 1]:
                 break
-            overlap_s = min(times[row, 1], times[other, 1]) - times[other, 0]
-            shared[row], shared[other] = max(shared[row], overlap_s), max(shared[other], overlap_s)
-    return shared
+            overlap_s = min(times_s[row, 1], times_s[other, 1]) - times_s[other, 0]
+            shared_s[row] = max(shared_s[row], overlap_s)
+            shared_s[other] = max(shared_s[other], overlap_s)
+    return shared_s

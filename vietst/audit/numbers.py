@@ -15,6 +15,8 @@ _VIETNAMESE_TENS: Final = frozenset({"mươi", "chục"})
 _VIETNAMESE_SCALES: Final = {
     "trăm": 100, "nghìn": 1000, "ngàn": 1000, "triệu": 10**6, "tỷ": 10**9, "tỉ": 10**9,
 }  # fmt: skip
+_UNITS_AFTER_TENS: Final = frozenset({"mốt", "tư", "lăm", "nhăm"})
+"""With them the word for ten may be left out: hai lăm is 25."""
 _ZERO_TENS: Final = frozenset({"lẻ", "linh"})
 _ENGLISH_SMALL: Final = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
@@ -82,7 +84,7 @@ def _continues(words: Sequence[str], start: int, position: int) -> bool:
     is_first = position == start
     if word in _VIETNAMESE_DIGITS:
         # "hai ba" are two numbers; a digit follows a unit ("hai mươi ba", "một trăm lẻ ba").
-        return is_first or words[position - 1] not in _VIETNAMESE_DIGITS
+        return is_first or words[position - 1] not in _VIETNAMESE_DIGITS or word in _UNITS_AFTER_TENS
     if word in _ENGLISH_SMALL:
         return is_first or words[position - 1] in _ENGLISH_SCALES or _makes_tens(words[position - 1], word)
     if word == "mười":
@@ -100,7 +102,9 @@ def _value(words: Sequence[str]) -> int:
     total = below_thousand = digit = 0
     for word in words:
         if word in _VIETNAMESE_DIGITS:
-            below_thousand, digit = below_thousand + digit, _VIETNAMESE_DIGITS[word]
+            is_short = word in _UNITS_AFTER_TENS and digit < 10
+            below_thousand += 10 * digit if is_short else digit
+            digit = _VIETNAMESE_DIGITS[word]
         elif word in _ENGLISH_SMALL:
             below_thousand, digit = below_thousand + digit, _ENGLISH_SMALL[word]
         elif word == "mười":

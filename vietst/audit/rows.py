@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -29,7 +30,30 @@ class AuditRow:
     channel_id: str
     video_id: str
     start_s: str
+    """Where the row is a piece of its file."""
     end_s: str
+    video_start_s: str
+    """Where the row's file is a clip of a video."""
+    video_end_s: str
+
+    @property
+    def recording(self) -> str:
+        """What the times of `span_s` count in; empty: not known."""
+        return self.audio_path if self.start_s or self.end_s else self.video_id
+
+    @property
+    def span_s(self) -> tuple[float, float]:
+        """Start and end in the recording, NaN where they are not given or no numbers."""
+        if self.start_s or self.end_s:
+            return _seconds(self.start_s or "0"), _seconds(self.end_s or "inf")
+        return _seconds(self.video_start_s), _seconds(self.video_end_s)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 _COLUMNS: Final = tuple(AuditRow.__dataclass_fields__)

@@ -72,13 +72,18 @@ AUDIO_SIGNALS: Final = _signals(
     ("edge_start_db", Kind.HIGH, "dB", "loudest 20 ms of the first 40 ms, relative to the clip's speech"),
     ("edge_end_db", Kind.HIGH, "dB", "loudest 20 ms of the last 40 ms, relative to the clip's speech"),
     ("duplicate_of", Kind.NAME, "", "id of the first earlier row with the same or nearly the same audio"),
-    ("overlap_s", Kind.HIGH, "s", "shared with another segment of the video (needs start_s and end_s)"),
+    (
+        "overlap_s",
+        Kind.HIGH,
+        "s",
+        "shared with another row of the recording (needs start_s, end_s or video_start_s, video_end_s)",
+    ),
 )
 
 TEXT_SIGNALS: Final = _signals(
     Group.TEXT,
     ("length_ratio", Kind.BOTH, "", "words of the translation for each word of the transcript"),
-    ("copy", Kind.HIGH, "share", "of words that the translation has from a transcript with English in it"),
+    ("copy", Kind.HIGH, "share", "of words that both texts have, where the transcript has English"),
     ("shared_words", Kind.LOW, "share", "of the transcript's Vietnamese words that the translation has"),
     ("wrong_language", Kind.NAME, "", "transcript, translation or both: the text that is in none of ours"),
     ("untranslated_english", Kind.HIGH, "share", "of the transcript's English words in the translation"),

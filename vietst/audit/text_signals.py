@@ -1,6 +1,5 @@
 """What a transcript and its translation say about each other."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +7,12 @@ from typing import Final
 
 from vietst.audit.numbers import num_mismatches
 from vietst.audit.speaking_rate import count_syllables
+from vietst.evaluation.alarms import NOT_LATIN
 from vietst.evaluation.vietnamese_syllables import parse_syllable
 from vietst.evaluation.word_evidence import evidence_of
 from vietst.evaluation.word_language import TaggedWord, WordTag, tag_words
 
-_NOT_LATIN: Final = re.compile(r"(?![A-Za-zªµºÀ-ͯḀ-ỿ])[^\W\d_]")
-_MAX_FOREIGN_LETTERS: Final = 0.1
+_MAX_FOREIGN_LETTERS: Final = 0.2
 """Share of the letters; a name may be written in another script."""
 _MIN_JUDGED_WORDS: Final = 3
 """Fewer say nothing of a text's language."""
@@ -52,7 +51,7 @@ def measure_texts(transcript: str, translation: str) -> TextFacts:
         num_syllables=count_syllables(said),
         length_ratio=len(told) / len(said) if said and told else None,
         # Without English the translation of a Vietnamese sentence is the sentence itself.
-        copy=_share_found([word for word, _ in said], told) if english and told else None,
+        copy=_share_equal(said, told) if english and told else None,
         shared_words=_share_found(vietnamese, told) if vietnamese and told else None,
         wrong_language="both" if len(wrong) == 2 else "".join(wrong),
         untranslated_english=_share_found(english, told) if english and told else None,
@@ -66,10 +65,16 @@ def _share_found(words: Sequence[str], told: Sequence[TaggedWord]) -> float:
     return (Counter(words) & there).total() / len(words)
 
 
+def _share_equal(said: Sequence[TaggedWord], told: Sequence[TaggedWord]) -> float:
+    """Share of the longer text's words that both have."""
+    here, there = (Counter(word for word, _ in words) for words in (said, told))
+    return (here & there).total() / max(len(said), len(told))
+
+
 def _is_foreign(text: str, words: Sequence[TaggedWord]) -> bool:
     """Another script, or mostly words that are neither Vietnamese nor in a list of English ones."""
     num_letters = sum(character.isalpha() for character in text)
-    if len(_NOT_LATIN.findall(text)) > _MAX_FOREIGN_LETTERS * max(num_letters, 1):
+    if len(NOT_LATIN.findall(text)) > _MAX_FOREIGN_LETTERS * max(num_letters, 1):
         return True
     judged = [word for word, tag in words if tag in (WordTag.VIETNAMESE, WordTag.ENGLISH, WordTag.AMBIGUOUS)]
     num_unknown = sum(

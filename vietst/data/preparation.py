@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vietst.data.audited_manifest import read_audit_summary
 from vietst.data.build_members import BuildMember, one_at_a_time, require_shared_disk
 from vietst.data.feature_cache import build_feature_caches
 from vietst.data.features import LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, InputKind, log_mel_kind
@@ -127,7 +128,10 @@ def _require_manifest(path: Path) -> None:
 def _clean_and_split(config: "RunConfig", num_proc: int | None, progress: bool) -> None:
     paths, options = config.paths, PreprocessOptions.from_config(config)
     takedown = read_takedown(paths.takedown_path)
-    if clean_manifest_is_current(
+    if (summary := read_audit_summary(paths.clean_manifest_path)) is not None:
+        # Cleaning would put back what the audit dropped.
+        logger.info("%s: is what an audit left of %s", paths.clean_manifest_path, summary["input"]["path"])
+    elif clean_manifest_is_current(
         paths.manifest_path,
         paths.clean_manifest_path,
         audio_root=paths.data_root,

@@ -135,13 +135,14 @@ def _has_odd_length(pair: _Pair) -> bool:
 
 # Latin blocks with letters: Basic, Latin-1, Extended-A to IPA, modifiers, combining marks, Additional,
 # ligatures and full-width forms. The micro sign stands in units.
-_NOT_LATIN: Final = re.compile(
+NOT_LATIN: Final = re.compile(
     r"(?![A-Za-z\u00aa\u00b5\u00ba\u00c0-\u036f\u1e00-\u1eff\ufb00-\ufb06\uff21-\uff5a])[^\W\d_]"
 )
+"""A letter of another script."""
 
 
 def _is_in_wrong_language(pair: _Pair) -> bool:
-    foreign = set(_NOT_LATIN.findall(pair.raw_hypothesis))
+    foreign = set(NOT_LATIN.findall(pair.raw_hypothesis))
     if foreign and not foreign <= set(pair.raw_reference):
         return True
     return _is_english_throughout(pair) and _is_mostly_vietnamese(pair.raw_reference)
