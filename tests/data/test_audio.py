@@ -13,6 +13,7 @@ import soundfile
 from vietst.data import audio_facts, audio_headers
 from vietst.data.audio import AudioFacts, load_waveform, measure_audio, resolve_audio_path
 from vietst.data.audio_facts import AudioFactsFile
+from vietst.data.audio_pieces import Piece
 from vietst.errors import AudioError
 
 FORMATS = {
@@ -302,9 +303,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were decoded."""
     names: list[str] = []
 
-    def measuring(path: Path) -> AudioFacts:
+    def measuring(path: Path, piece: Piece | None) -> AudioFacts:
         names.append(path.name)
-        return measure_audio(path)
+        return measure_audio(path, piece)
 
     monkeypatch.setattr(audio_facts, "measure_audio", measuring)
     return names

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import soxr
 
+from tests.encoded_audio import encoded
 from tests.tiny_models import tone
 from vietst.data.audio import load_waveform
 from vietst.errors import AudioError
@@ -20,32 +21,6 @@ RATE = 16_000
 
 def waveform(audio: Audio) -> np.ndarray:
     return np.concatenate(list(waveform_blocks(audio)))
-
-
-def encoded(format_name: str, codec: str, samples: np.ndarray, rate: int, *, delay_s: float = 0.0) -> bytes:
-    """A file as ffmpeg's libraries write it; with a delay, a picture comes before the sound."""
-    file = io.BytesIO()
-    with av.open(file, "w", format=format_name) as container:
-        picture = container.add_stream("mjpeg", rate=10, width=32, height=32) if delay_s else None
-        if picture is not None:
-            picture.pix_fmt = "yuvj420p"
-        stream = container.add_stream(codec, rate=rate, layout="stereo")
-        if picture is not None:
-            image = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
-            for index in range(3):
-                image.pts = index
-                container.mux(picture.encode(image.reformat(format="yuvj420p")))
-            container.mux(picture.encode(None))
-        frame = av.AudioFrame.from_ndarray(np.stack([samples, samples]), format="fltp", layout="stereo")
-        frame.sample_rate = rate
-        frame.pts = round(delay_s * rate)
-        converter = av.AudioResampler(
-            format=stream.format.name, layout="stereo", rate=rate, frame_size=stream.frame_size or 1024
-        )
-        for part in [*converter.resample(frame), *converter.resample(None)]:
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
-    return file.getvalue()
 
 
 def delay_samples(found: np.ndarray, expected: np.ndarray) -> int:

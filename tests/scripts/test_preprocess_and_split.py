@@ -253,7 +253,7 @@ def test_a_killed_run_leaves_the_old_files_as_they_were(workplace: Path, preproc
     stuck_at_a_new_file = (
         "import runpy, sys, time\n"
         "from vietst.data import audio_facts\n"
-        "audio_facts.measure_audio = lambda path: (print('stuck', flush=True), time.sleep(60))\n"
+        "audio_facts.measure_audio = lambda path, piece: (print('stuck', flush=True), time.sleep(60))\n"
         "sys.argv = ['preprocess_manifest.py']\n"
         f"runpy.run_path({str(preprocess)!r}, run_name='__main__')\n"
     )

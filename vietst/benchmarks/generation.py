@@ -22,8 +22,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor, pipe
 
 from vietst.benchmarks.untrained_whisper import WhisperShape, make_untrained_whisper
 from vietst.constants import SAMPLE_RATE_HZ, TASKS
-from vietst.data.audio import load_waveform
-from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.audio import load_utterance
 from vietst.data.features import LOG_MEL_80
 from vietst.data.tables import read_table
 from vietst.errors import VietstError
@@ -103,7 +102,7 @@ def _read_clips(manifest: Path, data_root: Path, num_utterances: int) -> Clips:
         raise VietstError(
             where=str(manifest), rule="a manifest with utterances", found="none", do="name another manifest"
         )
-    waveforms = [load_waveform(resolve_audio_path(data_root, row["audio_path"])) for row in rows]
+    waveforms = [load_utterance(data_root, row) for row in rows]
     for row, waveform in zip(rows, waveforms, strict=True):
         row["duration"] = len(waveform) / SAMPLE_RATE_HZ
     return Clips(rows, data_root, waveforms)

@@ -21,8 +21,7 @@ from typing import Any, Final
 
 from vietst.benchmarks.untrained_whisper import WHISPER_SMALL, WhisperShape, make_untrained_whisper
 from vietst.constants import SAMPLE_RATE_HZ, TASKS
-from vietst.data.audio import load_waveform
-from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.audio import load_utterance
 from vietst.data.tables import read_table
 from vietst.errors import VietstError
 
@@ -131,7 +130,7 @@ def _write_recording(path: Path, manifest: Path, data_root: Path, minutes: float
     missing = round(minutes * 60 * SAMPLE_RATE_HZ)
     with soundfile.SoundFile(path, "w", samplerate=SAMPLE_RATE_HZ, channels=1, subtype="PCM_16") as file:
         while missing > 0:
-            clip = load_waveform(resolve_audio_path(data_root, generator.choice(rows)["audio_path"]))
+            clip = load_utterance(data_root, generator.choice(rows))
             pause = noise.normal(0, 1e-4, round(generator.uniform(*_PAUSES_S) * SAMPLE_RATE_HZ))
             samples = np.concatenate([pause.astype(np.float32), clip])[:missing]
             file.write(samples)

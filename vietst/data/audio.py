@@ -1,18 +1,23 @@
 """Audio files: what they hold, and how they become a 16 kHz waveform.
 
 A file that cannot be used raises `AudioError` with a code of `audio_paths.AUDIO_RULES`; it never turns into
-silence. soundfile decodes (WAV, FLAC, OGG, Opus, MP3), soxr resamples.
+silence. soundfile decodes (WAV, FLAC, OGG, Opus, MP3), soxr resamples. Of a piece (see `audio_pieces`) only
+its part of the file is decoded; there ffmpeg's libraries (PyAV) decode what soundfile does not know, videos
+above all.
 """
 
+import contextlib
+import functools
 import hashlib
 import io
 import math
 import os
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import soundfile
@@ -22,6 +27,8 @@ from vietst.constants import SAMPLE_RATE_HZ
 from vietst.data.audio_headers import MPEG_FRAME_SAMPLES, count_mp3_samples, missing_bytes
 from vietst.data.audio_paths import audio_error
 from vietst.data.audio_paths import resolve_audio_path as resolve_audio_path
+from vietst.data.audio_pieces import Piece, piece_of
+from vietst.errors import AudioError
 
 SILENCE_PEAK: Final = 1e-3
 """Largest |sample| (full scale 1.0) that still counts as silence: -60 dBFS."""
@@ -40,8 +47,9 @@ class AudioFacts:
     """What one audio file holds, measured by decoding all of it."""
 
     digest: str
-    """BLAKE2b-128 of the file's bytes, hexadecimal."""
+    """BLAKE2b-128 of the file's bytes, hexadecimal; of a piece, of these and its times."""
     num_bytes: int
+    """Of the file."""
     sample_rate_hz: int
     """Rate of the file, before resampling."""
     num_channels: int
@@ -54,61 +62,140 @@ class AudioFacts:
     """Root mean square of the mono mix in decibels relative to 1.0."""
 
 
-def load_waveform(path: Path, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> np.ndarray:
-    """Decodes a file to mono (mean of the channels) at `sample_rate_hz` (soxr's HQ quality).
+def load_utterance(audio_root: Path, row: Mapping[str, Any]) -> np.ndarray:
+    """What a row of a manifest or split sounds like: `load_waveform` of its file, or of its piece.
+
+    Raises:
+        AudioError: any code of `audio_paths.AUDIO_RULES`.
+    """
+    return load_waveform(resolve_audio_path(audio_root, str(row["audio_path"])), piece_of(row))
+
+
+def load_waveform(
+    path: Path, piece: Piece | None = None, *, sample_rate_hz: int = SAMPLE_RATE_HZ
+) -> np.ndarray:
+    """Decodes a file or a piece to mono (mean of the channels) at `sample_rate_hz` (soxr's HQ quality).
 
     Returns:
         float32 [num_samples], C-contiguous, in [-1, 1] but for float files that hold louder samples.
 
     Raises:
-        AudioError: any `audio_*` code of `audio_paths.AUDIO_RULES`.
+        AudioError: any `audio_*` or `piece_*` code of `audio_paths.AUDIO_RULES`.
     """
-    with open_sound(path) as file:
-        blocks = list(mono_blocks(file, path))
-        source_rate_hz = file.samplerate
+    with _open_mono(path, piece) as sound:
+        blocks = list(sound.blocks)
     waveform = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     _refuse_silence(float(max(waveform.max(), -waveform.min())), path)
-    if source_rate_hz != sample_rate_hz:
-        waveform = soxr.resample(waveform, source_rate_hz, sample_rate_hz, quality="HQ")
+    if sound.sample_rate_hz != sample_rate_hz:
+        waveform = soxr.resample(waveform, sound.sample_rate_hz, sample_rate_hz, quality="HQ")
     return waveform
 
 
-def measure_audio(path: Path) -> AudioFacts:
-    """Decodes and hashes a whole file, in blocks: a file of hours takes no more memory than one of seconds.
+def measure_audio(path: Path, piece: Piece | None = None) -> AudioFacts:
+    """Decodes a whole file or a piece and hashes it, in blocks: hours take no more memory than seconds.
 
     Raises:
-        AudioError: any `audio_*` code of `audio_paths.AUDIO_RULES`. Too short or too long is the
+        AudioError: any `audio_*` or `piece_*` code of `audio_paths.AUDIO_RULES`. Too short or too long is the
             manifest's decision.
     """
     num_samples, peak, sum_of_squares = 0, 0.0, 0.0
-    with open_sound(path) as file:
-        for mono in mono_blocks(file, path):
+    with _open_mono(path, piece) as sound:
+        for mono in sound.blocks:
             num_samples += len(mono)
             peak = max(peak, float(mono.max()), -float(mono.min()))
             sum_of_squares += float(np.dot(mono, mono))
-        sample_rate_hz, num_channels = file.samplerate, file.channels
     _refuse_silence(peak, path)
-    digest, num_bytes = hash_file(path)
+    digest, num_bytes = hash_file(path, piece)
     return AudioFacts(
         digest=digest,
         num_bytes=num_bytes,
-        sample_rate_hz=sample_rate_hz,
-        num_channels=num_channels,
+        sample_rate_hz=sound.sample_rate_hz,
+        num_channels=sound.num_channels,
         num_samples=num_samples,
-        duration_s=num_samples / sample_rate_hz,
+        duration_s=num_samples / sound.sample_rate_hz,
         peak=peak,
         rms_dbfs=10.0 * math.log10(sum_of_squares / num_samples),
     )
 
 
-def hash_file(path: Path) -> tuple[str, int]:
-    """BLAKE2b-128 of a file's bytes (hexadecimal), and how many bytes these are."""
+def hash_file(path: Path, piece: Piece | None = None) -> tuple[str, int]:
+    """BLAKE2b-128 of a file's bytes (hexadecimal), and how many bytes these are.
+
+    Of a piece, the hash of the file's and the piece's times; the file is read once for all of its pieces.
+    """
+    if piece is not None:
+        # One at a time: threads come with pieces of one file, and all but the first find it hashed.
+        with _HASHING:
+            digest, num_bytes = _hash_of_unchanged(path, *_stamp(path))
+        of_piece = hashlib.blake2b(f"{digest}{piece.fragment}".encode(), digest_size=16)
+        return of_piece.hexdigest(), num_bytes
     hasher, num_bytes = hashlib.blake2b(digest_size=16), 0
     with path.open("rb", buffering=0) as file:
         while block := file.read(_HASH_BLOCK_BYTES):
             hasher.update(block)
             num_bytes += len(block)
     return hasher.hexdigest(), num_bytes
+
+
+_HASHING: Final = threading.Lock()
+
+
+@functools.lru_cache(maxsize=4096)
+def _hash_of_unchanged(path: Path, num_bytes: int, mtime_ns: int) -> tuple[str, int]:
+    return hash_file(path)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and modification time: what a file must have to count as unchanged."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return 0, 0  # opening it says what is wrong
+    return status.st_size, status.st_mtime_ns
+
+
+class Mono(NamedTuple):
+    """An open file or piece: float32 [num_samples] block by block, at least one, none of them empty."""
+
+    blocks: Iterator[np.ndarray]
+    sample_rate_hz: int
+    """Of the file, before resampling."""
+    num_channels: int
+    """Of the file; the blocks are their mean."""
+
+
+@contextlib.contextmanager
+def _open_mono(path: Path, piece: Piece | None) -> Iterator[Mono]:
+    if piece is None:
+        with open_sound(path) as file:
+            yield Mono(mono_blocks(file, path), file.samplerate, file.channels)
+    elif _is_for_soundfile(path, *_stamp(path)):
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            start, stop = piece.sample_span(file.samplerate, file.frames, path)
+            file.seek(start)
+            yield Mono(mono_blocks(file, path, stop - start), file.samplerate, file.channels)
+    else:
+        from vietst.data.containers import open_container_piece
+
+        with open_container_piece(path, piece) as sound:
+            yield sound
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_for_soundfile(path: Path, num_bytes: int, mtime_ns: int) -> bool:
+    """Whether soundfile decodes this file and seeks in it; asked once, for it may take reading all of an MP3.
+
+    Raises:
+        AudioError: as `open_sound`, but for what soundfile does not know.
+    """
+    try:
+        with open_sound(path) as file:
+            return file.seekable() and file.frames < UNKNOWN_NUM_FRAMES
+    except AudioError as error:
+        # Without a cause soundfile knew the file, and we do not trust its length.
+        if error.code != "audio_unreadable" or error.__cause__ is None:
+            raise
+        return False
 
 
 def open_sound(source: Path | bytes) -> soundfile.SoundFile:
@@ -172,22 +259,29 @@ def name_of(source: Path | bytes) -> str:
     return f"{len(source)} bytes of audio" if isinstance(source, bytes) else str(source)
 
 
-def mono_blocks(file: soundfile.SoundFile, source: Path | bytes) -> Iterator[np.ndarray]:
+def mono_blocks(
+    file: soundfile.SoundFile, source: Path | bytes, num_frames: int | None = None
+) -> Iterator[np.ndarray]:
     """Yields float32 [num_samples] at the file's own rate until its end: the mean of the channels.
+
+    Args:
+        num_frames: only so many, from where the file stands.
 
     Raises:
         AudioError: `audio_empty`, `audio_truncated` or `audio_not_finite`.
     """
     where = name_of(source)
-    for block in _decoded_blocks(file, where):
+    for block in _decoded_blocks(file, where, num_frames):
         yield to_mono(block, where)
 
 
-def _decoded_blocks(file: soundfile.SoundFile, where: str) -> Iterator[np.ndarray]:
+def _decoded_blocks(file: soundfile.SoundFile, where: str, num_frames: int | None) -> Iterator[np.ndarray]:
     """Yields float32 [num_frames, num_channels] until the end; at least one block, none of them empty."""
     # The same values as libsndfile's own floats, in half the time.
     is_16_bit = file.subtype == "PCM_16"
-    num_promised = file.frames if file.frames < UNKNOWN_NUM_FRAMES else None
+    num_promised = num_frames
+    if num_promised is None and file.frames < UNKNOWN_NUM_FRAMES:
+        num_promised = file.frames
     num_read = 0
     while num_promised is None or num_read < num_promised:
         num_wanted = _BLOCK_FRAMES if num_promised is None else min(_BLOCK_FRAMES, num_promised - num_read)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from vietst.data.audio import AudioFacts, hash_file, measure_audio
 from vietst.data.audio_paths import normalize_audio_path, resolve_below
+from vietst.data.audio_pieces import split_locator
 from vietst.errors import AudioError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ its modification time (whose steps are up to 2 s on some file systems); it is ha
 
 class AudioFactsFile:
     """A TSV that remembers the facts of files that have not changed (same size, same modification time).
+
+    What was measured goes by its locator (see `audio_pieces`): the path, with the times of a piece behind it.
 
     New facts are appended as they come, so that an interrupted pass over a large corpus is not lost;
     `save` writes the file anew, sorted. An unreadable or foreign file is treated as empty: it only
@@ -53,9 +56,9 @@ class AudioFactsFile:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, audio_path: str, file: Path) -> AudioFacts | None:
-        """The facts of `audio_path` (a manifest's spelling), if `file` still is what was measured."""
-        entry = self._entries.get(normalize_audio_path(audio_path))
+    def get(self, locator: str, file: Path) -> AudioFacts | None:
+        """The facts of `locator` (in a manifest's spelling), if `file` still is what was measured."""
+        entry = self._entries.get(normalize_audio_path(locator))
         if entry is None:
             return None
         try:
@@ -65,34 +68,35 @@ class AudioFactsFile:
         mtime_ns, facts = _unpacked(entry)
         return facts if (status.st_mtime_ns, status.st_size) == (mtime_ns, facts.num_bytes) else None
 
-    def remembered(self, audio_path: str) -> AudioFacts | None:
-        """The facts of `audio_path` whatever became of the file since."""
-        entry = self._entries.get(normalize_audio_path(audio_path))
+    def remembered(self, locator: str) -> AudioFacts | None:
+        """The facts of `locator` whatever became of the file since."""
+        entry = self._entries.get(normalize_audio_path(locator))
         return None if entry is None else _unpacked(entry)[1]
 
-    def forget(self, audio_paths: Iterable[str]) -> int:
+    def forget(self, locators: Iterable[str]) -> int:
         """Drops what is known of files, until they are measured again; returns of how many it was."""
-        known = [key for key in map(normalize_audio_path, audio_paths) if self._entries.pop(key, None)]
+        known = [key for key in map(normalize_audio_path, locators) if self._entries.pop(key, None)]
         self._changed |= bool(known)
         return len(known)
 
-    def measure(self, audio_path: str, file: Path) -> AudioFacts:
+    def measure(self, locator: str, file: Path) -> AudioFacts:
         """The remembered facts, or new ones. Raises AudioError as `measure_audio` does."""
-        facts = self.get(audio_path, file)
+        facts = self.get(locator, file)
         if facts is None:
-            facts = self._measure_again(normalize_audio_path(audio_path), file)
+            facts = self._measure_again(normalize_audio_path(locator), file)
         return facts
 
     def _measure_again(self, key: str, file: Path) -> AudioFacts:
+        _, piece = split_locator(key)
         try:
             # Asked before measuring: a file that changes meanwhile is measured again next time.
             status = file.stat()
         except OSError:
-            return measure_audio(file)  # which says what is wrong
+            return measure_audio(file, piece)  # which says what is wrong
         known = self.remembered(key)
         # A file that was copied or touched has a new time and the old bytes.
-        is_same = known is not None and (known.digest, known.num_bytes) == hash_file(file)
-        facts = known if known is not None and is_same else measure_audio(file)
+        is_same = known is not None and (known.digest, known.num_bytes) == hash_file(file, piece)
+        facts = known if known is not None and is_same else measure_audio(file, piece)
         is_settled = abs(time.time_ns() - status.st_mtime_ns) > _SETTLED_NS
         self._entries[key] = _packed(status.st_mtime_ns if is_settled else 0, facts)
         self._unsaved.append(key)
@@ -109,31 +113,32 @@ class AudioFactsFile:
     def measure_all(
         self,
         audio_root: Path,
-        audio_paths: Sequence[str],
+        locators: Sequence[str],
         *,
         num_threads: int = 1,
         bar: "tqdm[object] | None" = None,
     ) -> Iterator[AudioFacts | AudioError]:
-        """`measure` for many paths under `audio_root`; yields one per path, the error for an unusable one.
+        """`measure` for many locators under `audio_root`; yields one for each, the error for an unusable one.
 
         Decoding and hashing release Python's lock, so threads use several cores. What was measured is on the
         disk when this ends or is given up, unsorted until `save`.
 
         Args:
-            bar: moves on by one for each path.
+            bar: moves on by one for each locator.
         """
         real_root = os.path.realpath(audio_root)
 
-        def measure_one(audio_path: str) -> AudioFacts | AudioError:
+        def measure_one(locator: str) -> AudioFacts | AudioError:
+            audio_path, _ = split_locator(locator)
             try:
-                return self.measure(audio_path, Path(resolve_below(real_root, audio_path)))
+                return self.measure(locator, Path(resolve_below(real_root, audio_path)))
             except AudioError as error:
                 return error
 
         pool = ThreadPoolExecutor(max(1, num_threads))
         try:
-            for start in range(0, len(audio_paths), _FACTS_PER_WRITE):
-                for result in pool.map(measure_one, audio_paths[start : start + _FACTS_PER_WRITE]):
+            for start in range(0, len(locators), _FACTS_PER_WRITE):
+                for result in pool.map(measure_one, locators[start : start + _FACTS_PER_WRITE]):
                     yield result
                     if bar is not None:
                         bar.update()

@@ -15,6 +15,8 @@ AUDIO_RULES: Final = {
     "audio_truncated": "the audio file is as long as its header promises",
     "audio_not_finite": "every sample is a finite number",
     "audio_silent": "some sample is louder than -60 dBFS",
+    "piece_invalid": "start_s and end_s are seconds, 0 <= start_s < end_s, or empty",
+    "piece_outside": "the audio file goes on until end_s",
 }
 """Reason code of an unusable audio file (as written to `rejected.tsv`), and the rule that it breaks."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from vietst.data.audio import AudioFacts
 from vietst.data.audio_facts import AudioFactsFile
+from vietst.data.audio_pieces import locator_of, split_locator
 from vietst.data.rejections import TAKEN_DOWN, Journal
 from vietst.data.row_rules import (
     TRUNCATED_COLUMN,
@@ -96,8 +97,13 @@ class CleaningPass:
                 )
             clean_texts(row, self._options)
             self.num_video_ids_from_path += clean_keys(row, self._pattern)
+            locator_of(row.values)
         except Removal as removal:
             journal.remove(line_number, original, removal.reason, removal.detail)
+            self.hours_in += _stated_hours(original)
+            return None
+        except AudioError as error:
+            journal.remove(line_number, original, error.code, error.found)
             self.hours_in += _stated_hours(original)
             return None
         return row
@@ -106,20 +112,20 @@ class CleaningPass:
         self, rows: list[Row], num_threads: int, bar: "tqdm[object]"
     ) -> list[AudioFacts | AudioError]:
         measure_all = self._facts_file.measure_all
-        paths = [row.values["audio_path"] for row in rows]
-        results = list(measure_all(self._audio_root, paths, num_threads=num_threads, bar=bar))
+        locators = [locator_of(row.values) for row in rows]
+        results = list(measure_all(self._audio_root, locators, num_threads=num_threads, bar=bar))
         # Names with accents come composed or decomposed, depending on the system that packed them.
         others = {
             index: other
-            for index, (path, result) in enumerate(zip(paths, results, strict=True))
-            if _is_missing(result) and (other := _other_unicode_form(path))
+            for index, (locator, result) in enumerate(zip(locators, results, strict=True))
+            if _is_missing(result) and (other := _other_unicode_form(locator))
         }
         if others:
             second_try = measure_all(self._audio_root, list(others.values()))
-            for (index, path), result in zip(others.items(), second_try, strict=True):
+            for (index, locator), result in zip(others.items(), second_try, strict=True):
                 if not _is_missing(result):
                     results[index] = result
-                    rows[index].values["audio_path"] = path
+                    rows[index].values["audio_path"] = path = split_locator(locator)[0]
                     rows[index].changes.append(
                         ("audio_path_normalized", f"now {path}, as the file is called")
                     )
@@ -156,9 +162,9 @@ class CleaningPass:
             raise Removal(TAKEN_DOWN, f"{entry!r} in {self._takedown.path}")
 
     def _refuse_repetition(self, row: Row) -> None:
-        values = row.values
-        audio = _hash_of(values["audio_path"])
-        texts = _hash_of(values["audio_path"], values["transcript"], values["translation"])
+        values, locator = row.values, locator_of(row.values)
+        audio = _hash_of(locator)
+        texts = _hash_of(locator, values["transcript"], values["translation"])
         first_line = self._line_of_audio.setdefault(audio, row.line_number)
         if first_line != row.line_number:
             reason = "duplicate_row" if texts in self._texts_of_audio else "conflicting_texts"
@@ -166,11 +172,11 @@ class CleaningPass:
         self._texts_of_audio.add(texts)
 
     def _make_id_unique(self, row: Row) -> None:
-        """Fills `id` with the path where there is none; a repeated one gets a hash of its path behind it."""
-        values = row.values
-        given = values["id"] = values["id"] or unicodedata.normalize("NFC", values["audio_path"])
+        """Fills `id` with the locator where there is none; a repeated one gets a hash of that behind it."""
+        values, locator = row.values, locator_of(row.values)
+        given = values["id"] = values["id"] or unicodedata.normalize("NFC", locator)
         while values["id"] in self._ids:
-            values["id"] = f"{given}-{_hash_of(values['id'], values['audio_path']) >> 32:08x}"
+            values["id"] = f"{given}-{_hash_of(values['id'], locator) >> 32:08x}"
         self._ids.add(values["id"])
         if values["id"] != given:
             row.changes.append(("id_made_unique", f"now {values['id']}"))
@@ -184,8 +190,8 @@ def _hash_of(*texts: str) -> int:
     return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest(), "big")
 
 
-def _other_unicode_form(path: str) -> str | None:
-    forms = {unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)} - {path}
+def _other_unicode_form(locator: str) -> str | None:
+    forms = {unicodedata.normalize("NFC", locator), unicodedata.normalize("NFD", locator)} - {locator}
     return min(forms, default=None)
 
 

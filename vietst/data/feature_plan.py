@@ -24,6 +24,7 @@ from vietst.constants import SAMPLE_RATE_HZ, SPLITS
 from vietst.data.audio import AudioFacts
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.audio_paths import normalize_audio_path
+from vietst.data.audio_pieces import locator_of, split_locator
 from vietst.data.features import FEATURE_CODE_VERSION, InputKind
 from vietst.data.row_rules import TRUNCATED_COLUMN
 from vietst.data.split_audit import split_hash
@@ -182,7 +183,7 @@ def plan_without_measuring(
     return _plan(
         _open_splits(splits_dir),
         kind,
-        lambda audio_path: _known_facts(audio_path, audio_root, facts_file),
+        lambda locator: _known_facts(locator, audio_root, facts_file),
     )
 
 
@@ -274,7 +275,7 @@ def _strings(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
 def _plan(
     tables: Mapping[str, Table], kind: InputKind, facts_of: Callable[[str], AudioFacts | None]
 ) -> CachePlan | None:
-    """The plan; None if the facts of an audio path are not known."""
+    """The plan; None if the facts of a locator are not known."""
     columns = _string_columns(tables.values())
     rows_digest, audio_digest = Digest([columns]), Digest()
     numbers: dict[str, np.ndarray] = {}
@@ -282,7 +283,7 @@ def _plan(
         of_split = np.empty(table.num_data_lines, ROW_NUMBERS)
         num_rows = 0
         for row in split_rows(table):
-            facts = facts_of(row["audio_path"])
+            facts = facts_of(locator_of(row))
             if facts is None:
                 return None
             strings = _strings(row, columns)
@@ -306,12 +307,13 @@ def _plan(
     )
 
 
-def _known_facts(audio_path: str, audio_root: Path, facts_file: AudioFactsFile) -> AudioFacts | None:
+def _known_facts(locator: str, audio_root: Path, facts_file: AudioFactsFile) -> AudioFacts | None:
     """A file that is absent (the cache was moved without its audio) is taken as remembered."""
+    audio_path, _ = split_locator(locator)
     file = Path(f"{os.fspath(audio_root)}/{normalize_audio_path(audio_path)}")
-    known = facts_file.get(audio_path, file)
+    known = facts_file.get(locator, file)
     if known is None and not file.exists():
-        known = facts_file.remembered(audio_path)
+        known = facts_file.remembered(locator)
     return known
 
 
@@ -334,18 +336,18 @@ def _measure_new_audio(
     for table in tables.values():
         for row in split_rows(table):
             num_rows += 1
-            if _known_facts(row["audio_path"], audio_root, facts_file) is None:
-                unknown.append(row["audio_path"])
+            if _known_facts(locator := locator_of(row), audio_root, facts_file) is None:
+                unknown.append(locator)
     if not unknown:
         return
     num_errors, shown = 0, []
     with tqdm(total=len(unknown), desc="measure audio", unit=" files", disable=not progress) as bar:
         measured = facts_file.measure_all(audio_root, unknown, num_threads=num_threads, bar=bar)
-        for audio_path, result in zip(unknown, measured, strict=True):
+        for locator, result in zip(unknown, measured, strict=True):
             if isinstance(result, AudioError):
                 num_errors += 1
                 if num_errors <= _NUM_ERRORS_SHOWN:
-                    shown.append(f"{audio_path}: {result.code} ({result.found})")
+                    shown.append(f"{locator}: {result.code} ({result.found})")
     facts_file.save()
     if num_errors:
         raise FeatureCacheError(

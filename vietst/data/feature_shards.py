@@ -25,6 +25,7 @@ import numpy as np
 
 from vietst.data.audio import load_waveform
 from vietst.data.audio_paths import resolve_below
+from vietst.data.audio_pieces import locator_of, split_locator
 from vietst.data.feature_plan import CachePlan, PlannedRow, Shard, cached_name, num_samples, planned_rows
 from vietst.data.feature_reuse import CachedRow, ReusableRows, open_cached_split
 from vietst.data.features import InputKind, extract, half_precision, load_constants
@@ -316,28 +317,29 @@ def _features_of_row(
     if reusable is not None:
         cached = open_cached_split(reusable.cache_directory, reusable.split)[reusable.index]
         return cached["features"], cached["num_frames"], cached["pad_value"]
-    audio_path = row.columns[job.columns.index("audio_path")]
-    extracted = extract(load_row(job.real_root, row, audio_path), job.kind)
+    locator = locator_of(dict(zip(job.columns, row.columns, strict=True)))
+    extracted = extract(load_row(job.real_root, row, locator), job.kind)
     values = half_precision(extracted.values, job.kind)
     return values.tobytes(), len(values), float(np.float32(extracted.pad_value))
 
 
-def _load_row(real_root: str, row: PlannedRow, audio_path: str) -> np.ndarray:
+def _load_row(real_root: str, row: PlannedRow, locator: str) -> np.ndarray:
     """As much of the waveform as counts: float32 [num_samples] at 16 kHz."""
+    audio_path, piece = split_locator(locator)
     try:
         path = Path(resolve_below(real_root, audio_path))
-        waveform = load_waveform(path)
+        waveform = load_waveform(path, piece)
         is_as_measured = path.stat().st_size == row.num_audio_bytes
     except AudioError as error:
-        raise _changed_audio(audio_path, f"{error.code}: {error.found}") from error
+        raise _changed_audio(locator, f"{error.code}: {error.found}") from error
     if not is_as_measured:
-        raise _changed_audio(audio_path, "a file of another size")
+        raise _changed_audio(locator, "a file of another size")
     return waveform[: num_samples(row.duration_s)] if row.is_cut else waveform
 
 
-def _changed_audio(audio_path: str, found: str) -> FeatureCacheError:
+def _changed_audio(locator: str, found: str) -> FeatureCacheError:
     return FeatureCacheError(
-        where=audio_path,
+        where=locator,
         rule="the audio stays as it was measured while features are built",
         found=found,
         do="run the same command again; if the file is broken, scripts/preprocess_manifest.py first",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vietst.data.audio import AudioFacts
 from vietst.data.audio_paths import normalize_audio_path
+from vietst.data.audio_pieces import format_seconds
 from vietst.data.takedown import Takedown
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.data.video_ids import video_id_by_pattern, video_id_of
@@ -165,8 +166,3 @@ def _disagree(stated: str, measured_s: float) -> bool:
         return True
     tolerance_s = max(_DURATION_TOLERANCE_S, _DURATION_TOLERANCE_SHARE * measured_s)
     return math.isnan(difference_s) or difference_s > tolerance_s
-
-
-def format_seconds(duration_s: float) -> str:
-    """To the microsecond, without trailing zeros."""
-    return f"{duration_s:.6f}".rstrip("0").rstrip(".")

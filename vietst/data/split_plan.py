@@ -24,6 +24,7 @@ class Utterance:
 
     id: str
     audio_path: str
+    """With the times of a piece behind it, see `audio_pieces.locator_of`."""
     keys: tuple[Key, ...]
     duration_us: int
     is_verified: bool = False

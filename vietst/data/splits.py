@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from vietst.constants import SPLITS
+from vietst.data.audio_pieces import locator_of
 from vietst.data.records import format_record
 from vietst.data.split_audit import describe_groups, describe_set_aside, describe_splits, split_hash
 from vietst.data.split_checks import refuse_empty_splits, refuse_unverified, report, shares_of
@@ -257,7 +258,7 @@ def _read_manifest(table: Table, takedown: Takedown) -> tuple[list[tuple[str, ..
             continue
         duration_us = max(1, round(float(row["duration"]) * _US_PER_S))
         is_verified = read_verified(row.get(VERIFIED_COLUMN, "")) is True
-        utterance = Utterance(row["id"], row["audio_path"], keys_of(row), duration_us, is_verified)
+        utterance = Utterance(row["id"], locator_of(row), keys_of(row), duration_us, is_verified)
         entries.append((tuple(row.values()), utterance))
     if not entries:
         raise ManifestError(
@@ -299,7 +300,8 @@ def _read_old_splits(splits_dir: Path, takedown: Takedown) -> tuple[OldSplits, i
             if takedown.entry_for(row) is not None:
                 keys_taken_down.update(keys_of(row))
                 continue
-            in_other = old.split_of(Utterance(row["id"], row["audio_path"], (), 0))
+            locator = locator_of(row)
+            in_other = old.split_of(Utterance(row["id"], locator, (), 0))
             if in_other not in (None, split):
                 raise ManifestError(
                     where=f"{path}, line {line_number}",
@@ -307,7 +309,7 @@ def _read_old_splits(splits_dir: Path, takedown: Takedown) -> tuple[OldSplits, i
                     found=f"{row['id']!r} is also in {in_other}.csv",
                     do=do,
                 )
-            old.add(split, row["id"], row["audio_path"], keys_of(row))
+            old.add(split, row["id"], locator, keys_of(row))
     require_agreement(splits_dir, pins, old.splits_of_key)
     forgotten = keys_taken_down - old.splits_of_key.keys()
     old.add_pins({key: pins[key] for key in pins.keys() - forgotten})

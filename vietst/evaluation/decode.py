@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vietst.constants import IGNORE_INDEX, TARGET_COLUMN
-from vietst.data.audio import load_waveform
-from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.audio import load_utterance
+from vietst.data.audio_pieces import locator_of
 from vietst.data.context import Context, ContextWindows
 from vietst.data.features import InputKind, extract
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
@@ -102,7 +102,7 @@ class AudioRows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
-        waveform = load_waveform(resolve_audio_path(self.audio_root, str(row["audio_path"])))
+        waveform = load_utterance(self.audio_root, row)
         return {
             "row_index": index,
             "level_dbfs": 10 * math.log10(float(np.mean(np.square(waveform, dtype=np.float64)))),
@@ -178,7 +178,7 @@ def decode_rows(
             translation=str(row["translation"]),
             **{f"{TARGET_COLUMN[task]}_hypothesis": texts[task][index] for task in options.tasks},
             speaker_id=str(row.get("speaker_id", "")),
-            audio_path=str(row["audio_path"]),
+            audio_path=locator_of(row),
             level_dbfs=levels_dbfs[index],
             verified=format_verified(str(row.get(VERIFIED_COLUMN, ""))),
         )

@@ -19,6 +19,7 @@ from vietst.config_schema import EvaluationSection, ExtraSetSection
 from vietst.constants import TRANSCRIBE
 from vietst.data.audio import AudioFacts, measure_audio
 from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.audio_pieces import PIECE_COLUMNS, locator_of, piece_of
 from vietst.data.feature_plan import Digest
 from vietst.data.features import InputKind
 from vietst.data.tables import read_table
@@ -84,7 +85,7 @@ class SetReader:
         if limit is not None and len(table) > limit:
             sample = random.Random(self.seed).sample(table, limit)
         audio_root = self.data_root if section.audio_root is None else section.audio_root
-        facts = _measure_all(where, audio_root, [row["audio_path"] for row in sample])
+        facts = _measure_all(where, audio_root, sample)
         rows = [_as_split_row(row, of_audio) for row, of_audio in zip(sample, facts, strict=True)]
         usable, rejected = usable_rows(
             [{**row, "duration_s": row["duration"]} for row in rows],
@@ -120,37 +121,38 @@ class SetReader:
 def _as_split_row(row: Mapping[str, str], facts: AudioFacts) -> dict[str, Any]:
     """A row as split files have it, to be transcribed only."""
     return {
-        "id": row.get("id") or row["audio_path"],
+        "id": row.get("id") or locator_of(row),
         "video_id": row.get("video_id") or row["audio_path"],
         "audio_path": row["audio_path"],
+        **{column: row[column] for column in PIECE_COLUMNS if column in row},
         "transcript": unicodedata.normalize("NFC", row["transcript"]).strip(),
         "translation": "",
         "duration": facts.duration_s,
     }
 
 
-def _measure_all(where: str, audio_root: Path, audio_paths: Sequence[str]) -> list[AudioFacts]:
-    """Decode every file once, so that none turns out to be missing hours later.
+def _measure_all(where: str, audio_root: Path, rows: Sequence[Mapping[str, str]]) -> list[AudioFacts]:
+    """Decode all audio once, so that none turns out to be missing hours later.
 
     Raises:
         ConfigError: some cannot be used.
     """
 
-    def measure(audio_path: str) -> AudioFacts | AudioError:
+    def measure(row: Mapping[str, str]) -> AudioFacts | AudioError:
         try:
-            return measure_audio(resolve_audio_path(audio_root, audio_path))
+            return measure_audio(resolve_audio_path(audio_root, row["audio_path"]), piece_of(row))
         except AudioError as error:
             return error
 
     with ThreadPoolExecutor() as pool:  # decoding releases Python's lock
-        results = list(pool.map(measure, audio_paths))
+        results = list(pool.map(measure, rows))
     errors = [result for result in results if isinstance(result, AudioError)]
     if errors:
         shown = "; ".join(
             f"{error.where}: {error.code} ({error.found})" for error in errors[:_NUM_ERRORS_SHOWN]
         )
         raise ConfigError(
-            where=f"{where}: {len(errors)} of {len(audio_paths)} audio files, below {audio_root}",
+            where=f"{where}: {len(errors)} of {len(rows)} audio files, below {audio_root}",
             rule="every utterance of an extra set has audio that can be read",
             found=shown + (" …" if len(errors) > _NUM_ERRORS_SHOWN else ""),
             do=f"correct {where}.audio_root, or take these rows out of {where}.path",

@@ -45,7 +45,7 @@ class Prediction:
     translation_hypothesis: str | None = None
     speaker_id: str = ""
     audio_path: str = ""
-    """Relative to the audio root."""
+    """Relative to the audio root; of a piece of a recording its locator, see `vietst.data.audio_pieces`."""
     level_dbfs: float | None = None
     """Root mean square of the waveform, full scale 0 dB."""
     verified: str = ""

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.audio_pieces import split_locator
 from vietst.errors import AudioError, VietstError
 from vietst.evaluation.alignments import AlignedWord, align_transcript, align_translation
 from vietst.evaluation.metrics import Prediction
@@ -127,12 +128,14 @@ def audio_links(audio_root: Path | None, report_dir: Path) -> Callable[[str], tu
     def link(audio_path: str) -> tuple[str, str]:
         if not audio_path:
             return "", "the predictions file does not name the audio"
+        audio_path, piece = split_locator(prediction.audio_path)
         try:
             path = resolve_audio_path(audio_root, audio_path)
         except AudioError:
             return "", "the path leads out of the audio root"
         if not path.is_file():
             return "", "not found below the audio root"
-        return quote(Path(os.path.relpath(path, real_report_dir)).as_posix()), ""
+        url = quote(Path(os.path.relpath(path, real_report_dir)).as_posix())
+        return f"{url}{piece.fragment if piece else ''}", ""
 
     return link

@@ -4,8 +4,7 @@ soundfile decodes what it knows (WAV, FLAC, OGG, Opus, MP3), as for training; ff
 the rest: M4A, MP4, WebM, AMR, WMA, the sound of videos …
 """
 
-import contextlib
-import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -14,7 +13,8 @@ import numpy as np
 import soxr
 
 from vietst.constants import SAMPLE_RATE_HZ
-from vietst.data.audio import mono_blocks, name_of, open_sound, to_mono
+from vietst.data.audio import mono_blocks, open_sound, to_mono
+from vietst.data.containers import mono_frames, offset_s, open_container, sound_stream, unreadable
 from vietst.errors import AudioError
 
 Audio: TypeAlias = str | Path | bytes | np.ndarray | tuple[np.ndarray, int]
@@ -22,8 +22,6 @@ Audio: TypeAlias = str | Path | bytes | np.ndarray | tuple[np.ndarray, int]
 full scale 1.0, [num_samples] or [num_samples, num_channels]."""
 
 _BLOCK_SAMPLES: Final = 1 << 18
-_MIN_OFFSET_S: Final = 0.02
-"""Sound that begins less behind the picture is taken to begin with it: codecs' priming differs by so much."""
 
 
 def waveform_blocks(audio: Audio) -> Iterator[np.ndarray]:
@@ -89,34 +87,10 @@ def _av_blocks(source: Path | bytes) -> Iterator[np.ndarray]:
 
     try:
         with open_container(source) as container:
-            if not container.streams.audio:
-                raise _unreadable(source, "no sound in it")
-            stream = container.streams.audio[0]
-            if stream.codec_context is None or not stream.rate:
-                raise _unreadable(source, "sound of an unknown format")
+            stream = sound_stream(container, source)
             yield from _resampled(_joined(_av_mono(container, stream, source), source), stream.rate)
     except (av.FFmpegError, OSError) as error:
-        raise _unreadable(source, f"ffmpeg: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def open_container(source: Path | bytes) -> Iterator[Any]:
-    """A file as ffmpeg's libraries read it, and no other: playlists name files and addresses, which whoever
-    uploads one could read then.
-
-    Yields:
-        An `av.container.InputContainer`.
-
-    Raises:
-        av.FFmpegError, OSError: it cannot be read.
-    """
-    import av
-
-    with (
-        io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
-        av.open(file, container_options={"protocol_whitelist": "none"}) as container,
-    ):
-        yield container
+        raise unreadable(source, f"ffmpeg: {error.strerror or error}") from error
 
 
 def _joined(blocks: Iterator[np.ndarray], source: Path | bytes) -> Iterator[np.ndarray]:
@@ -131,52 +105,18 @@ def _joined(blocks: Iterator[np.ndarray], source: Path | bytes) -> Iterator[np.n
     if num_gathered:
         yield np.concatenate(gathered)
     elif not num_yielded:
-        raise _unreadable(source, "no sound that can be decoded")
+        raise unreadable(source, "no sound that can be decoded")
 
 
 def _av_mono(container: Any, stream: Any, source: Path | bytes) -> Iterator[np.ndarray]:
     """Float32 [num_samples] at the stream's rate, behind the silence before its first frame."""
-    import av
-
-    where, rate_hz = name_of(source), stream.rate
-
-    def converted(frame: Any) -> Iterator[np.ndarray]:
-        return (to_mono(same.to_ndarray().T, where) for same in converter.resample(frame))
-
-    # A converter takes frames of one kind, and a stream may change in the middle.
-    converter: Any = None
-    kind = None
-    for frame in container.decode(stream):
-        if kind is None:
-            yield from _silence(_offset_s(container, frame), rate_hz)
-        if kind != (kind := (frame.format.name, frame.layout, frame.sample_rate)):
-            if converter is not None:
-                yield from converted(None)
-            converter = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate_hz)
-        yield from converted(frame)
-    if converter is not None:
-        yield from converted(None)
+    frames = container.decode(stream)
+    first = next(frames, None)
+    if first is not None:
+        yield from _silence(offset_s(container, first), stream.rate)
+        yield from mono_frames(itertools.chain([first], frames), stream.rate, source)
 
 
 def _silence(duration_s: float, rate_hz: int) -> Iterator[np.ndarray]:
-    if duration_s < _MIN_OFFSET_S:
-        return
     for start in range(0, num_samples := round(duration_s * rate_hz), _BLOCK_SAMPLES):
         yield np.zeros(min(_BLOCK_SAMPLES, num_samples - start), dtype=np.float32)
-
-
-def _offset_s(container: Any, frame: Any) -> float:
-    """How far behind the beginning of the recording its sound begins; subtitles count from the former."""
-    if frame.time is None or container.start_time is None:
-        return 0.0
-    return float(frame.time - container.start_time / 1e6)
-
-
-def _unreadable(source: Path | bytes, found: str) -> AudioError:
-    return AudioError(
-        code="audio_unreadable",
-        where=name_of(source),
-        rule="a file with sound that soundfile or ffmpeg's libraries can decode",
-        found=found,
-        do="check that it plays, and export it again, for example: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac",
-    )

@@ -7,9 +7,9 @@ from typing import Final, Protocol
 
 from vietst.constants import BOTH
 from vietst.data.audio import UNKNOWN_NUM_FRAMES
+from vietst.data.containers import open_container
 from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
-from vietst.inference.audio_input import open_container
 from vietst.inference.cues import MAX_CUE_S
 from vietst.inference.named_recordings import Recording
 from vietst.inference.output_record import Origin, OutputRecord, OutputState
