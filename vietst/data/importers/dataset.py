@@ -1,0 +1,253 @@
+"""`datasets` datasets, of the Hub or of a folder. Their audio is written as files, as it is, never decoded.
+
+Since nothing is decoded, torchcodec is not needed; only folders of audio files with a `metadata.csv` cannot
+be opened without it, and these are tables already (`timed_table`).
+"""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from vietst.data.importers.imported import (
+    ImportedRow,
+    Refusal,
+    chosen_columns,
+    path_in_root,
+    require_columns,
+)
+from vietst.data.importers.nemo import text_of
+from vietst.errors import ManifestError
+from vietst.hub_access import HUB_ERRORS, refusal
+from vietst.runtime import get_logger
+
+USUAL_FIELDS: Final = {
+    "audio_path": ("audio",),
+    "transcript": ("transcript", "transcription", "sentence", "text"),
+    "translation": ("translation",),
+}
+"""Manifest column → fields that hold it, the first that is there."""
+
+_SAVED_MARKS: Final = ("dataset_dict.json", "state.json")
+"""Files of a folder that `save_to_disk` wrote."""
+_SUFFIXES_BY_MAGIC: Final = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3"}
+_NOT_IN_NAMES: Final = re.compile(r'[<>:"|?*\x00-\x1f]')
+
+_logger = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """What of a dataset is imported, and where its audio goes."""
+
+    audio_dir: Path
+    """Below the data root. Clips are written into `clips` there, under their names."""
+    subset: str | None = None
+    """What `datasets` calls the name of a configuration."""
+    split: str | None = None
+    """May be a sum, as train+validation."""
+    revision: str | None = None
+    streaming: bool = False
+    """Read row by row over the network, without a copy in the Hub's cache."""
+
+
+class DatasetImporter:
+    """A `datasets` dataset: a Hub id, a folder of `save_to_disk`, or a folder of data files.
+
+    Args:
+        base: what paths in a text field count from; None: `data_root`.
+        columns: manifest column → field, where they are not the usual ones.
+
+    Raises:
+        ManifestError: it cannot be opened.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: DatasetOptions,
+        *,
+        data_root: Path,
+        base: Path | None = None,
+        columns: Mapping[str, str],
+    ) -> None:
+        self.source = name
+        self._options, self._data_root, self._base = options, data_root, base or data_root
+        self._rows = _undecoded(_opened(name, options))
+        features = self._rows.features or dict.fromkeys(next(iter(self._rows), {}))
+        available = list(features)
+        usual = {
+            column: next((field for field in fields if field in available), fields[0])
+            for column, fields in USUAL_FIELDS.items()
+        }
+        self._fields = chosen_columns(usual, columns, available, name)
+        require_columns(self._fields, name, available)
+        self._labels: dict[str, Any] = {
+            field: feature for field, feature in features.items() if hasattr(feature, "int2str")
+        }
+        self._num_of_name: Counter[str] = Counter()
+        if "video_id" not in self._fields:
+            _logger.warning(
+                "no field says which recording a row was cut from: cleaning will guess it from files' names; "
+                "better name it: --columns video_id=FIELD (or speaker_id=FIELD)"
+            )
+
+    @property
+    def columns(self) -> Sequence[str]:
+        return list(self._fields)
+
+    def rows(self) -> Iterator[ImportedRow]:
+        with _told(self.source):
+            for number, row in enumerate(self._rows):
+                content: Mapping[str, str] | Refusal
+                try:
+                    content = self._values(row, number)
+                except Refusal as refused:
+                    content = refused
+                yield ImportedRow(f"row {number}", content)
+
+    def _values(self, row: Mapping[str, Any], number: int) -> dict[str, str]:
+        values = {column: self._text(field, row[field]) for column, field in self._fields.items()
+                  if column != "audio_path"}  # fmt: skip
+        if not values["transcript"].strip():
+            raise Refusal("no_transcript", f"{self._fields['transcript']} is empty")
+        return {"audio_path": self._audio(row[self._fields["audio_path"]], number), **values}
+
+    def _text(self, field: str, value: Any) -> str:
+        if field in self._labels and isinstance(value, int) and value >= 0:
+            return str(self._labels[field].int2str(value))
+        return text_of(value)
+
+    # --- audio --------------------------------------------------------------------------------------------
+
+    def _audio(self, value: Any, number: int) -> str:
+        """The path of a row's audio; what is no file below the data root yet becomes one."""
+        if isinstance(value, str):
+            return path_in_root(value, self._base, self._data_root)
+        if not isinstance(value, Mapping):
+            raise Refusal("no_audio", "nothing" if value is None else type(value).__name__)
+        name, content = value.get("path") or "", value.get("bytes")
+        if content is None and name and Path(name).is_file():
+            try:
+                return path_in_root(name, Path(), self._data_root)
+            except Refusal:
+                content = Path(name).read_bytes()
+        if content is None and name:
+            content = _read_remote(name)
+        if content is None and value.get("array") is not None:
+            name, content = "", _as_wav(value["array"], value["sampling_rate"])
+        if not content:
+            raise Refusal("no_audio", "0 bytes")
+        return self._written(name, content, number)
+
+    def _written(self, name: str, content: bytes, number: int) -> str:
+        """Writes a clip under its name; the second of a name into a folder `part2`, and so on."""
+        name = _NOT_IN_NAMES.sub("_", PurePosixPath(name.replace("\\", "/")).name)
+        if not PurePosixPath(name).suffix:
+            magic = (suffix for start, suffix in _SUFFIXES_BY_MAGIC.items() if content.startswith(start))
+            name = f"{name or f'{number:08d}'}{next(magic, '.mp3')}"
+        self._num_of_name[name] += 1
+        folder = self._options.audio_dir / "clips"
+        if self._num_of_name[name] > 1:
+            folder /= f"part{self._num_of_name[name]}"
+        path = folder / name
+        audio_path = path_in_root(str(path), Path(), self._data_root)
+        if path.is_file() and path.read_bytes() == content:
+            return audio_path
+        if path.exists():
+            raise ManifestError(
+                where=str(path),
+                rule="an import writes new audio files",
+                found="another file of this name",
+                do="name another --audio_dir, or delete this one",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".tmp-{path.name}")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+        return audio_path
+
+
+def _opened(name: str, options: DatasetOptions) -> Any:
+    import datasets
+
+    # The Hub alone is asked: nothing is counted elsewhere, and no viewer's copy looked for.
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = datasets.config.USE_PARQUET_EXPORT = False
+    with _told(name):
+        if any((Path(name) / mark).is_file() for mark in _SAVED_MARKS):
+            opened: Any = datasets.load_from_disk(name)
+            if options.split is not None and isinstance(opened, datasets.DatasetDict):
+                parts = options.split.split("+")
+                if all(part in opened for part in parts):
+                    return datasets.concatenate_datasets([opened[part] for part in parts])
+        else:
+            opened = datasets.load_dataset(
+                name,
+                options.subset,
+                split=options.split,
+                revision=options.revision,
+                streaming=options.streaming,
+            )
+    if isinstance(opened, Mapping):
+        raise ManifestError(
+            where=name,
+            rule="--split says which of its splits are imported",
+            found=f"there are: {', '.join(map(str, opened))}",
+            do=f"for example --split {'+'.join(map(str, opened))}",
+        )
+    return opened
+
+
+def _undecoded(rows: Any) -> Any:
+    from datasets import Audio
+
+    for field, feature in (rows.features or {}).items():
+        if isinstance(feature, Audio):
+            rows = rows.cast_column(field, Audio(decode=False))
+    return rows
+
+
+class _told:  # noqa: N801 - reads as the words of a with statement
+    """What `datasets` raises, in words."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        from datasets.exceptions import DatasetsError
+
+        if not isinstance(error, (*HUB_ERRORS, DatasetsError, ImportError)):
+            return
+        found, do = refusal(error) or (str(error), "check the name, --subset, --split and --revision")
+        if "torchcodec" in f"{error} {error.__cause__}":
+            found, do = (
+                "a folder of audio files, which datasets opens with torchcodec alone",
+                "import its table: import_manifest.py table metadata.csv --columns audio_path=file_name "
+                "--paths_from THE_FOLDER",
+            )
+        raise ManifestError(
+            where=self._name, rule="datasets opens it and reads its rows", found=found, do=do
+        ) from error
+
+
+def _read_remote(path: str) -> bytes:
+    from datasets.utils.file_utils import xopen
+
+    with xopen(path, "rb") as file:
+        content: bytes = file.read()
+    return content
+
+
+def _as_wav(samples: Sequence[float], rate_hz: int) -> bytes:
+    import numpy as np
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, np.asarray(samples, np.float32), rate_hz, format="WAV", subtype="FLOAT")
+    return file.getvalue()
