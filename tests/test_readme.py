@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.tiny_splits import write_clip
+
 FEW_STEPS = [
     "training.max_steps=4",
     "training.eval_steps=2",
@@ -42,6 +44,24 @@ def commands(readme: str) -> list[str]:
     return [line for block in code_blocks(readme, "bash") for line in block.splitlines() if line.strip()]
 
 
+def write_corpora(folder: Path) -> None:
+    """What the README imports, as a user has it."""
+    import datasets
+
+    write_clip(folder / "audio/b7x.wav", 6.0, seed=1)
+    for name, text in {
+        "kaldi/train/wav.scp": "b7x corpora/audio/b7x.wav\n",
+        "kaldi/train/segments": "b7x-1 b7x 0.5 3\n",
+        "kaldi/train/text": "b7x-1 mình deploy rồi nhé\n",
+        "nemo/train.jsonl": '{"audio_filepath": "../audio/b7x.wav", "text": "deploy", "duration": 6}\n',
+        "cuts.csv": "video,from,to,transcript\ncorpora/audio/b7x.wav,1,0:03.5,mình deploy rồi nhé\n",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    rows = {"audio": ["corpora/audio/b7x.wav"], "sentence": ["mình deploy rồi nhé"], "talk": ["b7x"]}
+    datasets.Dataset.from_dict(rows).save_to_disk(folder / "talks")
+
+
 @pytest.fixture(scope="module")
 def checkout(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the files that git knows, as a clone has them."""
@@ -56,6 +76,7 @@ def checkout(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (repo_root / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(repo_root / name, copy / name)
+    write_corpora(copy / "corpora")
     return copy
 
 

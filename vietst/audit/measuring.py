@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -127,14 +127,13 @@ def _measure_block(job: _Job) -> int:
 def _sounds(rows: Sequence[AuditRow], audio_root: Path) -> "list[ClipSound | AudioError]":
     """What the clips sound like, or why they cannot be heard."""
     from vietst.audit.audio_signals import measure_clips
-    from vietst.data.audio import load_waveform
-    from vietst.data.audio_paths import resolve_audio_path
+    from vietst.data.audio import load_utterance
 
     found: dict[int, ClipSound | AudioError] = {}
     waveforms = {}
     for position, row in enumerate(rows):
         try:
-            waveforms[position] = load_waveform(resolve_audio_path(audio_root, row.audio_path))
+            waveforms[position] = load_utterance(audio_root, asdict(row))
         except AudioError as error:
             found[position] = error
     if waveforms:

@@ -17,8 +17,7 @@ from vietst.audit.edge_errors import edge_errors
 from vietst.audit.rows import AuditRow, Block
 from vietst.audit.signals import MODEL_SIGNALS, format_number
 from vietst.constants import SAMPLE_RATE_HZ, TARGET_COLUMN, TRANSCRIBE, TRANSLATE
-from vietst.data.audio import load_waveform
-from vietst.data.audio_paths import resolve_audio_path
+from vietst.data.audio import load_utterance
 from vietst.data.batching import pad_token_ids
 from vietst.data.tables import write_table
 from vietst.errors import AudioError
@@ -205,7 +204,7 @@ def _with_waveforms(
         waveforms = {}
         for position, row in enumerate(block.rows):
             try:
-                waveforms[position] = load_waveform(resolve_audio_path(audio_root, row.audio_path))
+                waveforms[position] = load_utterance(audio_root, asdict(row))
             except AudioError:
                 continue  # the first stage says why
         return waveforms

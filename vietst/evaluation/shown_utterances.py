@@ -104,7 +104,7 @@ def recording_facts(prediction: Prediction) -> list[str]:
 
 
 def audio_links(audio_root: Path | None, report_dir: Path) -> Callable[[str], tuple[str, str]]:
-    """A function from `audio_path` to (`audio_url`, `why_no_audio`) of `ShownUtterance`.
+    """A function from the locator of audio (see `audio_pieces`) to (`audio_url`, `why_no_audio`).
 
     Only files below the audio root are linked: the files that a report is made from may come from anyone.
 
@@ -115,7 +115,7 @@ def audio_links(audio_root: Path | None, report_dir: Path) -> Callable[[str], tu
         VietstError: the report lies on another drive than the audio, so that no relative link leads there.
     """
     if audio_root is None:
-        return lambda audio_path: ("", "")
+        return lambda locator: ("", "")
     real_root, real_report_dir = audio_root.resolve(), report_dir.resolve()
     if real_root.drive != real_report_dir.drive:
         raise VietstError(
@@ -125,10 +125,10 @@ def audio_links(audio_root: Path | None, report_dir: Path) -> Callable[[str], tu
             do="write the results to the drive that holds the audio, or leave --audio out",
         )
 
-    def link(audio_path: str) -> tuple[str, str]:
-        if not audio_path:
+    def link(locator: str) -> tuple[str, str]:
+        if not locator:
             return "", "the predictions file does not name the audio"
-        audio_path, piece = split_locator(prediction.audio_path)
+        audio_path, piece = split_locator(locator)
         try:
             path = resolve_audio_path(audio_root, audio_path)
         except AudioError:
