@@ -203,10 +203,10 @@ def test_several_kinds_are_made_of_one_decoding(
     decoded = tmp_path / "decoded"
     load = feature_shards.load_waveform
 
-    def noting(path: Path) -> np.ndarray:
+    def noting(path: Path, piece: None) -> np.ndarray:
         with decoded.open("a", encoding="utf-8") as file:
             file.write(f"{path.name}\n")
-        return load(path)
+        return load(path, piece)
 
     monkeypatch.setattr(feature_shards, "load_waveform", noting)
     together = feature_cache.build_feature_caches(

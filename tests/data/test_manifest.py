@@ -342,7 +342,7 @@ def test_a_second_run_decodes_nothing_and_writes_the_same_bytes(
     names = (corpus.clean.name, REJECTED_NAME, SUMMARY_NAME, AUDIO_FACTS_NAME)
     before = {name: corpus.clean.with_name(name).read_bytes() for name in names}
 
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, piece: None) -> None:
         raise RuntimeError(f"{path} was decoded again")
 
     monkeypatch.setattr(audio_facts, "measure_audio", refuse)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import soundfile
@@ -28,6 +28,7 @@ from vietst.data.audio_headers import MPEG_FRAME_SAMPLES, count_mp3_samples, mis
 from vietst.data.audio_paths import audio_error
 from vietst.data.audio_paths import resolve_audio_path as resolve_audio_path
 from vietst.data.audio_pieces import Piece, piece_of
+from vietst.data.mono import Mono, name_of, to_mono
 from vietst.errors import AudioError
 
 SILENCE_PEAK: Final = 1e-3
@@ -154,16 +155,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-class Mono(NamedTuple):
-    """An open file or piece: float32 [num_samples] block by block, at least one, none of them empty."""
-
-    blocks: Iterator[np.ndarray]
-    sample_rate_hz: int
-    """Of the file, before resampling."""
-    num_channels: int
-    """Of the file; the blocks are their mean."""
-
-
 @contextlib.contextmanager
 def _open_mono(path: Path, piece: Piece | None) -> Iterator[Mono]:
     if piece is None:
@@ -254,11 +245,6 @@ def _open_stream(raw: BinaryIO, num_bytes: int, source: Path | bytes) -> soundfi
     return file
 
 
-def name_of(source: Path | bytes) -> str:
-    """How errors call it."""
-    return f"{len(source)} bytes of audio" if isinstance(source, bytes) else str(source)
-
-
 def mono_blocks(
     file: soundfile.SoundFile, source: Path | bytes, num_frames: int | None = None
 ) -> Iterator[np.ndarray]:
@@ -308,20 +294,6 @@ def _decoded_blocks(file: soundfile.SoundFile, where: str, num_frames: int | Non
             f"{num_read} of the {num_promised} promised frames",
             "copy or cut it again",
         )
-
-
-def to_mono(block: np.ndarray, where: str) -> np.ndarray:
-    """[num_frames, num_channels] -> float32 [num_frames]: the mean of the channels.
-
-    Raises:
-        AudioError: `audio_not_finite`.
-    """
-    # Without a copy for the usual mono file; a sum of squares is not finite exactly when a sample is not (or
-    # when it overflows, which the second look tells apart).
-    mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-    if not math.isfinite(float(np.dot(mono, mono))) and not np.isfinite(block).all():
-        raise audio_error("audio_not_finite", where, "NaN or infinite samples", "export the file again")
-    return np.ascontiguousarray(mono)
 
 
 def _refuse_silence(peak: float, path: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from vietst.data.audio import Mono, name_of, to_mono
 from vietst.data.audio_paths import audio_error
 from vietst.data.audio_pieces import END_TOLERANCE_S, Piece
+from vietst.data.mono import Mono, name_of, to_mono
 from vietst.errors import AudioError
 
 MIN_OFFSET_S: Final = 0.02

@@ -13,8 +13,9 @@ import numpy as np
 import soxr
 
 from vietst.constants import SAMPLE_RATE_HZ
-from vietst.data.audio import mono_blocks, open_sound, to_mono
+from vietst.data.audio import mono_blocks, open_sound
 from vietst.data.containers import mono_frames, offset_s, open_container, sound_stream, unreadable
+from vietst.data.mono import to_mono
 from vietst.errors import AudioError
 
 Audio: TypeAlias = str | Path | bytes | np.ndarray | tuple[np.ndarray, int]
