@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from vietst.audit.clauses import AuditedRow, Row
+from vietst.data.audio_pieces import locator_or_path
 from vietst.evaluation.alignments import EXTRA, AlignedWord, align_transcript
 from vietst.evaluation.error_kinds import ErrorKind
 
 Link = Callable[[str], tuple[str, str]]
-"""From `audio_path` to a URL, or to the reason why there is none."""
+"""From the locator of audio to a URL, or to the reason why there is none."""
 
 
 def shown_row(kept: AuditedRow, signals: Sequence[str], link: Link) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def shown_row(kept: AuditedRow, signals: Sequence[str], link: Link) -> dict[str,
         signals: names of the columns of `signals.tsv` that are shown as they are, in order.
     """
     row, texts = kept.row, kept.texts
-    audio_url, why_no_audio = link(row["audio_path"])
+    audio_url, why_no_audio = link(locator_or_path(texts))
     return {
         "id": row["id"],
         "number": kept.number,

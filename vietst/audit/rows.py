@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vietst.data.audio_paths import resolve_below
-from vietst.data.audio_pieces import locator_of
+from vietst.data.audio_pieces import locator_or_path
 from vietst.data.tables import Table, open_table
 from vietst.errors import AudioError
 
@@ -125,15 +125,7 @@ def _digest(rows: Sequence[AuditRow], real_root: str) -> str:
 
 def _audit_row(row: Mapping[str, str]) -> AuditRow:
     values = {column: row.get(column, "") for column in _COLUMNS}
-    return AuditRow(**values | {"id": values["id"] or _locator(values)})
-
-
-def _locator(values: Mapping[str, str]) -> str:
-    """As cleaning calls a row without an id; where its times are none, cleaning takes it out."""
-    try:
-        return locator_of(values)
-    except AudioError:
-        return values["audio_path"]
+    return AuditRow(**values | {"id": values["id"] or locator_or_path(values)})
 
 
 def _file_state(real_root: str, audio_path: str) -> tuple[int, int] | str:

@@ -98,6 +98,14 @@ def locator_of(row: Mapping[str, Any]) -> str:
     return f"{row['audio_path']}{piece.fragment if piece else ''}"
 
 
+def locator_or_path(row: Mapping[str, Any]) -> str:
+    """The locator; the path alone where the times are none, for which cleaning takes a row out."""
+    try:
+        return locator_of(row)
+    except AudioError:
+        return str(row["audio_path"])
+
+
 def split_locator(locator: str) -> tuple[str, Piece | None]:
     """The path and the piece that a locator names."""
     fragment = _FRAGMENT.search(locator)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from vietst.constants import SPLITS
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.audio_paths import normalize_audio_path
+from vietst.data.audio_pieces import locator_or_path
 from vietst.data.audited_manifest import summary_path
 from vietst.data.manifest import REJECTED_NAME, SUMMARY_NAME
 from vietst.data.records import format_record
@@ -44,9 +45,9 @@ class NamedRows:
         return set(self.entry_of_id.values())
 
     def add(self, entry: str, row: Mapping[str, str]) -> None:
-        audio_path = row.get("audio_path") or ""
-        self.entry_of_id[row.get("id") or audio_path] = entry
-        self.audio_paths.add(normalize_audio_path(audio_path))
+        locator = locator_or_path({"audio_path": "", **row})
+        self.entry_of_id[row.get("id") or locator] = entry
+        self.audio_paths.add(normalize_audio_path(locator))
 
 
 def find_in_manifest(path: Path, takedown: Takedown, pattern: re.Pattern[str] | None) -> NamedRows:
@@ -165,7 +166,7 @@ def _clear_rejected(
     before = list(_rows(path))
     kept, cleared = [], {str(number): row for number, row in lines.items()}
     for row in before:
-        entry = takedown.entry_for(row) or named.entry_of_id.get(row["id"] or row["audio_path"])
+        entry = takedown.entry_for(row) or named.entry_of_id.get(row["id"] or locator_or_path(row))
         if row["line"] in cleared:
             continue
         if entry is None:
