@@ -4,6 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow
+from pyarrow import parquet
+
 from tests.script_runs import run_script
 from vietst.data.tables import read_table, write_table
 
@@ -21,6 +24,9 @@ def test_one_command_removes_a_video_and_says_what_is_still_around(tiny_corpus: 
     write_table(
         tmp_path / "outputs/results/old_run_predictions.csv", test_rows, ["id", "video_id", "transcript"]
     )
+    (tmp_path / "outputs/corpus/data").mkdir(parents=True)
+    table = pyarrow.table({"id": ["a", "b"], "video_id": [video, "another"]})
+    parquet.write_table(table, tmp_path / "outputs/corpus/data/test-00000-of-00001.parquet")
     finished = run_script("take_down.py", tmp_path, "--add", video, "--add", "channel_id=none")
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "data/takedown.txt").read_text(encoding="utf-8") == f"{video}\nchannel_id=none\n"
@@ -31,6 +37,7 @@ def test_one_command_removes_a_video_and_says_what_is_still_around(tiny_corpus: 
         f"{num_rows} rows of data",
         f"{num_rows} audio files",
         f"{num_rows} utterances in outputs",
+        "1 utterances in outputs/corpus",
         f"published as owner/model: trained on the splits {split_hash[:19]}",
     ):
         assert still_there in said

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from vietst.audit.audit import SIGNALS_NAME
 from vietst.data.splits import read_audit
 from vietst.data.take_down import Found
-from vietst.data.takedown import Takedown
+from vietst.data.takedown import NAMING_COLUMNS, Takedown
+from vietst.data.takedown_features import named_rows
 from vietst.data.takedown_tables import NamedRows, find_in_table
 from vietst.errors import ManifestError
 from vietst.evaluation.report import PREDICTIONS_SUFFIX
+from vietst.hub.corpus import FOLDER_NAME
 from vietst.hub.published_record import RESOLVED_CONFIG, RUN_FACTS, read_record
 from vietst.runtime import get_logger
 
@@ -17,8 +20,6 @@ if TYPE_CHECKING:
     from vietst.config_schema import RunConfig
 
 _MAX_LISTED: Final = 50
-_SIGNALS_NAME: Final = "signals.tsv"
-"""Of an audit (scripts/audit_manifest.py)."""
 
 logger = get_logger(__name__)
 
@@ -79,16 +80,33 @@ def what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_do
                 f"{num_rows} utterances in {path}, and what was made from it: {name}_report.html, "
                 f"{name}_metrics.json, comparisons. Evaluate again, or delete them"
             )
-    for path in sorted(paths.splits_dir.parent.glob(f"*/{_SIGNALS_NAME}")):
+    for path in sorted(paths.splits_dir.parent.glob(f"*/{SIGNALS_NAME}")):
         num_rows = find_in_table(path, takedown, NamedRows())
         if num_rows:
             yield f"{num_rows} utterances in the audit {path.parent}. Delete the folder, and audit again"
+    num_rows = _num_rows_of_corpus(paths.output_dir / FOLDER_NAME, takedown)
+    if num_rows:
+        yield (
+            f"{num_rows} utterances in {paths.output_dir / FOLDER_NAME}, and where it was pushed to. Publish "
+            "it again; older revisions keep them until the repository's history is squashed"
+        )
     yield from _runs(config, holds_now=not is_done and any(found.num_rows.values()))
     if isinstance(paths.features_dir, str):
         yield (
             f"{paths.features_dir}: push features that were built after this (build_features.py "
-            "--push_to_hub); older revisions keep the others until the repository is deleted"
+            "--push_to_hub); older revisions keep the others until the repository's history is squashed"
         )
+
+
+def _num_rows_of_corpus(folder: Path, takedown: Takedown) -> int:
+    """How many utterances of a published corpus (`vietst.hub.corpus`) the list names."""
+    from pyarrow import parquet  # type: ignore[import-untyped]
+
+    num_rows = 0
+    for path in sorted(folder.glob("data/*.parquet")):
+        columns = [name for name in parquet.read_schema(path).names if name in NAMING_COLUMNS]
+        num_rows += int(named_rows(parquet.read_table(path, columns=columns), takedown).sum())
+    return num_rows
 
 
 def _runs(config: "RunConfig", *, holds_now: bool) -> Iterator[str]:
