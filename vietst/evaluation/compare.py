@@ -12,8 +12,8 @@ from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
 from vietst.evaluation.alarms import alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.code_switching import count_errors_of, language_score_counts
-from vietst.evaluation.metrics import Prediction, count_scores
-from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, read_predictions
+from vietst.evaluation.metrics import WER_NORMALIZERS, Prediction, count_scores
+from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, normalizers_note, read_predictions
 from vietst.evaluation.significance import MIN_VIDEOS, Difference, paired_difference
 from vietst.evaluation.word_language import WordTag
 
@@ -103,7 +103,8 @@ def _differences(of_a: Sequence[Prediction], of_b: Sequence[Prediction]) -> tupl
     differences = []
     for name in SCORE_LABELS:
         if name in counts_a and name in counts_b:
-            hypothesis = f"{'transcript' if name in ('wer', 'cer') else 'translation'}_hypothesis"
+            task = "transcript" if name in ("cer", *WER_NORMALIZERS) else "translation"
+            hypothesis = f"{task}_hypothesis"
             both = [
                 index
                 for index, (a, b) in enumerate(zip(of_a, of_b, strict=True))
@@ -149,6 +150,7 @@ def as_record(comparison: Comparison) -> dict[str, Any]:
         "num_videos": comparison.num_videos,
         "num_left_out": comparison.num_left_out,
         "alarms": {"a": comparison.alarms_a, "b": comparison.alarms_b},
+        "wer_normalizers": dict(WER_NORMALIZERS),
         "scores": {
             difference.name: {
                 "a": difference.score_a,
@@ -195,6 +197,8 @@ def format_comparison(comparison: Comparison) -> str:
         )
     widths = np.max([[len(cell) for cell in row] for row in rows], axis=0)
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    if any(difference.name in WER_NORMALIZERS for difference in comparison.differences):
+        lines += ["", normalizers_note(WER_NORMALIZERS)]
     if comparison.num_videos < MIN_VIDEOS:
         lines += ["", str(comparison.differences[0].interval) + "; nothing can be said about chance"]
     for name, alarms in (("A", comparison.alarms_a), ("B", comparison.alarms_b)):

@@ -3,7 +3,9 @@
 Error rates come from jiwer, BLEU and chrF from sacreBLEU, unchanged; this file only decides which texts they
 see. WER and CER lead on normalized text (`vietst.text.normalize_for_scoring`: tones kept, case and
 punctuation out), BLEU and chrF on raw text; the other variant stands beside each, named `_raw` or
-`_normalized`. In Vietnamese a word between spaces is a syllable, and that is what WER counts.
+`_normalized`. WER has a third, `wer_numbers_loanwords`, in which numbers and loanwords are equal however they
+are written: what it is lower by is convention, not hearing. In Vietnamese a word between spaces is a
+syllable, and that is what WER counts.
 """
 
 import operator
@@ -23,6 +25,7 @@ from vietst.evaluation.score_counts import (
     ter_counts,
     word_error_counts,
 )
+from vietst.evaluation.scoring_normalizer import ScoringNormalizer
 from vietst.evaluation.significance import confidence_interval
 from vietst.text import NORMALIZER_ID, normalize_for_scoring
 
@@ -72,6 +75,15 @@ GUIDE_TARGETS: Final[Mapping[str, Target]] = {
     "bleu": Target(25, lower_is_better=False),
     "chrf": Target(50, lower_is_better=False),
 }
+
+NUMBERS_AND_LOANWORDS: Final = ScoringNormalizer(numbers=True, loanwords=True)
+
+WER_NORMALIZERS: Final[Mapping[str, str]] = {
+    "wer_raw": "none",
+    "wer": NORMALIZER_ID,
+    "wer_numbers_loanwords": NUMBERS_AND_LOANWORDS.id,
+}
+"""The word error rates, and which rules make texts equal before each."""
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -128,8 +140,9 @@ def metric_signatures(*, with_ter: bool = False) -> dict[str, str]:
 
     import sacrebleu
 
-    error_rate = f"jiwer:{version('jiwer')}|normalizer:{NORMALIZER_ID}"
-    signatures = {"wer": error_rate, "cer": error_rate}
+    jiwer = f"jiwer:{version('jiwer')}"
+    signatures = {name: f"{jiwer}|normalizer:{rules}" for name, rules in WER_NORMALIZERS.items()}
+    signatures["cer"] = signatures["wer"]
     with_words = sacrebleu.CHRF(word_order=NUM_CHRF_WORD_ORDERS)
     metrics = {"bleu": sacrebleu.BLEU(), "chrf": sacrebleu.CHRF(), "chrf++": with_words}
     for name, metric in (metrics | ({"ter": sacrebleu.TER()} if with_ter else {})).items():
@@ -146,10 +159,10 @@ def metric_signatures(*, with_ter: bool = False) -> dict[str, str]:
 def count_scores(predictions: Sequence[Prediction], *, with_ter: bool = False) -> dict[str, ScoreCounts]:
     """What every score of a test set is computed from, by the score's name.
 
-    Of the transcripts `wer`, `cer` on normalized text, `wer_raw`, `cer_raw` on the texts as they are; of the
-    translations `bleu`, `chrf`, `chrf++` and, if asked for, `ter` as they are, `bleu_normalized`,
-    `chrf_normalized` and, of what was to be changed, `change` with its parts (`changed_span_counts`)
-    normalized. What was run on no utterance is absent. Rows stand in the order of the predictions.
+    Of the transcripts `wer`, `cer` on normalized text, `wer_raw`, `cer_raw` on the texts as they are,
+    `wer_numbers_loanwords` with numbers and loanwords normalized too; of the translations `bleu`, `chrf`,
+    `chrf++` and, if asked for, `ter` as they are, `bleu_normalized`, `chrf_normalized` and, of what was to be
+    changed, `change` with its parts (`changed_span_counts`) normalized. What was run on no utterance is absent. Rows stand in the order of the predictions.
     """
     counts: dict[str, ScoreCounts] = {}
     if transcribed := [index for index, p in enumerate(predictions) if is_transcribed(p)]:
@@ -185,6 +198,10 @@ def _transcript_counts(references: Sequence[str], hypotheses: Sequence[str]) -> 
         character_error_counts(*normalized),
         word_error_counts(references, hypotheses).renamed("wer_raw"),
         character_error_counts(references, hypotheses).renamed("cer_raw"),
+        word_error_counts(
+            [NUMBERS_AND_LOANWORDS(text) for text in references],
+            [NUMBERS_AND_LOANWORDS(text) for text in hypotheses],
+        ).renamed("wer_numbers_loanwords"),
     ]
 
 
@@ -215,7 +232,8 @@ def score_predictions(
 
     Returns the scores of `counts` (those of a task that was not run are absent), and always:
 
-    * `normalizer`, `metric_signatures`; `num_utterances`, `num_videos`, `audio_s` (seconds);
+    * `normalizer`, `wer_normalizers` (of each word error rate), `metric_signatures`;
+    * `num_utterances`, `num_videos`, `audio_s` (seconds);
     * `num_transcribed`, `num_translated`: the scored pairs of each task;
     * `num_empty_references`: transcribed utterances whose reference holds no word after normalization. They
       stay in WER and CER;
@@ -236,6 +254,7 @@ def score_predictions(
     return {
         **{name: score.score for name, score in counts.items()},
         "normalizer": NORMALIZER_ID,
+        "wer_normalizers": dict(WER_NORMALIZERS),
         "metric_signatures": metric_signatures(with_ter="ter" in counts),
         "num_utterances": len(predictions),
         "num_videos": len({p.video_id for p in predictions}),

@@ -302,6 +302,8 @@ def load_results(results_dir: Path) -> list[dict[str, Any]]:
 
 SCORE_LABELS: Final = {
     "wer": "WER %",
+    "wer_raw": "WER %, as written",
+    "wer_numbers_loanwords": "WER %, numbers and loanwords equal",
     "cer": "CER %",
     "bleu": "BLEU",
     "chrf": "chrF",
@@ -318,6 +320,8 @@ SCORE_LABELS: Final = {
 
 
 SHORT_LABELS: Final = SCORE_LABELS | {
+    "wer_raw": "as written %",
+    "wer_numbers_loanwords": "num., loan. %",
     "change": "changed",
     "wer_vietnamese": "Vietn. WER %",
     "pier": "PIER %",
@@ -405,6 +409,12 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
+def normalizers_note(normalizers: Mapping[str, str]) -> str:
+    """Which rules make texts equal before each word error rate, from `wer_normalizers` of a result."""
+    of_each = (f"{SCORE_LABELS[name].replace(' %', '')}: {rules}" for name, rules in normalizers.items())
+    return f"Normalizers: {'; '.join(of_each)}."
+
+
 def score_notes(metrics: Mapping[str, Any]) -> list[str]:
     """Sentences below the table of scores."""
     reasons = [metrics["intervals"][name].get("why_none") for name in metrics["targets"]]
@@ -448,6 +458,8 @@ def score_notes(metrics: Mapping[str, Any]) -> list[str]:
     if (factor := metrics.get("real_time_factor")) is not None:
         notes.append(f"Real-time factor {factor:.3f} (seconds of computing per second of audio).")
     notes.append(f"WER, CER: {metrics['metric_signatures']['wer']}.")
+    if normalizers := metrics.get("wer_normalizers"):
+        notes.append(normalizers_note(normalizers))
     notes.append(
         f"BLEU: {metrics['metric_signatures']['bleu']}. chrF: {metrics['metric_signatures']['chrf']}."
     )

@@ -9,7 +9,7 @@ from vietst.evaluation.alarms import ALARM_LABELS
 from vietst.evaluation.code_switching import NO_REFERENCE
 from vietst.evaluation.error_kinds import ErrorKind
 from vietst.evaluation.history import History, extra_set_names, wer_key
-from vietst.evaluation.report import SCORE_LABELS, baseline_rows, score_rows
+from vietst.evaluation.report import SCORE_LABELS, baseline_rows, normalizers_note, score_rows
 from vietst.evaluation.slices import SLICE_SCORES
 from vietst.evaluation.word_language import WordTag
 
@@ -206,6 +206,8 @@ def difference_table(comparison: Mapping[str, Any]) -> ReportTable:
                 "–" if score["p_value"] is None else score["verdict"],
             ]
         )
+    if normalizers := comparison.get("wer_normalizers"):  # comparisons of earlier versions have none
+        notes.add(normalizers_note(normalizers))
     header = ["score", "A", "B", "B − A", "95 % interval", "p", "verdict"]
     return ReportTable(
         "Scores of both runs on the same utterances", header, rows, sorted(notes), text_columns={6: "en"}

@@ -294,7 +294,7 @@ def decoding_rows(results: Mapping[str, Any]) -> Rows:
 def signature_lines(results: Mapping[str, Any]) -> list[str]:
     """What makes a score comparable. Not in a table, where `|` would have to be escaped."""
     return [
-        f"{SCORE_LABELS[name].removesuffix(' %')}: {shown(signature, '`{}`')}"
+        f"{SCORE_LABELS[name].replace(' %', '')}: {shown(signature, '`{}`')}"
         for name, signature in results["metric_signatures"].items()
         if name in results and name in SCORE_LABELS
     ]
