@@ -12,7 +12,7 @@ import pytest
 LAYERS = (
     ("", "constants", "errors"),  # "" is vietst/__init__.py
     (
-        *("text", "config", "config_schema", "config_rules", "config_layers"),
+        *("text", "text_style", "config", "config_schema", "config_rules", "config_layers"),
         *("rank_faults", "runtime", "hub_access", "pages"),
     ),
     ("data",),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vietst.text import NORMALIZER_ID, clean_text, normalize_for_scoring
+from vietst.text import NORMALIZER_ID, clean_text, lower_without_punctuation, normalize_for_scoring
 
 CLEANED = [
     # the guide's own examples
@@ -113,6 +113,34 @@ def test_what_a_listener_can_tell_apart_stays_apart(one: str, other: str) -> Non
     assert normalize_for_scoring(one) != normalize_for_scoring(other)
 
 
+WITHOUT_CASE_AND_PUNCTUATION = [
+    ("Mình sẽ Fix cái Bug này, trước DEADLINE!", "mình sẽ fix cái bug này trước deadline"),
+    ("“Được rồi” – chị nói… (cười)?", "được rồi chị nói cười"),
+    # tones and their places stay
+    ("Hoà, hòa, HOÀ; Kĩ và Kỹ", "hoà hòa hoà kĩ và kỹ"),
+    ("Ðây là ĐƯỜNG", "đây là đường"),
+    # figures, times, dates, what is read aloud
+    ("Tăng 50%, tức 3,5 điểm.", "tăng 50% tức 3,5 điểm"),
+    ("1.000.000 đồng; 9:30, ngày 20/11/2024.", "1.000.000 đồng 9:30 ngày 20/11/2024"),
+    ("20–30 người", "20-30 người"),
+    ("R&D, an@b.vn; $5, 2+2=4", "r&d an@b.vn $5 2+2=4"),
+    # inside words
+    ("E-mail, check‑in, COVID-19", "e-mail check-in covid-19"),
+    ("phây-búc - Facebook", "phây-búc facebook"),
+    ("Don’t, 'quoted', rock 'n' roll", "don't quoted rock n roll"),
+    ("Node.js, TP.HCM. U.S.A.", "node.js tp.hcm u.s.a"),
+    ("xong.Rồi,nhé và/hoặc snake_case", "xong rồi nhé và hoặc snake case"),
+    ("C++, C#, #hashtag", "c++ c# hashtag"),
+    ("Vui quá ❤️ 👍🏽 :) 30°C", "vui quá 30 c"),
+    ("?!…", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), WITHOUT_CASE_AND_PUNCTUATION)
+def test_lower_without_punctuation_gives(text: str, expected: str) -> None:
+    assert lower_without_punctuation(text) == expected
+
+
 def test_the_rules_have_a_name() -> None:
     assert NORMALIZER_ID == "vietst-1"
 
@@ -143,14 +171,23 @@ def test_normalize_for_scoring_is_idempotent(text: str) -> None:
 
 
 @given(texts)
+@example("a_c#")
+@example("x.-Y.Z")
+def test_lower_without_punctuation_is_idempotent_and_changes_no_normalized_score(text: str) -> None:
+    plain = lower_without_punctuation(text)
+    assert lower_without_punctuation(plain) == plain
+    assert normalize_for_scoring(plain) == normalize_for_scoring(text)
+
+
+@given(texts)
 def test_composed_and_decomposed_text_give_the_same(text: str) -> None:
-    for rule in (clean_text, normalize_for_scoring):
+    for rule in (clean_text, lower_without_punctuation, normalize_for_scoring):
         assert rule(unicodedata.normalize("NFD", text)) == rule(unicodedata.normalize("NFC", text))
 
 
 @given(texts)
 def test_results_are_composed_single_spaced_and_encodable(text: str) -> None:
-    for rule in (clean_text, normalize_for_scoring):
+    for rule in (clean_text, lower_without_punctuation, normalize_for_scoring):
         result = rule(text)
         assert unicodedata.is_normalized("NFC", result)
         assert result == " ".join(result.split())
@@ -167,5 +204,6 @@ def test_long_and_hostile_text_takes_linear_time() -> None:
     started = time.process_time()
     for text in ("[" * 50_000, " " * 50_000 + "x", "*a" * 25_000, "_" * 50_000, "'" * 50_000, "** " * 20_000):
         clean_text(text)
+        lower_without_punctuation(text)
         normalize_for_scoring(text)
     assert time.process_time() - started < 5  # about 0.1 s; quadratic rules would take minutes

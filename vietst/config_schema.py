@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
+from vietst.text_style import TextStyle
+
 # YAML gives text and lists, where strict models ask for exactly these types.
 FilePath = Annotated[Path, Strict(False)]
 HUB_DATASET_PATTERN: Final = r"^hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?$"
@@ -128,6 +130,16 @@ class DataSection(Section):
 
     num_proc: Annotated[int, Field(ge=1)] | None = None
     """Processes for reading audio and building features. None: one for each CPU core."""
+
+
+class TextSection(Section):
+    """How models are taught to write."""
+
+    style: TextStyle = "as_is"
+    """as_is: as transcripts and translations stand in the manifest. lower_nopunct: lower case, without
+    punctuation and emoji; tones, figures, % and the hyphen of e-mail stay (`vietst.text`). Labels are written
+    so, and dev and test are scored on references that are; the manifest, splits and features stay as they
+    are. Worth it where the sources write differently."""
 
 
 class ModelSection(Section):
@@ -585,6 +597,7 @@ class RunConfig(Section):
     paths: PathsSection = PathsSection()
     audio: AudioSection = AudioSection()
     data: DataSection = DataSection()
+    text: TextSection = TextSection()
     model: ModelSection = ModelSection()
     lora: LoraSection = LoraSection()
     nano: NanoSection | None = None

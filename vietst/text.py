@@ -1,9 +1,10 @@
 """Text rules: what is cleaned out of a transcript, and what is set equal before error rates are counted.
 
 `clean_text` prepares manifest texts for training: it removes mark-up and invisible characters and leaves
-every word, its case and its punctuation alone. `normalize_for_scoring` is for comparison only: it also drops
-case, punctuation and spelling variants that no listener can hear. Both are idempotent, and both give
-the same result for composed (NFC) and decomposed (NFD) input.
+every word, its case and its punctuation alone. `lower_without_punctuation` is a plainer way of writing that a
+model can be taught (`vietst.text_style`). `normalize_for_scoring` is for comparison only: it also drops
+spelling variants that no listener can hear. All are idempotent, and give the same result for composed (NFC)
+and decomposed (NFD) input.
 """
 
 import re
@@ -164,3 +165,49 @@ def normalize_for_scoring(text: str) -> str:
     text = _PLUS_OF_A_NAME.sub(lambda plus: f"{plus[0]} " if plus["of_name"] else f" {plus[0]} ", text)
     words = (_without_leading_marks(word) for word in text.split())
     return _unify_tone_placement(" ".join(word for word in words if word))
+
+
+# --- writing without case and punctuation -----------------------------------------------------------------
+
+_POINT_IN_A_WORD: Final = re.compile(rf"(?<={_LETTER})\.(?={_LETTER})")
+_KEPT_IN_A_WORD: Final = re.compile(
+    rf"{_POINT_IN_A_WORD.pattern}"  # node.js
+    r"|(?<=[^\W_])[-‐‑–](?=[^\W_])"  # e-mail, 20–30
+    r"|(?<=\d)[:/](?=\d)"  # 9:30, 20/11
+)
+# While the other signs go, these stand as controls, which no text has that `_compose` has seen.
+_PLACEHOLDERS: Final = str.maketrans({".": "\x01", ":": "\x02", "/": "\x03"} | dict.fromkeys("-‐‑–", "\x04"))
+_SIGNS_AGAIN: Final = str.maketrans("\x01\x02\x03\x04", ".:/-")
+
+
+def _ends_a_sentence(point: re.Match[str]) -> bool:
+    return point.string[point.start() - 1].islower() and point.string[point.end()].isupper()
+
+
+def _styled(character: str) -> str:
+    is_kept = character in ".,+#" or character in _READ_ALOUD or unicodedata.category(character) == "Sc"
+    return character if is_kept else _scored(character)
+
+
+_STYLED: Final = _CharacterTable(_styled)
+
+
+def lower_without_punctuation(text: str) -> str:
+    """A text in lower case, without punctuation and emoji, words with single spaces between; NFC.
+
+    Tones and all other accents stay, and so do
+
+    * apostrophes between letters, as ' (don't), and hyphens inside words and figures (e-mail, covid-19);
+    * what makes a figure, a time, a date (3,5; 1.000; 9:30; 20/11), and points inside names (node.js, but not
+      between "xong.Rồi", where a sentence ends);
+    * signs that are read aloud, where they stand: 50%, R&D, an@b.vn, 2+2=4, currencies; c++ and c#.
+
+    `normalize_for_scoring` gives the same before and after.
+    """
+    text = _compose(text).translate(_LOOK_ALIKES)
+    text = _POINT_IN_A_WORD.sub(lambda point: " " if _ends_a_sentence(point) else ".", text)
+    text = unicodedata.normalize("NFC", text.lower())
+    text = _KEPT_IN_A_WORD.sub(lambda sign: sign[0].translate(_PLACEHOLDERS), text)
+    text = _SILENT.sub(" ", text.translate(_STYLED))
+    words = (_without_leading_marks(word) for word in text.split())
+    return " ".join(word for word in words if word).translate(_SIGNS_AGAIN)

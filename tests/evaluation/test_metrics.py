@@ -96,6 +96,37 @@ def test_composition_case_and_tone_placement_are_no_errors_but_tones_are() -> No
     assert score_predictions(predictions_of(("hòa má", "hòa mà")))["wer"] == 50
 
 
+def test_only_convention_goes_where_numbers_and_loanwords_are_equal() -> None:
+    references = ["Tăng 25% trên Facebook", "họp lúc chín giờ rưỡi"]
+    same = ["tăng hai mươi lăm phần trăm trên phây búc", "họp lúc 9:30"]
+    scores = score_predictions(predictions_of(*zip(references, same, strict=True)))
+    assert scores["wer_raw"] > 60
+    assert scores["wer"] > 60
+    assert scores["wer_numbers_loanwords"] == 0
+    wrong = score_predictions(predictions_of((references[0], "tăng hai mươi sáu phần trăm trên phây búc")))
+    assert wrong["wer_numbers_loanwords"] == pytest.approx(100 / 8), "one digit, one of eight words"
+    assert scores["wer_normalizers"]["wer_numbers_loanwords"] == "vietst-1+numbers-1+loanwords-1"
+    assert scores["metric_signatures"]["wer_raw"].endswith("|normalizer:none")
+
+
+def test_references_are_scored_in_the_style_that_the_model_was_taught() -> None:
+    pair = ("Tăng 50%, nhé Nam!", "tăng 50% nhé nam")
+    as_is = [
+        replace(p, translation="Tăng, Nam!", translation_hypothesis="tăng nam") for p in predictions_of(pair)
+    ]
+    plain = [replace(p, text_style="lower_nopunct") for p in as_is]
+    before, after = score_predictions(as_is), score_predictions(plain)
+    assert (before["wer_raw"], after["wer_raw"]) == (75, 0)
+    assert after["cer_raw"] == 0
+    assert before["chrf"] < after["chrf"] == pytest.approx(100)
+    assert before["wer"] == after["wer"] == 0, "the normalizer takes away more than the style does"
+    cased = [replace(p, transcript_hypothesis=pair[0]) for p in plain]
+    assert score_predictions(cased)["wer_raw"] == 75, "it was taught otherwise"
+    assert baselines(plain, [pair[0]], ["Tăng, Nam!"], seed=0)["random_training_sentence"]["chrf"] == (
+        pytest.approx(100)
+    )
+
+
 def test_known_values() -> None:
     assert word_error_rate(["a b c d"], ["a x c"]) == 50
     assert word_error_rate(["a b"], ["a b c d e f"]) == 200

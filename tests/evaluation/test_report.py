@@ -229,20 +229,26 @@ def test_the_table_shows_scores_targets_baselines_set_and_files(tmp_path: Path) 
     names, *systems = table.split("\n\n")[2].splitlines()
     assert table.startswith("dev_whisper: 3 utterances, 2 videos, 1.50 h of audio\n")
     assert header.split() == ["this", "run", "95", "%", "interval", "target"]
-    assert [row.split() for row in rows[:2]] == [
+    assert [rows[0].split(), rows[3].split()] == [
         ["WER", "%", "14.32", "12.50", "–", "16.25", "<", "15", "met"],
         ["CER", "%", "12.00", "–", "<", "10", "MISSED"],
     ]
-    assert names.split()[:5] == ["WER", "%", "CER", "%", "BLEU"]
-    assert [row.split()[:5] for row in systems] == [
-        ["this", "run", "14.32", "12.00", f"{metrics['bleu']:.2f}"],
-        ["whisper-tiny", "25.50", "–", "–", "–"],
-        ["copy", "–", "–", "28.30", "41.60"],
-        ["random", "sentence", "110.00", "–", "–"],
+    assert names.split()[:11] == ["WER", "%", "as", "written", "%", "num.,", "loan.", "%", "CER", "%", "BLEU"]
+    raw, equal = (f"{metrics[name]:.2f}" for name in ("wer_raw", "wer_numbers_loanwords"))
+    assert (raw, equal) == ("66.67", "20.00"), "'đét lai' is a deadline"
+    assert [row.split()[:7] for row in systems] == [
+        ["this", "run", "14.32", raw, equal, "12.00", f"{metrics['bleu']:.2f}"],
+        ["whisper-tiny", "25.50", "–", "–", "–", "–", "–"],
+        ["copy", "–", "–", "–", "–", "28.30", "41.60"],
+        ["random", "sentence", "110.00", "–", "–", "–", "–"],
     ]
+    assert (
+        "Normalizers: WER, as written: none; WER: vietst-1; "
+        "WER, numbers and loanwords equal: vietst-1+numbers-1+loanwords-1." in table
+    )
     assert table.count("95 % interval: too few videos for an interval: 2, it takes 10.") == 1
     assert [row.split()[0] for row in rows] == [
-        *("WER", "CER", "BLEU", "chrF", "chrF++", "changed"),
+        *("WER", "WER", "WER", "CER", "BLEU", "chrF", "chrF++", "changed"),
         *("Vietnamese", "English", "switch"),
     ]
     assert rows[-2].split() == [
@@ -269,8 +275,19 @@ def test_the_table_of_one_task_names_that_task_alone(tmp_path: Path) -> None:
     transcribed = [replace(p, translation_hypothesis=None) for p in PREDICTIONS]
     table = format_results_table(read_metrics(write(tmp_path, transcribed, timing=None)[0]))
     rows = [line.split()[0] for line in table.split("\n\n")[1].splitlines()[1:]]
-    assert rows == ["WER", "CER", "Vietnamese", "English", "switch"]
+    assert rows == ["WER", "WER", "WER", "CER", "Vietnamese", "English", "switch"]
     assert "Latency" not in table
+
+
+def test_the_style_that_a_model_was_taught_comes_back_from_its_predictions(tmp_path: Path) -> None:
+    plain = [replace(p, text_style="lower_nopunct") for p in PREDICTIONS]
+    assert read_predictions(write(tmp_path / "plain", plain)[1]) == plain
+    _, predictions_csv = write(tmp_path / "as_is")
+    assert "text_style" not in predictions_csv.read_text(encoding="utf-8-sig").splitlines()[0]
+    text = (tmp_path / "plain" / predictions_csv.name).read_text(encoding="utf-8-sig")
+    predictions_csv.write_text(text.replace("lower_nopunct", "upper"), encoding="utf-8")
+    with pytest.raises(VietstError, match="text_style is one of as_is, lower_nopunct"):
+        read_predictions(predictions_csv)
 
 
 def test_metrics_are_valid_json_for_strict_readers(tmp_path: Path) -> None:

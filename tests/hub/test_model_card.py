@@ -137,6 +137,15 @@ def test_the_text_has_the_facts(tmp_path: Path) -> None:
     assert "not recorded" in text, "the data set's name, at least"
 
 
+def test_a_plainer_style_of_writing_is_said_to_its_users(tmp_path: Path) -> None:
+    as_is = card_of(write_run(tmp_path / "as_is", "prod_whisper")).text
+    plain = card_of(write_run(tmp_path / "plain", "prod_whisper", ["text.style=lower_nopunct"])).text
+    assert "| writing | case and punctuation of the training texts |" in as_is
+    assert "| writing | lower case, no punctuation |" in plain
+    assert "It writes lower case without punctuation" in plain
+    assert "It writes" not in as_is
+
+
 def test_what_is_not_recorded_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

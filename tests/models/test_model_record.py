@@ -52,6 +52,19 @@ def test_the_record_names_the_windows_of_the_training(tmp_path: Path) -> None:
     assert read_model_record(str(folder)) == record
 
 
+def test_the_style_of_writing_goes_with_the_weights_and_older_models_write_as_they_were_taught(
+    tmp_path: Path,
+) -> None:
+    record = record_of_shipped("nano_whisper", "text.style=lower_nopunct")
+    assert record.text_style == "lower_nopunct"
+    written = record.model_dump(mode="json")
+    assert read_model_record(str(folder_with(tmp_path, vietst=written))) == record
+    del written["text_style"]
+    older = read_model_record(str(folder_with(tmp_path, vietst=written)))
+    assert older is not None
+    assert older.text_style == "as_is"
+
+
 def test_a_model_that_was_trained_elsewhere_has_none(tmp_path: Path) -> None:
     assert read_model_record(str(folder_with(tmp_path))) is None
 

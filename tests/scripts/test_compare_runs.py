@@ -79,8 +79,26 @@ def test_no_difference_shown_is_said_where_none_is(tmp_path: Path) -> None:
     b = write_predictions(tmp_path / "b.csv", lambda n: "x" if n % 4 == 2 else REFERENCE[0])
     ran = run_script("compare_runs.py", tmp_path, str(a), str(b))
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("no difference shown") == 5  # WER and CER; Vietnamese, English, at switches
+    assert (
+        ran.stdout.count("no difference shown") == 7
+    )  # WER three times, CER; Vietnamese, English, at switches
     assert "is better" not in ran.stdout
+
+
+def test_convention_is_told_from_hearing_and_a_plainer_style_is_no_disadvantage(tmp_path: Path) -> None:
+    cased = "Mình sẽ fix cái bug này."
+    a = write_predictions(tmp_path / "a.csv", lambda n: cased, text_style=lambda n: "as_is")
+    b = write_predictions(tmp_path / "b.csv", one_word_wrong, text_style=lambda n: "lower_nopunct")
+    ran = run_script("compare_runs.py", tmp_path, str(a), str(b))
+    assert ran.returncode == 0, ran.stderr
+    assert "WER, numbers and loanwords equal: vietst-1+numbers-1+loanwords-1" in ran.stdout
+    record = json.loads((tmp_path / "outputs/results/a_vs_b_comparison.json").read_text(encoding="utf-8"))
+    assert record["wer_normalizers"]["wer_raw"] == "none"
+    assert (record["scores"]["wer_raw"]["a"], record["scores"]["wer"]["a"]) == (0, 0), "both are lower case"
+    same = write_predictions(tmp_path / "same.csv", lambda n: cased)
+    run_script("compare_runs.py", tmp_path, str(same), str(a))
+    record = json.loads((tmp_path / "outputs/results/same_vs_a_comparison.json").read_text(encoding="utf-8"))
+    assert record["scores"]["wer_raw"]["a"] == pytest.approx(200 / 6), "case and full stop, as they are"
 
 
 def test_too_few_videos_are_said_instead_of_a_verdict(tmp_path: Path) -> None:

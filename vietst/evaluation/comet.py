@@ -18,7 +18,7 @@ from typing import Final
 
 from vietst.data.tables import file_digest
 from vietst.errors import VietstError
-from vietst.evaluation.metrics import Prediction, is_translated
+from vietst.evaluation.metrics import Prediction, in_own_style, is_translated
 from vietst.evaluation.score_counts import ScoreCounts, mean
 from vietst.runtime import get_logger
 
@@ -111,7 +111,7 @@ def comet_scores(
 def _run(folder: Path, systems: Sequence[Sequence[Prediction]], options: CometOptions) -> list[list[float]]:
     """100 × the score of every utterance, for each system."""
     sources = _write(folder / "sources.txt", [p.transcript for p in systems[0]])
-    references = _write(folder / "references.txt", [p.translation for p in systems[0]])
+    references = _write(folder / "references.txt", [in_own_style(p).translation for p in systems[0]])
     translations = [
         _write(folder / f"system_{number}.txt", [str(p.translation_hypothesis) for p in of_system])
         for number, of_system in enumerate(systems)

@@ -12,10 +12,11 @@ from vietst.data.tables import atomic_writer
 from vietst.errors import VietstError
 from vietst.evaluation.alarms import alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.code_switching import count_errors_of, language_score_counts
-from vietst.evaluation.metrics import WER_NORMALIZERS, Prediction, count_scores
+from vietst.evaluation.metrics import WER_NORMALIZERS, Prediction, count_scores, written_in
 from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, normalizers_note, read_predictions
 from vietst.evaluation.significance import MIN_VIDEOS, Difference, paired_difference
 from vietst.evaluation.word_language import WordTag
+from vietst.text_style import AS_IS, TextStyle
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def compare_runs(path_a: Path, path_b: Path, user_tags: Mapping[str, WordTag] | 
     common = [utterance for utterance in predictions_a if utterance in predictions_b]
     pairs = [(predictions_a[utterance], predictions_b[utterance]) for utterance in common]
     _require_same_references(path_a, path_b, pairs)
-    of_a, of_b = [a for a, _ in pairs], [b for _, b in pairs]
+    of_a, of_b = _in_one_style([a for a, _ in pairs], [b for _, b in pairs])
     differences = (*_differences(of_a, of_b), *_differences_by_language(of_a, of_b, user_tags))
     if not differences:
         raise VietstError(
@@ -80,6 +81,17 @@ def _by_id(path: Path) -> dict[str, Prediction]:
             do="make the ids unique; utterances of the two files are paired by them",
         )
     return by_id
+
+
+def _in_one_style(
+    of_a: list[Prediction], of_b: list[Prediction]
+) -> tuple[list[Prediction], list[Prediction]]:
+    """Where one model was taught a plainer style of writing, both are compared in that."""
+    styles: set[TextStyle] = {p.text_style for p in (*of_a, *of_b)}
+    if len(styles) < 2:
+        return of_a, of_b
+    (plainer,) = styles - {AS_IS}
+    return [written_in(p, plainer) for p in of_a], [written_in(p, plainer) for p in of_b]
 
 
 def _require_same_references(

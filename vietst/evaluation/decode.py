@@ -22,6 +22,7 @@ from vietst.data.features import InputKind, extract
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.report import Timing
+from vietst.text_style import AS_IS, TextStyle
 
 
 def max_new_tokens(duration_s: float, tokens_per_second: float, tokens_base: int) -> int:
@@ -69,7 +70,8 @@ class TextDecoder:
 class DecodingOptions:
     """How a split is decoded; `num_workers` processes read audio and compute features ahead.
 
-    `context` are windows that a Whisper may hear clips in besides its own.
+    `context` are windows that a Whisper may hear clips in besides its own; `text_style` is how the model was
+    taught to write, for the scores.
     """
 
     tasks: tuple[str, ...]
@@ -80,6 +82,7 @@ class DecodingOptions:
     tokens_base: int
     num_workers: int = 0
     context: ContextWindows | None = None
+    text_style: TextStyle = AS_IS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +183,7 @@ def decode_rows(
             speaker_id=str(row.get("speaker_id", "")),
             audio_path=locator_of(row),
             level_dbfs=levels_dbfs[index],
+            text_style=options.text_style,
             verified=format_verified(str(row.get(VERIFIED_COLUMN, ""))),
         )
         for index, row in enumerate(rows)

@@ -25,6 +25,7 @@ from vietst.data.features import InputKind
 from vietst.data.tables import read_table
 from vietst.data.usable_rows import usable_rows
 from vietst.errors import AudioError, ConfigError, ModelError
+from vietst.text_style import TextStyle, styled
 
 _NUM_ERRORS_SHOWN: Final = 3
 
@@ -48,7 +49,8 @@ class ExtraSet:
 class SetReader:
     """Opens the extra sets of a configuration for a model.
 
-    `language` and `data_root` are for the sets that state none of their own; `seed` draws the sample.
+    `language` and `data_root` are for the sets that state none of their own; `seed` draws the sample;
+    `text_style` is the model's, in which transcripts are scored.
     """
 
     evaluation: EvaluationSection
@@ -59,6 +61,7 @@ class SetReader:
     tokenizer: Any
     max_label_length: int
     input_kind: InputKind
+    text_style: TextStyle
 
     def read_all(self) -> tuple[list[ExtraSet], list[dict[str, Any]]]:
         """The sets, and the rows of their samples that the model cannot use.
@@ -86,7 +89,9 @@ class SetReader:
             sample = random.Random(self.seed).sample(table, limit)
         audio_root = self.data_root if section.audio_root is None else section.audio_root
         facts = _measure_all(where, audio_root, sample)
-        rows = [_as_split_row(row, of_audio) for row, of_audio in zip(sample, facts, strict=True)]
+        rows = [
+            _as_split_row(row, of_audio, self.text_style) for row, of_audio in zip(sample, facts, strict=True)
+        ]
         usable, rejected = usable_rows(
             [{**row, "duration_s": row["duration"]} for row in rows],
             (TRANSCRIBE,),
@@ -118,14 +123,14 @@ class SetReader:
             ) from error
 
 
-def _as_split_row(row: Mapping[str, str], facts: AudioFacts) -> dict[str, Any]:
+def _as_split_row(row: Mapping[str, str], facts: AudioFacts, text_style: TextStyle) -> dict[str, Any]:
     """A row as split files have it, to be transcribed only."""
     return {
         "id": row.get("id") or locator_of(row),
         "video_id": row.get("video_id") or row["audio_path"],
         "audio_path": row["audio_path"],
         **{column: row[column] for column in PIECE_COLUMNS if column in row},
-        "transcript": unicodedata.normalize("NFC", row["transcript"]).strip(),
+        "transcript": styled(unicodedata.normalize("NFC", row["transcript"]).strip(), text_style),
         "translation": "",
         "duration": facts.duration_s,
     }

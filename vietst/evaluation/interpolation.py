@@ -222,5 +222,6 @@ def _extra_sets_of_run(plan: PlannedDecoding, pair: ModelPair) -> list[ExtraSet]
         pair.processor.tokenizer,
         architecture.max_label_length(architecture.load_model_config(plan.model_dir)),
         input_kind_of(pair.processor.feature_extractor),
+        plan.options.text_style,
     )
     return reader.read_all()[0]

@@ -8,6 +8,7 @@ are written: what it is lower by is convention, not hearing. In Vietnamese a wor
 syllable, and that is what WER counts.
 """
 
+import dataclasses
 import operator
 import random
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from vietst.evaluation.score_counts import (
 from vietst.evaluation.scoring_normalizer import ScoringNormalizer
 from vietst.evaluation.significance import confidence_interval
 from vietst.text import NORMALIZER_ID, normalize_for_scoring
+from vietst.text_style import AS_IS, TextStyle, styled
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Prediction:
     """Relative to the audio root; of a piece of a recording its locator, see `vietst.data.audio_pieces`."""
     level_dbfs: float | None = None
     """Root mean square of the waveform, full scale 0 dB."""
+    text_style: TextStyle = AS_IS
+    """How the model was taught to write: references are scored in this style."""
     verified: str = ""
     """`true` or `false`: whether a person has compared the texts with the audio."""
 
@@ -162,8 +166,11 @@ def count_scores(predictions: Sequence[Prediction], *, with_ter: bool = False) -
     Of the transcripts `wer`, `cer` on normalized text, `wer_raw`, `cer_raw` on the texts as they are,
     `wer_numbers_loanwords` with numbers and loanwords normalized too; of the translations `bleu`, `chrf`,
     `chrf++` and, if asked for, `ter` as they are, `bleu_normalized`, `chrf_normalized` and, of what was to be
-    changed, `change` with its parts (`changed_span_counts`) normalized. What was run on no utterance is absent. Rows stand in the order of the predictions.
+    changed, `change` with its parts (`changed_span_counts`) normalized. What was run on no utterance is
+    absent. Rows stand in the order of the predictions. References are scored in the style of their
+    predictions.
     """
+    predictions = list(map(in_own_style, predictions))
     counts: dict[str, ScoreCounts] = {}
     if transcribed := [index for index, p in enumerate(predictions) if is_transcribed(p)]:
         references = [predictions[index].transcript for index in transcribed]
@@ -179,6 +186,25 @@ def count_scores(predictions: Sequence[Prediction], *, with_ter: bool = False) -
         if with_ter:
             counts["ter"] = ter_counts(references, hypotheses).spread(translated, len(predictions))
     return counts
+
+
+def in_own_style(prediction: Prediction) -> Prediction:
+    """With references in the style that the model was taught to write."""
+    return _styled(prediction, prediction.text_style, "transcript", "translation")
+
+
+def written_in(prediction: Prediction, style: TextStyle) -> Prediction:
+    """As if the model had been taught a style: for a comparison with one that was."""
+    written = _styled(prediction, style, "transcript_hypothesis", "translation_hypothesis")
+    return dataclasses.replace(written, text_style=style)
+
+
+def _styled(prediction: Prediction, style: TextStyle, *names: str) -> Prediction:
+    if style == AS_IS:
+        return prediction
+    texts = {name: getattr(prediction, name) for name in names}
+    changed: Any = {name: styled(text, style) for name, text in texts.items() if text is not None}
+    return dataclasses.replace(prediction, **changed)
 
 
 def is_transcribed(prediction: Prediction) -> bool:
@@ -340,6 +366,7 @@ def baselines(
     does not listen. A baseline is absent where the references or the training texts for it are.
     """
     generator = random.Random(seed)
+    predictions = list(map(in_own_style, predictions))
     translated = [p for p in predictions if p.translation.strip()]
     translations = [p.translation for p in translated]
     transcripts = [p.transcript for p in predictions]
@@ -359,7 +386,8 @@ def baselines(
             "cer": character_error_rate(normalized, texts),
         }
     if translated and (candidates := [text for text in training_translations if text.strip()]):
-        texts = generator.choices(candidates, k=len(translations))
+        style = translated[0].text_style
+        texts = [styled(text, style) for text in generator.choices(candidates, k=len(translations))]
         drawn |= {"bleu": bleu(translations, texts), "chrf": chrf(translations, texts)}
     if drawn:
         result["random_training_sentence"] = drawn

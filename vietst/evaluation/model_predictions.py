@@ -22,6 +22,7 @@ from vietst.models.architectures import ARCHITECTURES, architecture_of
 from vietst.models.loading import model_version
 from vietst.models.model_record import ModelRecord, context_of, read_model_record
 from vietst.runtime import environment_record, get_logger
+from vietst.text_style import AS_IS
 
 logger = get_logger(__name__)
 
@@ -58,7 +59,9 @@ class PlannedDecoding:
             "model_version": model_version(self.model_dir),
             "test_csv_digest": file_digest(self.split.test_csv),
             "decoding": {
-                name: options[name] for name in options if name not in ("batch_size", "num_workers")
+                name: options[name]
+                for name in options
+                if name not in ("batch_size", "num_workers", "text_style")  # the last goes with the model
             },
         }
 
@@ -118,6 +121,7 @@ def _options(record: ModelRecord | None, tasks: tuple[str, ...], split: SplitOpt
         tokens_per_second=(record or _ELSEWHERE).max_new_tokens_per_second,
         tokens_base=(record or _ELSEWHERE).max_new_tokens_base,
         num_workers=split.num_workers,
+        text_style=record.text_style if record else AS_IS,
     )
 
 

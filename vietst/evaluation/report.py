@@ -11,7 +11,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 
@@ -35,14 +35,15 @@ from vietst.evaluation.metrics import (
 from vietst.evaluation.score_counts import ScoreCounts
 from vietst.evaluation.slices import scores_by_slice
 from vietst.evaluation.word_language import WordTag
+from vietst.text_style import AS_IS, TextStyle
 
 METRICS_SUFFIX: Final = "_metrics.json"
 PREDICTIONS_SUFFIX: Final = "_predictions.csv"
 
 _REQUIRED_COLUMNS: Final = ("id", "video_id", "duration_s", "transcript", "translation")
 _HYPOTHESIS_COLUMNS: Final = ("transcript_hypothesis", "translation_hypothesis")
-_KNOWN_COLUMNS: Final = ("speaker_id", "audio_path", "level_dbfs", VERIFIED_COLUMN)
-"""Absent where nothing is known of any utterance."""
+_KNOWN_COLUMNS: Final = ("speaker_id", "audio_path", "level_dbfs", VERIFIED_COLUMN, "text_style")
+"""Absent where nothing is known of any utterance, or the style is that of the references."""
 _SCORE_COLUMNS: Final = ("wer", "cer", "chrf", "comet")
 
 
@@ -152,7 +153,10 @@ def _write_predictions(
     """Texts stand in the file as they are. Hypothesis columns of a task that was not run are absent."""
     was_run = [name for name in _HYPOTHESIS_COLUMNS if any(getattr(p, name) is not None for p in predictions)]
     _check_nothing_gets_lost(predictions, was_run)
-    known = [name for name in _KNOWN_COLUMNS if any(getattr(p, name) not in ("", None) for p in predictions)]
+    says_nothing = ("", None, AS_IS)
+    known = [
+        name for name in _KNOWN_COLUMNS if any(getattr(p, name) not in says_nothing for p in predictions)
+    ]
     scored = [name for name in _SCORE_COLUMNS if name != "comet" or any(name in of_it for of_it in scores)]
     columns = [*_REQUIRED_COLUMNS, *was_run, *scored, *known]
     with atomic_writer(path) as file:
@@ -243,7 +247,15 @@ def _as_prediction(where: str, row: Mapping[str, str | None]) -> Prediction:
         audio_path=cells.get("audio_path", ""),
         level_dbfs=level_dbfs,
         verified=format_verified(cells.get(VERIFIED_COLUMN, "")),
+        text_style=_text_style(where, cells.get("text_style") or AS_IS),
     )
+
+
+def _text_style(where: str, cell: str) -> TextStyle:
+    for style in get_args(TextStyle):
+        if cell == style:
+            return cast(TextStyle, style)
+    raise _unreadable(where, f"text_style is one of {', '.join(get_args(TextStyle))}", repr(cell))
 
 
 def _number(where: str, column: str, rule: str, cells: Mapping[str, str]) -> float:

@@ -18,6 +18,7 @@ from vietst.evaluation.report_tables import (
 from vietst.hub.card_records import RunRecords
 from vietst.hub.licenses import OWN
 from vietst.hub.private_text import is_plain
+from vietst.text_style import TextStyle
 
 NOT_RECORDED: Final = "not recorded"
 
@@ -89,12 +90,23 @@ def training_rows(records: RunRecords) -> Rows:
         ("optimizer", _optimizer(records)),
         ("precision", _precision(records)),
         ("loss", _loss(records)),
+        ("writing", _writing(records)),
         ("masking (SpecAugment)", _masking(records)),
         ("seed", shown(records.setting("training", "seed"))),
         ("hardware", _hardware(records)),
         ("time", _time(results)),
         ("peak memory of a process", shown(results.get("peak_memory_gb"), "{:.1f} GB")),
     ]
+
+
+_WRITING: Final[Mapping[TextStyle, str]] = {
+    "as_is": "case and punctuation of the training texts",
+    "lower_nopunct": "lower case, no punctuation",
+}
+
+
+def _writing(records: RunRecords) -> str:
+    return NOT_RECORDED if records.model is None else _WRITING[records.model.text_style]
 
 
 def _of_section(section: str) -> Callable[[Callable[[Mapping[str, Any]], str]], Callable[[RunRecords], str]]:

@@ -12,12 +12,20 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vietst import __version__
-from vietst.config_schema import AudioSection, ContextChoice, EvaluationSection, ModelSection, RunConfig
+from vietst.config_schema import (
+    AudioSection,
+    ContextChoice,
+    EvaluationSection,
+    ModelSection,
+    RunConfig,
+    TextSection,
+)
 from vietst.constants import TASKS
 from vietst.data.context import ContextWindows, windows_of
 from vietst.errors import ModelError, VietstError
 from vietst.models.loading import read_config
 from vietst.runtime import get_logger
+from vietst.text_style import AS_IS, TextStyle
 
 RECORD_KEY: Final = "vietst"
 """Of `config.json`."""
@@ -55,14 +63,21 @@ class ModelRecord(BaseModel):
     """Windows that a Whisper was trained in besides its own, and is used in if nothing else is said. None:
     its own alone."""
 
+    text_style: TextStyle = AS_IS
+    """How it was taught to write."""
+
 
 def record_of(config: RunConfig) -> ModelRecord:
     """The record of the model that a run trains."""
-    return _record(config.model, config.evaluation, config.audio, __version__)
+    return _record(config.model, config.evaluation, config.audio, config.text, __version__)
 
 
 def _record(
-    model: ModelSection, evaluation: EvaluationSection, audio: AudioSection, version: str | None
+    model: ModelSection,
+    evaluation: EvaluationSection,
+    audio: AudioSection,
+    text: TextSection,
+    version: str | None,
 ) -> ModelRecord:
     return ModelRecord(
         vietst_version=version,
@@ -73,6 +88,7 @@ def _record(
         max_new_tokens_per_second=evaluation.max_new_tokens_per_second,
         max_new_tokens_base=evaluation.max_new_tokens_base,
         context=windows_of(audio) if audio.context == "bucketed" else None,
+        text_style=text.style,
     )
 
 
@@ -149,6 +165,7 @@ def _record_of_run_folder(folder: Path) -> ModelRecord | None:
             ModelSection(**resolved["model"]),
             EvaluationSection(**resolved["evaluation"]),
             AudioSection(),  # there were no short windows either
+            TextSection(),
             None,
         )
     except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:

@@ -42,7 +42,7 @@ _EFFECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the steps from here on are others than in the run before",
         ("training.freeze_encoder_epochs", "training.freeze_encoder_updates", "training.max_grad_norm",
          "training.bf16", "training.fp16", "model.dropout", "model.language", "lora.alpha", "lora.dropout",
-         "loss", "augmentation", "audio.context_windows_s", "audio.context_margin_s",
+         "loss", "augmentation", "text", "audio.context_windows_s", "audio.context_margin_s",
          "audio.context_longer_share"),
     ),
 )  # fmt: skip

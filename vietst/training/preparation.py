@@ -26,6 +26,7 @@ from vietst.data.hub_features import open_hub_features
 from vietst.data.preparation import input_kind_of_config
 from vietst.data.splits import read_audit, read_split
 from vietst.data.streaming import RemoteShards, StreamedUtteranceDataset
+from vietst.data.styled_texts import in_style
 from vietst.data.takedown import read_takedown
 from vietst.data.takedown_features import refuse_taken_down
 from vietst.data.usable_rows import usable_rows
@@ -35,6 +36,7 @@ from vietst.models.architectures import ARCHITECTURES
 from vietst.models.base_models import base_facts, make_base_model
 from vietst.models.e2e_base_card import trimming_of
 from vietst.runtime import get_logger, rank, world_size
+from vietst.text_style import styled
 
 if TYPE_CHECKING:
     import datasets
@@ -100,6 +102,8 @@ def prepare(config: RunConfig) -> Preparation:
     input_kind = input_kind_of(processor.feature_extractor)
     opened = _open_features(config, input_kind)
     cache = opened.cache
+    for split in cache:
+        cache[split] = in_style(cache[split], config.text.style)
     tasks = TASKS if config.model.task == "both" else (config.model.task,)
     limit = architecture.max_label_length(model_config)
     kept: dict[str, UtteranceDataset] = {}
@@ -129,6 +133,7 @@ def prepare(config: RunConfig) -> Preparation:
         processor.tokenizer,
         limit,
         input_kind,
+        config.text.style,
     ).read_all()
     _report_rejected(run_folder(config), rejected + left_out)
     ctc_table = _ctc_table(config, architecture, processor, kept["train"].rows["transcript"])
@@ -266,7 +271,7 @@ def _streamed_splits(config: RunConfig) -> tuple[str, ...]:
 
 
 def _training_texts(config: RunConfig) -> list[str]:
-    """Transcripts and translations of the training split."""
+    """Transcripts and translations of the training split, as the model is to write them."""
     paths, columns = config.paths, ("transcript", "translation")
     if isinstance(paths.features_dir, str):
         features = open_hub_features(
@@ -275,7 +280,7 @@ def _training_texts(config: RunConfig) -> list[str]:
         rows: Any = features.cache["train"].select_columns(list(columns))
     else:
         rows = read_split(paths.splits_dir, "train")
-    return [row[column] for row in rows for column in columns if row[column]]
+    return [styled(row[column], config.text.style) for row in rows for column in columns if row[column]]
 
 
 def _one_process_first() -> contextlib.AbstractContextManager[None]:
