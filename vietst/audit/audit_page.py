@@ -33,6 +33,9 @@ from vietst.pages import filled
 
 PAGE_NAME: Final = "audit.html"
 
+_NOT_FACTS: Final = ("made_by", "settings", "signals", "suggested_drop")
+"""Keys of `audit.json` that are told elsewhere, or by others."""
+
 _GROUP_TITLES: Final = {
     Group.AUDIO: "Sound",
     Group.TEXT: "Texts",
@@ -194,6 +197,7 @@ class SignalCard:
 
     name: str
     meaning: str
+    num_not_measured: int
     clauses: list[tuple[int, Clause, str]]
     """Position, the clause, and what it finds in words."""
 
@@ -207,7 +211,8 @@ def _groups(counts: Counts, signals: Sequence[Mapping[str, Any]]) -> list[tuple[
             if clause.signal == signal["name"]
         ]
         if clauses:
-            card = SignalCard(signal["name"], _meaning(signal), clauses)
+            num_not_measured = clauses[0][1].num_not_measured
+            card = SignalCard(signal["name"], _meaning(signal), num_not_measured, clauses)
             groups[signal["group"]].append(card)
     return [(_GROUP_TITLES[Group(group)], cards) for group, cards in groups.items() if cards]
 
@@ -227,9 +232,13 @@ def _not_measured(counts: Counts, signals: Sequence[Mapping[str, Any]]) -> list[
 
 
 def _fact_table(record: Mapping[str, Any], time_s: float) -> ReportTable:
-    """What `audit.json` says, but for the signals, and its time in seconds since 1970."""
+    """What `audit.json` says of all rows, and its time in seconds since 1970."""
     audited = datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    facts = {"audited": audited} | {name: value for name, value in record.items() if name != "signals"}
+    facts = {"audited": audited} | {
+        name: [value] if name == "packages" else value  # all in one line
+        for name, value in record.items()
+        if name not in _NOT_FACTS
+    }
     return ReportTable(
         "What this page was made from", ["fact", "value"], flat_facts(facts), text_columns={1: "en"}
     )

@@ -158,7 +158,8 @@ class Chart {
     const row = element("div", { className: "ticks" });
     const span = values.at(-1) - values[0];
     const size = 10 ** Math.floor(Math.log10(span / 4));
-    const apart = [1, 2, 5, 10].map((factor) => factor * size).find((step) => span / step <= 5);
+    const round = [1, 2, 5, 10].map((factor) => factor * size).find((step) => span / step <= 5);
+    const apart = Math.max(round, values[1] - values[0]);
     const digits = Math.max(0, -Math.floor(Math.log10(apart)));
     for (let number = Math.ceil(values[0] / apart); number * apart <= values.at(-1) + span / 1000; number++) {
       const tick = element("span", {}, fixed(number * apart, digits).replace("-", "−"));
@@ -393,9 +394,9 @@ function findings(row) {
 }
 
 function values(row) {
-  const pairs = data.signals.map((name, index) => [name, row.values[index] || "not measured"]);
-  const texts = [["transcript", row.transcript], ["recognized", row.recognized]].filter(([, text]) => text);
-  return [...texts, ...pairs].map(([name, value]) =>
+  const signals = data.signals.map((name, index) => [name, row.values[index]]);
+  const pairs = [["transcript", row.transcript], ["recognized", row.recognized], ...signals];
+  return pairs.filter(([, value]) => value).map(([name, value]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, value)));
 }
 
