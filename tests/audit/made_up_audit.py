@@ -58,6 +58,7 @@ def made_up_rows(num_rows: int, seed: int = 1) -> Iterator[tuple[dict[str, str],
             "speech": "" if dice.random() < 0.05 else format_number(dice.choice([0.9, 0.6, dice.random()])),
             "syllable_rate_z": format_number(dice.gauss(0, 3)),
             "number_mismatch": dice.choice(["0", "0", "0", "1", "2"]),
+            "logprob_gap": format_number(abs(dice.gauss(0, 2))),
             "wer": format_number(sum(a != b for a, b in zip(words, heard, strict=False)) / 8),
         }
         yield cells, texts

@@ -118,9 +118,11 @@ def test_levels_of_rows_and_of_the_sample_are_those_of_the_clauses(page: Path, r
     data = data_of(page)
     for position, clause in enumerate(data["clauses"]):
         text = clause["steps"][0]
-        drops = DropExpression(
-            f"{clause['signal']} {clause['sign']} {text}" if clause["sign"] else text
-        ).drops
+        if clause["sign"]:
+            text = f"{clause['signal']} {clause['sign']} {text}"
+        if clause["condition"]:
+            text += f" and {clause['condition']}"
+        drops = DropExpression(text).drops
         sampled = base64.b64decode(clause["sampled"])
         assert [0 < level < 255 for level in sampled] == [drops(cells) for cells, _ in rows]
         for row in data["rows"]:

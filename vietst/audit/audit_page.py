@@ -276,6 +276,7 @@ def _clause_data(clause: Clause, sampled: Sequence[Row], position_of: Mapping[in
     return {
         "signal": clause.signal,
         "sign": clause.sign,
+        "condition": clause.condition,
         "phrase": _phrase(clause),
         "steps": clause.steps,
         "suggested": clause.suggested,

@@ -46,7 +46,9 @@ _SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
 _DIRECTION: Final = {">": 1, "<": -1}
 _ORDERS: Final = {">": "highest first", "<": "lowest first"}
 
-_THRESHOLD: Final = re.compile(r"(?P<signal>\w+) *(?P<sign>[<>]) *(?P<threshold>-?\d+(\.\d+)?)")
+_THRESHOLD: Final = re.compile(
+    r"(?P<signal>\w+) *(?P<sign>[<>]) *(?P<threshold>-?\d+(\.\d+)?)( +and +(?P<condition>[^()]+))?"
+)
 
 Row = Mapping[str, str]
 """Of a table: cells by column."""
@@ -100,13 +102,20 @@ class Clause:
         sign: `>` or `<`; of an expression as it is "".
         steps: thresholds in rising order; of an expression as it is itself.
         suggested: one of `steps`, or none.
-        usual: of the middle row; who is not worse is none of the worst.
+        usual: badness of the middle row; what is not worse is none of the worst.
+        condition: an expression that must hold besides; "": none.
     """
 
     def __init__(
-        self, signal: str, sign: str, steps: Sequence[str], suggested: str | None, usual: float
+        self,
+        signal: str,
+        sign: str,
+        steps: Sequence[str],
+        suggested: str | None,
+        usual: float = 0.0,
+        condition: str = "",
     ) -> None:
-        self.signal, self.sign = signal, sign
+        self.signal, self.sign, self.condition = signal, sign, condition
         self.steps = list(reversed(steps)) if sign == "<" else list(steps)
         """The one that drops most comes first."""
         self.suggested = None if suggested is None else self.steps.index(suggested)
@@ -119,6 +128,7 @@ class Clause:
         self._just_dropped, self._just_kept = Worst(NUM_NEAR), Worst(NUM_NEAR)
         self._thresholds = list(map(float, steps)) if sign else []
         self._expression = None if sign else DropExpression(steps[0])
+        self._condition = DropExpression(condition) if condition else None
         self._usual = usual
 
     def num_steps(self, row: Row) -> int:
@@ -128,9 +138,14 @@ class Clause:
         cell = row[self.signal]
         if not cell:
             return NOT_MEASURED
+        if not self._may_drop(row):
+            return 0
         if self.sign == ">":
             return bisect_left(self._thresholds, float(cell))
         return len(self._thresholds) - bisect_right(self._thresholds, float(cell))
+
+    def _may_drop(self, row: Row) -> bool:
+        return self._condition is None or self._condition.drops(row)
 
     @property
     def near(self) -> list[AuditedRow]:
@@ -140,10 +155,16 @@ class Clause:
     @property
     def title(self) -> str:
         """What its list of worst rows is called."""
-        return f"{self.signal}, {_ORDERS[self.sign]}" if self.sign else self.steps[0]
+        if not self.sign:
+            return self.steps[0]
+        where = f" where {self.condition}" if self.condition else ""
+        return f"{self.signal}, {_ORDERS[self.sign]}{where}"
 
     def expression(self, step: int) -> str:
-        return f"{self.signal} {self.sign} {self.steps[step]}" if self.sign else self.steps[0]
+        if not self.sign:
+            return self.steps[0]
+        condition = f" and {self.condition}" if self.condition else ""
+        return f"{self.signal} {self.sign} {self.steps[step]}{condition}"
 
     def dropped(self, step: int) -> tuple[int, float]:
         """(rows, seconds) that a step drops."""
@@ -160,6 +181,11 @@ class Clause:
             return num_steps
         self.num_rows[num_steps] += 1
         self.seconds[num_steps] += audited.duration_s
+        if self._may_drop(audited.row):
+            self._keep_to_listen(audited, num_steps)
+        return num_steps
+
+    def _keep_to_listen(self, audited: AuditedRow, num_steps: int) -> None:
         if (badness := self._badness(audited.row, num_steps)) > self._usual:
             self.worst.add(badness, audited)
         if self.sign and self.suggested is not None:
@@ -167,7 +193,6 @@ class Clause:
             threshold = float(self.steps[self.suggested]) * _DIRECTION[self.sign]
             near = self._just_dropped if is_dropped else self._just_kept
             near.add(-abs(badness - threshold), audited)
-        return num_steps
 
     def _badness(self, row: Row, num_steps: int) -> float:
         if self._expression is not None:
@@ -222,28 +247,45 @@ def clauses_of(signal: Mapping[str, Any], survey: Survey) -> list[Clause]:
     Args:
         signal: `signals.Signal` as `audit.json` has it.
     """
-    name, suggested = signal["name"], _thresholds_in(signal["name"], signal["suggested"])
-    clauses = []
+    name, text = signal["name"], signal["suggested"]
     if signal["kind"] == Kind.NAME:
-        is_suggested = signal["suggested"] == name
-        clauses.append(Clause(name, "", [name], name if is_suggested else None, usual=0.0))
+        return [Clause(name, "", [name], name if text == name else None)]
     values = survey.values(name) if name in survey.numbers else np.empty(0)
-    if len(values):
-        steps = threshold_steps(values, survey.lowest[name], survey.highest[name], list(suggested.values()))
-        for sign in dict.fromkeys((*_SIGNS[signal["kind"]], *suggested)):
-            usual = float(np.median(values)) * _DIRECTION[sign]
-            clauses.append(Clause(name, sign, steps, suggested.get(sign), usual))
-    if signal["suggested"] not in (None, name) and not suggested:
-        clauses.append(Clause(name, "", [signal["suggested"]], signal["suggested"], usual=0.0))
+    if not len(values):
+        return []
+    plain, conditional = _suggested_thresholds(name, text)
+    suggested = [*plain.values(), *(threshold for _, threshold, _ in conditional)]
+    steps = threshold_steps(values, survey.lowest[name], survey.highest[name], suggested)
+    middle = float(np.median(values))
+    clauses = [
+        Clause(name, sign, steps, threshold, middle * _DIRECTION[sign], condition)
+        for sign, threshold, condition in conditional
+    ]
+    if text and not suggested:
+        clauses.append(Clause(name, "", [text], text))
+    for sign in dict.fromkeys((*_SIGNS[signal["kind"]], *plain)):
+        clauses.append(Clause(name, sign, steps, plain.get(sign), middle * _DIRECTION[sign]))
     return clauses
 
 
-def _thresholds_in(name: str, expression: str | None) -> dict[str, str]:
-    """Sign → threshold, of an expression that only compares the signal with numbers; else nothing."""
-    found = {}
+def _suggested_thresholds(
+    name: str, expression: str | None
+) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
+    """What an expression has of `signal > threshold` joined by `or`, some with `and` and a condition.
+
+    Returns:
+        Sign → threshold without a condition, and (sign, threshold, condition); neither if the expression has
+        another form.
+    """
+    plain: dict[str, str] = {}
+    conditional: list[tuple[str, str, str]] = []
     for part in re.split(r"\bor\b", expression or ""):
         match = _THRESHOLD.fullmatch(part.strip())
-        if match is None or match["signal"] != name:
-            return {}
-        found[match["sign"]] = plain_number(Decimal(match["threshold"]))
-    return found
+        if match is None or match["signal"] != name or match["sign"] in plain:
+            return {}, []
+        threshold = plain_number(Decimal(match["threshold"]))
+        if condition := match["condition"]:
+            conditional.append((match["sign"], threshold, condition))
+        else:
+            plain[match["sign"]] = threshold
+    return plain, conditional

@@ -42,9 +42,13 @@ _PHRASES: Final[Mapping[tuple[str, str], str]] = {
     ("translation_logprob_per_second", "<"): "translation improbable to the model",
     ("translation_logprob_gap", ">"): "the model's own translation is more probable",
 }
-_OTHERWISE: Final = {"<": "low", ">": "high", "": "there"}
 
 
 def phrase(signal: str, sign: str) -> str:
-    """In a few words what `signal < …`, `signal > …`, or of a name `signal`, finds."""
-    return _PHRASES.get((signal, sign)) or f"{signal} {_OTHERWISE[sign]}"
+    """In a few words what `signal < …`, `signal > …`, or of a name `signal`, finds.
+
+    Args:
+        sign: `<` or `>`; of names and of other expressions "".
+    """
+    candidates = (_PHRASES.get((signal, other)) for other in (sign, "", ">", "<"))
+    return next(filter(None, candidates), signal.replace("_", " "))

@@ -50,7 +50,9 @@ class Clause {
     return level !== NOT_MEASURED && level > this.step;
   }
   get expression() {
-    return this.sign ? `${this.signal} ${this.sign} ${this.steps[this.step]}` : this.steps[0];
+    if (!this.sign) return this.steps[0];
+    const condition = this.condition ? ` and ${this.condition}` : "";
+    return `${this.signal} ${this.sign} ${this.steps[this.step]}${condition}`;
   }
   /** Sliders rise to the right; the steps of `<` begin with the highest threshold. */
   get sliderValue() {
@@ -99,7 +101,7 @@ class Chart {
     const apart = (values.at(-1) - values[0]) / (values.length - 1);
     this.low = values[0] - apart;
     this.high = values.at(-1) + apart;
-    this.bars = this.histogram(ofSignal.at(-1));
+    this.bars = this.histogram(ofSignal.find((clause) => !clause.condition));
     this.curve = this.panel("curve", "audio kept, up to 100 %");
     for (const clause of ofSignal) this.drawCurve(clause);
     this.markers = ofSignal.map((clause) => this.marker(clause));
@@ -179,7 +181,7 @@ class Chart {
     });
     for (const bar of this.bars) {
       const isDropped = this.clauses.some((clause, index) =>
-        clause.used && (clause.sign === ">" ? bar.middle > thresholds[index] : bar.middle < thresholds[index]));
+        clause.used && !clause.condition && (clause.sign === ">" ? bar.middle > thresholds[index] : bar.middle < thresholds[index]));
       bar.path.setAttribute("class", isDropped ? "dropped" : "kept");
     }
   }
