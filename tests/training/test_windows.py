@@ -114,7 +114,7 @@ def test_a_training_that_goes_on_hears_the_windows_of_the_undisturbed_one(
     options = (
         batches,
         "audio.context=bucketed",
-        "audio.context_windows_s=[2.4,2.8,3.3]",
+        "audio.context_windows_s=[2.8,3.3,3.7]",
         "audio.context_margin_s=0.02",
         "audio.context_longer_share=0.4",
         "evaluation.context=full",
