@@ -19,7 +19,7 @@ from vietst.training.memory_plan import GIBIBYTE, MemoryPlan, plan_memory
 from vietst.training.memory_steps import Workload
 from vietst.training.preparation import Preparation, prepare
 from vietst.training.run_memory import describe_memory, fullest_workloads, run_step, step_settings
-from vietst.training.run_plan import dry_run
+from vietst.training.run_plan import describe_plan, dry_run
 
 NUM_CTC_SYMBOLS = 50
 
@@ -141,7 +141,9 @@ def test_the_window_that_may_be_drawn_is_planned(nano_config):
     own = prepare(nano_config(*windows, "audio.context_longer_share=0").config)
     (shorter,) = fullest_workloads(own, 4)
     assert (shorter.duration_s, shorter.num_positions) == (pytest.approx(3.7, abs=0.04), 93)
-    drawn = prepare(nano_config(*windows, "audio.context_longer_share=0.1").config)
+    config = nano_config(*windows, "audio.context_longer_share=0.1").config
+    drawn = prepare(config)
+    assert "heard in windows of 2, 3.72, 4 s" in describe_plan(config, drawn, 1)
     (full,) = fullest_workloads(drawn, 4)
     assert (full.duration_s, full.num_positions) == (4.0, 100)
     by_seconds = prepare(nano_config(*windows, "training.batch_seconds=16").config)

@@ -185,7 +185,7 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         if self._fixed_length_s is not None:
             budget += f" (every clip takes {self._fixed_length_s:g} s)"
         if self._windows is not None:
-            budget += f" (clips take windows of {', '.join(f'{s:g}' for s in self._windows.windows_s)} s)"
+            budget += " (every clip takes its window)"
         return (
             f"batches by seconds: {facts.num_batches} per epoch, of {budget}, "
             f"{facts.utterances_per_batch:.1f} utterances on average; {facts.audio_s_per_step:.1f} s of "

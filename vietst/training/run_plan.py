@@ -40,7 +40,7 @@ def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int
         f"({batch} × {accumulation} accumulated × {world_size()} processes), about "
         f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances"
         f"{_describe_extra_sets(preparation)}{of_batches}\ntrained: {describe_training_scope(config)}"
-        f"{_describe_vocabulary(preparation)}"
+        f"{_describe_vocabulary(preparation)}{_describe_windows(preparation)}"
         f"{_meaning_of_add_adapter(config)}"
     )
 
@@ -58,6 +58,16 @@ def _describe_vocabulary(preparation: Preparation) -> str:
         return ""
     kept, of_them = facts["vocabulary_pieces"], facts["vocabulary_pieces_before_trimming"]
     return f"\nvocabulary: {kept:,} of {of_them:,} pieces kept"
+
+
+def _describe_windows(preparation: Preparation) -> str:
+    if preparation.windows is None:
+        return ""
+    windows_s = ", ".join(f"{window_s:g}" for window_s in preparation.context.windows_s)
+    return (
+        f"\nheard in windows of {windows_s} s: the shortest that fits a batch, or a longer one "
+        f"({preparation.longer_share:.0%} of the training)"
+    )
 
 
 def _meaning_of_add_adapter(config: RunConfig) -> str:
