@@ -22,7 +22,7 @@ number of utterances, also drawn to benchmarks/feature_scaling.png. training_ste
 encoding once, against the doubled batch in a plain Seq2SeqTrainer, at the sizes of Whisper tiny and of
 wav2vec2-base + mBART-50 with its full and a trimmed vocabulary (16 GB, tens of minutes on a CPU).
 short_context: training steps and generation of short clips in short windows (`audio.context: bucketed`)
-against the window of 30 s, at the dimensions of Whisper tiny and small (15 minutes on a CPU).
+against the window of 30 s, at the dimensions of Whisper tiny and small (10 minutes on a CPU).
 frozen_encoder: a step on cached states of the frozen encoder against computing them, and against the decoder
 alone, at true sizes with random weights (10 GB, tens of minutes on a CPU). memory: the memory plan against
 the peak of training steps at the sizes of Whisper small and of wav2vec2-base + mBART-50 with a trimmed
@@ -73,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     step.add_argument("--num_label_tokens", type=int, default=40, help="tokens of each target")
     step.add_argument("--num_rounds", type=int, default=5, help="timed steps of each way")
     short = stages.add_parser("short_context", help="short clips in short windows")
-    short.add_argument("--num_utterances", type=int, default=4, help="clips in a batch")
+    short.add_argument("--num_utterances", type=int, default=2, help="clips in a batch")
     short.add_argument("--num_rounds", type=int, default=3, help="timed steps in each window")
     frozen = stages.add_parser("frozen_encoder", help="a training step on cached encoder states")
     frozen.add_argument("--num_utterances", type=int, default=2, help="clips in a batch")

@@ -46,7 +46,7 @@ logger = get_logger(__name__)
 class Work:
     """The batch of every step and generation: clips of one length, both targets of each."""
 
-    num_utterances: int = 4
+    num_utterances: int = 2
     num_label_tokens: int = 40
     """Of each target, prompt included."""
     num_generated_tokens: int = 24
