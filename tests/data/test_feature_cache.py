@@ -224,7 +224,7 @@ def test_several_kinds_are_made_of_one_decoding(
 def test_processes_may_be_spawned_as_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpus(tmp_path)
     alone = build(tmp_path)
-    monkeypatch.setattr(feature_shards, "_START_METHOD", "spawn")
+    monkeypatch.setattr(feature_shards, "START_METHOD", "spawn")
     spawned = build(tmp_path, features="features2", num_proc=2)
     # Batches of two rows are this process's patch; spawned ones write the same rows in their own batches.
     for split in SPLITS:

@@ -1,4 +1,4 @@
-"""`scripts/benchmark.py features` measures both ways on the same clips, and keeps what it measured."""
+"""`scripts/benchmark.py features` measures all ways on the same clips, and keeps what it measured."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,8 @@ import pytest
 import soundfile
 
 from tests.script_runs import run_script
+from vietst.benchmarks import feature_build
+from vietst.benchmarks.inputs import manifest_rows
 
 
 def write_manifest(folder: Path, num_clips: int) -> None:
@@ -20,58 +22,43 @@ def write_manifest(folder: Path, num_clips: int) -> None:
 
 
 @pytest.mark.slow
-def test_both_ways_make_the_same_features_and_ratios_are_kept(tmp_path: Path) -> None:
+def test_all_ways_build_from_the_same_clips_and_ratios_are_kept(tmp_path: Path) -> None:
     write_manifest(tmp_path, 5)
-    for num_runs in (1, 2):
-        answer = run_script(
-            *("benchmark.py", tmp_path, "features", "--manifest", "clean.tsv", "--num_utterances", "4"),
-            *("--num_proc", str(num_runs), "--work_dir", str(tmp_path)),
-        )
-        assert answer.returncode == 0, answer.stderr
-        assert "4 utterances of 1.0 s" in answer.stdout
-        kept = json.loads((tmp_path / "benchmarks" / "features.json").read_text(encoding="utf-8"))
-        assert len(kept["runs"]) == num_runs
-        results = kept["runs"][-1]["results"]
-        assert results["num_proc"] == num_runs
-        assert results["largest_feature_difference"] < 2**-11 + 2e-6
-        # 1 s instead of 30 s, half the bytes a value; these few clips share one shard's fixed bytes.
-        assert 20 < results["times_smaller"] < 60
-        assert results["times_faster"] > 0
-        assert kept["runs"][-1]["environment"]["packages"]["torch"]
-    assert not list(tmp_path.glob("vietst-benchmark-*"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["features"], "make_sample_corpus"),
-        (["features", "--manifest", "clean.tsv", "--num_utterances", "2"], "at least 3 rows"),
-        (["speed"], "invalid choice"),
-        ([], "STAGE"),
-    ],
-)
-def test_mistakes_get_a_message_and_exit_code_2(tmp_path: Path, arguments: list[str], expected: str) -> None:
-    write_manifest(tmp_path, 3)
-    answer = run_script("benchmark.py", tmp_path, *arguments)
-    assert answer.returncode == 2
-    assert expected in answer.stderr
-    assert "Traceback" not in answer.stderr
-
-
-@pytest.mark.slow
-def test_memory_and_time_are_measured_by_size_and_drawn(tmp_path: Path) -> None:
     answer = run_script(
-        *("benchmark.py", tmp_path, "feature_scaling", "--sizes", "80", "160", "--num_proc", "2"),
-        *("--work_dir", str(tmp_path)),
+        *("benchmark.py", tmp_path, "features", "--manifest", "clean.tsv", "--num_utterances", "4"),
+        *("--durations_s", "3", "--num_rounds", "1", "--num_proc", "2", "--work_dir", str(tmp_path)),
     )
     assert answer.returncode == 0, answer.stderr
-    runs = json.loads((tmp_path / "benchmarks" / "feature_scaling.json").read_text(encoding="utf-8"))["runs"]
-    measured = runs[0]["results"]["runs"]
-    assert [run["num_utterances"] for run in measured] == [80, 160]
-    for step in ("clean", "split", "build features"):
-        # Python alone takes more than 10 MB; the build has imported torch in three processes.
-        assert all(run[step]["peak_bytes"] > 10e6 for run in measured)
-        assert step in answer.stdout
-    assert all(run["build features"]["peak_bytes"] > 2 * run["clean"]["peak_bytes"] for run in measured)
-    assert (tmp_path / "benchmarks" / "feature_scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert "4 clips of 3 s" in answer.stdout
+    (run,) = json.loads((tmp_path / "benchmarks" / "features.json").read_text(encoding="utf-8"))["runs"]
+    (case,) = run["results"]["cases"]
+    assert run["results"]["num_proc"] == 2
+    assert case["largest_feature_difference"] < 2**-11 + 2e-6
+    # 3 s instead of 30 s, half the bytes a value; these few clips share one shard's fixed bytes.
+    assert 15 < case["times_smaller"] < 20
+    seconds = {name: of_way[0] for name, of_way in case["seconds"].items()}
+    assert case["over_floor"] == pytest.approx(seconds["here"] / seconds["floor"], rel=0.05)
+    assert {bar["what"]: bar["measured"] for bar in run["bars"]} == {
+        "3 s clips: times faster than the recipe": case["times_faster"]["recipe"],
+        "3 s clips: times smaller than the recipe": case["times_smaller"],
+        "3 s clips: in floors": case["over_floor"],
+    }
+    assert run["environment"]["packages"]["torch"]
+    left_out = run["results"]["left_out"]
+    yardsticks = {"here", "here_unmeasured", "recipe", "lhotse", "openai_whisper", "floor"}
+    assert seconds.keys() == yardsticks - set(left_out)
+    assert all(name in answer.stdout for name in left_out)
     assert not list(tmp_path.glob("vietst-benchmark-*"))
+
+
+def test_clips_are_cut_from_all_speech_and_never_alike(tmp_path: Path) -> None:
+    write_manifest(tmp_path, 3)
+    rows = manifest_rows(tmp_path / "clean.tsv")
+    (tmp_path / "clips").mkdir()
+    clips = feature_build._write_clips(tmp_path / "clips", rows, tmp_path, 0.7, 6)
+    sounds = [soundfile.read(tmp_path / "clips" / clip)[0] for clip in clips]
+    spoken = np.concatenate([soundfile.read(tmp_path / row["audio_path"])[0] for row in rows])
+    heard = np.concatenate(sounds)
+    np.testing.assert_allclose(heard[: len(spoken)], spoken, atol=2**-15)
+    assert len({sound.tobytes() for sound in sounds}) == 6
+    assert {len(sound) for sound in sounds} == {round(0.7 * 22_050)}

@@ -22,7 +22,10 @@ def test_both_ways_are_timed_at_their_best_batch_size(tiny_corpus: Path) -> None
         batch_sizes=(2, 4),
     )
     (here,), (pipeline,) = results["seconds"]["here"], results["seconds"]["pipeline"]
-    assert results["times_faster"] == pytest.approx(pipeline / here, rel=0.05)
+    assert results["times_faster"]["pipeline"] == pytest.approx(pipeline / here, rel=0.05)
     assert set(results["best_batch_size"].values()) <= {2, 4}
     assert results["num_utterances"] == 4
-    assert f"ratio {results['times_faster']:.2f}" in describe(results)
+    # faster-whisper would take a vocabulary that small for an English one, and is left out with a word.
+    assert results["left_out"].keys() == {"faster_whisper_float32", "faster_whisper_int8"}
+    assert "faster_whisper_int8: left out: " in describe(results)
+    assert "pipeline, batches of" in describe(results)

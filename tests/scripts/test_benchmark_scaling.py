@@ -20,10 +20,11 @@ def test_one_process_and_two_are_trained_and_compared(tiny_corpus: Path, tmp_pat
     results = json.loads((tmp_path / "benchmarks" / "scaling.json").read_text(encoding="utf-8"))
     measured = results["runs"][-1]["results"]
     # five logs, of which the first is left out
-    assert [len(values) for values in measured["utterances_per_s"].values()] == [4, 4]
-    one, two = measured["median_utterances_per_s"].values()
+    assert [len(values) for values in measured["utterances_per_s"].values()] == [4, 4, 4]
+    one, two, apart = measured["median_utterances_per_s"].values()
     assert measured["times_faster"] == pytest.approx(two / one, abs=0.01)
-    assert "2 processes: " in answer.stdout
+    assert measured["times_faster_apart"] == pytest.approx(apart / one, abs=0.01)
+    assert "two processes: " in answer.stdout
     assert not (tmp_path / "outputs").exists()
 
 

@@ -20,8 +20,9 @@ ROWS = [
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     path = tmp_path / "manifest_clean.tsv"
-    rows = ["\t".join((*row, "2.5")) for row in ROWS]
-    path.write_text("id\tvideo_id\ttranscript\ttranslation\tduration\n" + "\n".join(rows), encoding="utf-8")
+    rows = ["\t".join((*row, "2.5", "a.wav")) for row in ROWS]
+    columns = "id\tvideo_id\ttranscript\ttranslation\tduration\taudio_path\n"
+    path.write_text(columns + "\n".join(rows), encoding="utf-8")
     return path
 
 

@@ -18,6 +18,7 @@ from vietst.audit.signals import suggested_terms
 from vietst.benchmarks.fault_plan import FAULT_KINDS
 from vietst.benchmarks.faulty_corpus import FaultyCorpusOptions, make_clean_corpus, run_audit
 from vietst.benchmarks.injected_faults import TRUTH_NAME, inject_faults
+from vietst.benchmarks.results import Bar
 from vietst.data.tables import read_table
 
 MIN_RECALL: Final = 0.95
@@ -27,6 +28,23 @@ MAX_FALSE_ALARMS: Final = 0.02
 """Share of the untouched rows that may be dropped."""
 
 UNTOUCHED: Final = "untouched"
+
+
+def measure(
+    repo_root: Path, model: str, num_proc: int, work_dir: Path | None, **corpus: Any
+) -> dict[str, Any]:
+    """`measure_audit`; an empty model is none, and `corpus` are the fields of `FaultyCorpusOptions`."""
+    options = FaultyCorpusOptions(**corpus)
+    return measure_audit(repo_root, options, model=model or None, num_proc=num_proc, work_dir=work_dir)
+
+
+def bars(results: dict[str, Any]) -> list[Bar]:
+    shares = {kind: counts["share"] for kind, counts in results["kinds"].items()}
+    false_alarms = shares.pop(UNTOUCHED)
+    return [
+        Bar("share found of the worst kind of fault", min(shares.values()), MIN_RECALL, at_least=True),
+        Bar("share of untouched rows dropped", false_alarms, MAX_FALSE_ALARMS, at_least=False),
+    ]
 
 
 def measure_audit(

@@ -13,13 +13,14 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
 from vietst.audit.signals import suggested_drop
 from vietst.benchmarks.faulty_corpus import FaultyCorpusOptions, make_clean_corpus, run_audit
 from vietst.benchmarks.injected_faults import inject_faults
+from vietst.benchmarks.results import Bar
 from vietst.benchmarks.script_runs import run_checkout_script
 from vietst.config import load_config
 from vietst.constants import SPLITS
@@ -33,6 +34,19 @@ SCORES: Final = ("wer", "bleu")
 
 MIN_RECOVERED: Final = 0.6
 """Share of the rise in WER that the audit should win back."""
+
+
+def measure(repo_root: Path, overrides: Sequence[str], **options: Any) -> dict[str, Any]:
+    """`compare_trainings`; `options` are its keywords and the fields of `FaultyCorpusOptions`."""
+    corpus = FaultyCorpusOptions(
+        **{field.name: options.pop(field.name) for field in fields(FaultyCorpusOptions)}
+    )
+    return compare_trainings(repo_root, corpus, overrides, **options)
+
+
+def bars(results: dict[str, Any]) -> list[Bar]:
+    recovered = statistics.mean(results["recovered"])
+    return [Bar("share of the gap in WER recovered", recovered, MIN_RECOVERED, at_least=True)]
 
 
 def compare_trainings(

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import torch
 
+from vietst.benchmarks.results import Bar
 from vietst.config import load_config
 from vietst.config_rules import accumulation_steps
 from vietst.data.duration_batches import DurationBatchSampler
@@ -110,6 +111,11 @@ def _result(
         "audio_s_per_s": round(measured.audio_s / measured.seconds, 2),
         "padding_share": round(sampler.padding_share(batches), 4),
     }
+
+
+def bars(results: dict[str, Any]) -> list[Bar]:
+    share = results["by_seconds"]["padding_share"]
+    return [Bar("share of padding, batches by seconds", share, MAX_PADDING_SHARE, at_least=False)]
 
 
 def describe(results: dict[str, Any]) -> str:

@@ -22,8 +22,9 @@ import torch
 from torch import nn
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from vietst.constants import IGNORE_INDEX, SAMPLE_RATE_HZ, TASKS
-from vietst.data.batching import label_positions
+from vietst.benchmarks.inputs import made_up_targets
+from vietst.benchmarks.results import Bar
+from vietst.constants import SAMPLE_RATE_HZ
 from vietst.data.encoder_state_cache import build_states, plan_states
 from vietst.data.encoder_states import EncodedUtteranceDataset
 from vietst.data.features import LOG_MEL_80, WAVEFORM_16K, InputKind
@@ -62,6 +63,25 @@ class Workload:
     duration_s: float = 10.0
     num_label_tokens: int = 40
     """Of each target, prompt included."""
+
+
+def measure(num_rounds: int, **workload: Any) -> dict[str, Any]:
+    """`compare_cases` of the published sizes; `workload` are the fields of `Workload`."""
+    return compare_cases(published_cases(), Workload(**workload), num_rounds=num_rounds)
+
+
+def bars(results: dict[str, Any]) -> list[Bar]:
+    """Of wav2vec2 alone."""
+    return [
+        Bar(
+            f"{case['name']}: in steps of the decoder alone",
+            case["over_decoder_alone"],
+            MAX_OVER_DECODER_ALONE,
+            at_least=False,
+        )
+        for case in results["cases"]
+        if case["has_bar"]
+    ]
 
 
 def published_cases() -> list[FrozenEncoderCase]:
@@ -126,7 +146,12 @@ def compare_ways(case: FrozenEncoderCase, workload: Workload, *, num_rounds: int
     encoder = case.architecture.frozen_encoder(model, case.input_kind)
     rows = made_up_rows(case.input_kind, workload)
     with tempfile.TemporaryDirectory(prefix="vietst-benchmark-", ignore_cleanup_errors=True) as folder:
-        labels = made_up_labels(workload, case.architecture.PROMPT_LENGTH, case.vocab_size)
+        labels = made_up_targets(
+            workload.num_utterances,
+            workload.num_label_tokens,
+            prompt_length=case.architecture.PROMPT_LENGTH,
+            vocab_size=case.vocab_size,
+        )
         steps = _Steps(model, labels, folder)
         features_dir = Path(folder) / "features"
         datasets.Dataset.from_list(rows).save_to_disk(str(features_dir / "train"))
@@ -218,21 +243,6 @@ def made_up_rows(kind: InputKind, workload: Workload) -> list[dict[str, Any]]:
         }
         for index in range(workload.num_utterances)
     ]
-
-
-def made_up_labels(workload: Workload, prompt_length: int, vocab_size: int) -> Batch:
-    """Both targets of every utterance, of random tokens."""
-    num_utterances, num_targets = workload.num_utterances, len(TASKS) * workload.num_utterances
-    shape = (num_targets, workload.num_label_tokens)
-    labels = torch.randint(vocab_size, shape)
-    labels[:, : prompt_length - 1] = IGNORE_INDEX
-    return {
-        "decoder_input_ids": torch.randint(vocab_size, shape),
-        "labels": labels,
-        "label_positions": label_positions(labels),
-        "utterance_index": torch.arange(num_utterances).repeat(len(TASKS)),
-        "task_index": torch.arange(len(TASKS)).repeat_interleave(num_utterances),
-    }
 
 
 class _Steps:

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from vietst.benchmarks.inputs import manifest_rows
+from vietst.benchmarks.results import Bar
 from vietst.benchmarks.untrained_whisper import WHISPER_SMALL, WhisperShape, make_untrained_whisper
 from vietst.constants import SAMPLE_RATE_HZ, TASKS
 from vietst.data.audio import load_utterance
-from vietst.data.tables import read_table
-from vietst.errors import VietstError
 
 MIN_RATIO: Final = 2.0
 """How many times as fast as the pipeline `SpeechTranslator` should be."""
@@ -121,11 +121,7 @@ def _write_recording(path: Path, manifest: Path, data_root: Path, minutes: float
     import numpy as np
     import soundfile
 
-    rows = list(read_table(manifest))
-    if not rows:
-        raise VietstError(
-            where=str(manifest), rule="a manifest with utterances", found="none", do="name another manifest"
-        )
+    rows = manifest_rows(manifest)
     generator, noise = random.Random(_SEED), np.random.default_rng(_SEED)
     missing = round(minutes * 60 * SAMPLE_RATE_HZ)
     with soundfile.SoundFile(path, "w", samplerate=SAMPLE_RATE_HZ, channels=1, subtype="PCM_16") as file:
@@ -237,12 +233,24 @@ def _count_windows(model: Any) -> list[int]:
     return count
 
 
+def memory_growth(results: dict[str, Any]) -> float:
+    """From the shorter recording to the longer one, as a share."""
+    peaks = results["peak_bytes"]
+    return peaks[max(peaks, key=float)] / peaks[min(peaks, key=float)] - 1
+
+
+def bars(results: dict[str, Any]) -> list[Bar]:
+    return [
+        Bar("times faster than the chunked pipeline", results["times_faster"], MIN_RATIO, at_least=True),
+        Bar("growth of memory to an hour", memory_growth(results), MAX_MEMORY_GROWTH, at_least=False),
+    ]
+
+
 def describe(results: dict[str, Any]) -> str:
     """The results for people."""
     ours, theirs = results["translator"], results["pipeline"]
     peaks = {length: number / 2**30 for length, number in results["peak_bytes"].items()}
     shortest, longest = min(peaks, key=float), max(peaks, key=float)
-    growth = peaks[longest] / peaks[shortest] - 1
     return "\n".join(
         [
             f"{results['speed_minutes']:g} minutes, both tasks, {results['num_tokens']} tokens for each "
@@ -253,7 +261,7 @@ def describe(results: dict[str, Any]) -> str:
             f"for {theirs['num_windows']} windows, at most {theirs['peak_bytes'] / 2**30:.2f} GiB",
             f"ratio {results['times_faster']:.2f} (should be at least {MIN_RATIO:g})",
             f"most memory: {peaks[shortest]:.2f} GiB for {shortest} minutes, {peaks[longest]:.2f} GiB for "
-            f"{longest} ({growth:+.1%}; should grow by less than {MAX_MEMORY_GROWTH:.0%})",
+            f"{longest} ({memory_growth(results):+.1%}; should grow by less than {MAX_MEMORY_GROWTH:.0%})",
         ]
     )
 

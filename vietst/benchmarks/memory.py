@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from vietst.benchmarks.results import Bar
 from vietst.errors import VietstError
 from vietst.training.memory_plan import CUDA_CONTEXT_BYTES, StepSettings, gigabytes, plan_memory
 from vietst.training.memory_steps import Workload, e2e_step, whisper_step
@@ -71,6 +72,25 @@ class MemoryCase:
             Wav2Vec2Config(**self.config["encoder"]), MBartConfig(**self.config["decoder"])
         )
         return e2e_step(config, scope, self.workload)
+
+
+def measure() -> dict[str, Any]:
+    """Both comparisons, of the published sizes."""
+    results = compare_cases(published_cases())
+    results["doubled_batch"] = compare_with_doubled_batch()
+    return results
+
+
+def bars(results: dict[str, Any]) -> list[Bar]:
+    found = [
+        Bar(f"{case['name']}: forecast off by", abs(case["ratio"] - 1), MAX_DEVIATION, at_least=False)
+        for case in results["cases"]
+    ]
+    for row in results["doubled_batch"]:
+        for what, limit in (("logits", MIN_LOGITS_RATIO), ("activation", MIN_ACTIVATIONS_RATIO)):
+            name = f"E2E, {row['precision']}: times less {what} memory than the doubled batch"
+            found.append(Bar(name, row[f"{what}_ratio"], limit, at_least=True))
+    return found
 
 
 def published_cases() -> list[MemoryCase]:

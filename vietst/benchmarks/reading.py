@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from vietst.benchmarks.results import Bar
 from vietst.config import load_config
 from vietst.config_rules import accumulation_steps
 from vietst.data.feature_cache import features_of
@@ -125,6 +126,11 @@ def _batches_of_array(
             position += len(batch)
 
     return read
+
+
+def bars(results: dict[str, Any]) -> list[Bar]:
+    limit = MAX_WAIT_SHARE if results["device"] == "cpu" else MAX_GPU_WAIT_SHARE
+    return [Bar("share of training spent waiting", results["data_wait_share"], limit, at_least=False)]
 
 
 def describe(results: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import torch
 
+from vietst.benchmarks.results import Bar
 from vietst.benchmarks.training_step import (
     StepCase,
     StepWorkload,
@@ -51,6 +52,22 @@ class Work:
     """Of each target, prompt included."""
     num_generated_tokens: int = 24
     """For each clip and task."""
+
+
+def measure(num_utterances: int, num_rounds: int) -> dict[str, Any]:
+    """`compare_windows` with batches of so many clips."""
+    return compare_windows(Work(num_utterances), num_rounds=num_rounds)
+
+
+def bars(results: dict[str, Any]) -> list[Bar]:
+    """At 5 s, for which the bar was set."""
+    return [
+        Bar(f"{case['name']}, 5 s clips, {what}: times as many", gain[key], MIN_TIMES_FASTER, at_least=True)
+        for case in results["cases"]
+        for gain in case["gains"]
+        if gain["duration_s"] == 5.0
+        for what, key in (("training", "train_times_faster"), ("generation", "generate_times_faster"))
+    ]
 
 
 def compare_windows(

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from vietst.benchmarks.results import Bar
 from vietst.errors import VietstError
 
 MAX_HELP_S: Final = 1.0
@@ -124,6 +125,19 @@ def _seconds_until(line_part: str, repo_root: Path, script: list[str]) -> float:
             do="build features first (python scripts/build_features.py), or mend what the message says",
         )
     return round(seconds, 3)
+
+
+def bars(results: dict[str, Any]) -> list[Bar]:
+    return [
+        Bar("--help, slowest script (s)", max(results["help_s"].values()), MAX_HELP_S, at_least=False),
+        Bar("wrong argument, slowest (s)", max(results["refusal_s"].values()), MAX_HELP_S, at_least=False),
+        Bar(
+            "first step after imports alone (s)",
+            results["first_step_later_s"],
+            MAX_FIRST_STEP_S,
+            at_least=False,
+        ),
+    ]
 
 
 def describe(results: dict[str, Any]) -> str:

@@ -23,8 +23,9 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from vietst.constants import IGNORE_INDEX, SAMPLE_RATE_HZ, TASKS
-from vietst.data.batching import label_positions
+from vietst.benchmarks.inputs import made_up_targets
+from vietst.benchmarks.results import Bar
+from vietst.constants import SAMPLE_RATE_HZ, TASKS
 from vietst.models import e2e, whisper
 from vietst.models.published_sizes import TRIMMED_VOCABULARY, e2e_config, whisper_config
 from vietst.runtime import get_logger
@@ -60,6 +61,24 @@ class StepWorkload:
     num_utterances: int = 2
     duration_s: float = 10.0
     num_label_tokens: int = 40
+
+
+def measure(num_rounds: int, **workload: Any) -> dict[str, Any]:
+    """`compare_cases` of the published sizes; `workload` are the fields of `StepWorkload`."""
+    return compare_cases(published_cases(), StepWorkload(**workload), num_rounds=num_rounds)
+
+
+def bars(results: dict[str, Any]) -> list[Bar]:
+    """By the clock."""
+    return [
+        Bar(
+            f"{case['name']}: times faster than the doubled batch",
+            case["times_faster_seconds"],
+            case["min_times_faster"],
+            at_least=True,
+        )
+        for case in results["cases"]
+    ]
 
 
 def published_cases() -> list[StepCase]:
@@ -248,24 +267,21 @@ def doubled_batch(once: Batch) -> Batch:
 
 def made_up_batch(case: StepCase, workload: StepWorkload) -> Batch:
     """A batch in which every utterance has both targets, all equally long."""
-    num_utterances, num_targets = workload.num_utterances, len(TASKS) * workload.num_utterances
-    shape = (num_targets, workload.num_label_tokens)
-    labels = torch.randint(case.vocab_size, shape)
+    num_utterances = workload.num_utterances
     architecture = whisper if case.ours is whisper.MultitaskWhisper else e2e
-    labels[:, : architecture.PROMPT_LENGTH - 1] = IGNORE_INDEX
-    batch = {
-        "decoder_input_ids": torch.randint(case.vocab_size, shape),
-        "labels": labels,
-        "label_positions": label_positions(labels),
-        "utterance_index": torch.arange(num_utterances).repeat(len(TASKS)),
-        "task_index": torch.arange(len(TASKS)).repeat_interleave(num_utterances),
-    }
+    targets = made_up_targets(
+        num_utterances,
+        workload.num_label_tokens,
+        prompt_length=architecture.PROMPT_LENGTH,
+        vocab_size=case.vocab_size,
+    )
     if architecture is whisper:
         num_frames = 2 * case.config.max_source_positions
-        return {"input_features": torch.randn(num_utterances, case.config.num_mel_bins, num_frames), **batch}
+        features = torch.randn(num_utterances, case.config.num_mel_bins, num_frames)
+        return {"input_features": features, **targets}
     num_samples = round(workload.duration_s * SAMPLE_RATE_HZ)
     return {
         "input_values": torch.randn(num_utterances, num_samples),
         "attention_mask": torch.ones(num_utterances, num_samples, dtype=torch.int64),
-        **batch,
+        **targets,
     }

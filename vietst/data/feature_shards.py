@@ -41,7 +41,7 @@ _ROWS_PER_BATCH: Final = 64
 _JOBS_AHEAD: Final = 2
 """Jobs at hand for each process, the running one included."""
 _PARENT_CHECK_S: Final = 0.5
-_START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"
+START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"
 """As `datasets`' own `map`: forked processes begin at once, with everything imported."""
 
 
@@ -156,7 +156,7 @@ def _write_in_processes(
 
     for kind in kinds:
         load_constants(kind)
-    context = multiprocessing.get_context(_START_METHOD)
+    context = multiprocessing.get_context(START_METHOD)
     pool = ProcessPoolExecutor(
         num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), kinds)
     )

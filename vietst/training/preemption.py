@@ -136,21 +136,27 @@ class PreemptionCallback(TrainerCallback):
             return self.request.signal_number
         # Filled on the device: copying a number there waits for it.
         number = torch.full((), self.request.signal_number, device=device)
-        torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
-        before, self._asked = self._asked, _OnItsWay(number)
+        # On a GPU the host does not wait for it anyway; on a CPU a process would wait for the slowest.
+        asked = torch.distributed.all_reduce(
+            number, torch.distributed.ReduceOp.MAX, async_op=device.type == "cpu"
+        )
+        before, self._asked = self._asked, _OnItsWay(number, asked)
         return 0 if before is None else before.arrived()
 
 
 class _OnItsWay:
-    """A number that is copied from its device while that computes on."""
+    """A number that is agreed on, or copied from its device, while the training goes on."""
 
-    def __init__(self, number: torch.Tensor) -> None:
+    def __init__(self, number: torch.Tensor, asked: torch.distributed.Work | None) -> None:
+        self._asked = asked
         self._copy = number.to("cpu", non_blocking=True)
         self._event = torch.cuda.Event() if number.is_cuda else None
         if self._event is not None:
             self._event.record()
 
     def arrived(self) -> int:
+        if self._asked is not None:
+            self._asked.wait()
         if self._event is not None:
             self._event.synchronize()
         return int(self._copy)

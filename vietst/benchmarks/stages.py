@@ -1,0 +1,284 @@
+"""The benchmark's stages: what each measures, its options, and running them one by one or as a table."""
+
+import argparse
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+REPO_ROOT: Final = Path(__file__).resolve().parents[2]
+
+_MANIFEST: Final = {
+    "--manifest": {"type": Path, "default": Path("data/export/manifest_clean.tsv"), "help": "a cleaned one"},
+    "--data_root": {"type": Path, "default": Path(), "help": "audio_path is relative to it"},
+}
+_WORK_DIR: Final = {"--work_dir": {"type": Path, "help": "for temporary files (the system's folder)"}}
+_NUM_CLIPS: Final = {"--num_utterances": {"type": int, "default": 2, "help": "clips in a batch"}}
+_NUM_LABEL_TOKENS: Final = {
+    "--num_label_tokens": {"type": int, "default": 40, "help": "tokens of each target"}
+}
+
+
+def _number(option: str, default: float, description: str) -> dict[str, dict[str, Any]]:
+    return {option: {"type": type(default), "default": default, "help": f"{description} ({default})"}}
+
+
+def _text(option: str, default: str, description: str) -> dict[str, dict[str, Any]]:
+    return {option: {"default": default, "help": f"{description} ({default})"}}
+
+
+def _overrides(config: str) -> dict[str, dict[str, Any]]:
+    return {
+        "overrides": {
+            "nargs": "*",
+            "metavar": "section.key=value",
+            "help": f"changes to the configuration {config}",
+        }
+    }
+
+
+_FAULTY_CORPUS: Final = {
+    **_number("--corpus_seed", 3, "of the sample corpus"),
+    **_number("--fault_seed", 1, "of the choice of faulty rows"),
+    **_number("--num_utterances", 4000, "of the sample corpus"),
+    **_number("--num_videos", 88, "that they come from"),
+    **_number("--share", 0.05, "of the rows, for each kind of fault"),
+    **_number("--num_proc", 1, "videos spoken, and trainings, at once"),
+    "--work_dir": {"type": Path, "help": "keeps everything there (nothing is kept)"},
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One thing that is measured, by a module of this package.
+
+    The module has the function `measure` names, `describe(results)`, and where there is a bar to meet
+    `bars(results)`; where there is something to draw, `draw(results)` gives a figure.
+    """
+
+    help: str
+    measure: str
+    """Module and function, called with the options as keywords; it returns the results."""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of argparse, by name."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Further keywords of the function."""
+    in_table: tuple[str, ...] = ()
+    """Arguments where all stages are run, to take minutes rather than hours."""
+    is_of_speed: bool = True
+    """Whether it is run with all others; one that is not, when it is named."""
+
+
+STAGES: Final[dict[str, Stage]] = {
+    "features": Stage(
+        "building the feature cache",
+        "feature_build.measure",
+        {
+            **_MANIFEST,
+            **_number("--num_utterances", 2000, "clips"),
+            "--durations_s": {
+                "type": float,
+                "nargs": "+",
+                "default": [3.0, 10.0],
+                "metavar": "S",
+                "help": "seconds of a clip (3 10)",
+            },
+            "--num_proc": {"type": int, "help": "processes of every way (one for each core)"},
+            **_number("--num_rounds", 3, "builds of each way"),
+            **_WORK_DIR,
+        },
+    ),
+    "cost_by_size": Stage(
+        "memory and time from manifest to scores, by number of utterances",
+        "cost_by_size.measure",
+        {
+            "--sizes": {
+                "type": int,
+                "nargs": "+",
+                "default": [1_000, 10_000, 100_000],
+                "metavar": "N",
+                "help": "numbers of utterances (1000 10000 100000)",
+            },
+            **_number("--num_proc", 2, "processes of the build"),
+            **_WORK_DIR,
+        },
+        fixed={"repo_root": REPO_ROOT},
+    ),
+    "reading": Stage(
+        "how long training waits for data",
+        "reading.measure_reading",
+        {
+            **_number("--max_steps", 400, "steps of the training"),
+            **_number("--num_rounds", 5, "passes over the batches"),
+            **_overrides("nano_whisper"),
+        },
+    ),
+    "training_step": Stage(
+        "a training step on both tasks",
+        "training_step.measure",
+        {**_NUM_CLIPS, **_NUM_LABEL_TOKENS, **_number("--num_rounds", 5, "timed steps of each way")},
+    ),
+    "short_context": Stage(
+        "short clips in short windows",
+        "short_context.measure",
+        {
+            **_NUM_CLIPS,
+            **_number("--num_rounds", 3, "timed steps in each window"),
+        },
+    ),
+    "frozen_encoder": Stage(
+        "a training step on cached encoder states",
+        "frozen_encoder.measure",
+        {
+            **_NUM_CLIPS,
+            **_number("--duration_s", 10.0, "seconds of each clip"),
+            **_NUM_LABEL_TOKENS,
+            **_number("--num_rounds", 5, "timed steps of each way"),
+        },
+    ),
+    "memory": Stage("forecast and measured memory of training steps", "memory.measure"),
+    "batch_seconds": Stage(
+        "training with batches by seconds",
+        "batch_seconds.compare_batches",
+        {
+            "--max_steps": {"type": int, "help": "steps of each way (an epoch)"},
+            **_overrides("nano_e2e"),
+        },
+    ),
+    "generation": Stage(
+        "decoding clips for both tasks",
+        "generation.compare_generation",
+        {
+            **_MANIFEST,
+            **_number("--num_utterances", 32, "the first of the manifest"),
+            **_number("--num_tokens", 24, "generated for each clip and task"),
+            **_number("--num_rounds", 3, "timed decodings of each way"),
+        },
+    ),
+    "long_form": Stage(
+        "long recordings against transformers' pipeline",
+        "long_form.compare_long_form",
+        {
+            **_MANIFEST,
+            **_number("--minutes", 60.0, "of speech, for the memory"),
+            "--speed_minutes": {"type": float, "help": "of speech, for the speed (as many)"},
+            **_number("--num_tokens", 60, "of each window and task"),
+            **_number("--batch_size", 8, "windows in a batch"),
+            **_number("--num_threads", 1, "of each way"),
+        },
+        in_table=("--minutes", "20", "--speed_minutes", "10", "--num_tokens", "40"),
+    ),
+    "scoring": Stage(
+        "scores and intervals of an evaluation",
+        "scoring.compare_scoring",
+        {
+            "--manifest": _MANIFEST["--manifest"],
+            **_number("--num_utterances", 100_000, "texts of the manifest, repeated with other errors"),
+        },
+    ),
+    "scaling": Stage(
+        "training by two processes and by one",
+        "scaling.compare_processes",
+        {
+            **_number("--max_steps", 100, "steps of each run"),
+            **_number("--num_rounds", 2, "runs of each kind"),
+            **_overrides("nano_whisper"),
+        },
+        fixed={"repo_root": REPO_ROOT},
+    ),
+    "start": Stage(
+        "help, refusals and the first training step",
+        "start.measure_start",
+        {**_number("--num_rounds", 5, "measurements of each kind"), **_overrides("nano_whisper")},
+        fixed={"repo_root": REPO_ROOT},
+    ),
+    "audit": Stage(
+        "faults found in a corpus, and false alarms",
+        "audit_recall.measure",
+        {
+            **_text("--model", "outputs/nano_whisper", "seed model; an empty text: none"),
+            **_FAULTY_CORPUS,
+        },
+        fixed={"repo_root": REPO_ROOT},
+        is_of_speed=False,
+    ),
+    "audit_training": Stage(
+        "training on clean, faulty and audited rows",
+        "audit_training.measure",
+        {
+            **_text("--model", "outputs/nano_whisper", "seed model of the audit"),
+            "--seeds": {
+                "type": int,
+                "nargs": "+",
+                "default": [1, 2, 3],
+                "metavar": "N",
+                "help": "a training for each (1 2 3)",
+            },
+            **_number("--max_steps", 1000, "steps of each training"),
+            **_FAULTY_CORPUS,
+            **_overrides("nano_whisper"),
+        },
+        fixed={"repo_root": REPO_ROOT},
+        is_of_speed=False,
+    ),
+}
+
+
+def add_parsers(parser: argparse.ArgumentParser) -> None:
+    """One parser for each stage, and `all`."""
+    parsers = parser.add_subparsers(dest="stage", metavar="STAGE")
+    for name, stage in STAGES.items():
+        of_stage = parsers.add_parser(name, help=stage.help)
+        for option, settings in stage.options.items():
+            of_stage.add_argument(option, **settings)
+    of_all = parsers.add_parser("all", help="all of speed (the default), or those named, and a table")
+    of_all.add_argument("stages", nargs="*", metavar="STAGE", help=", ".join(STAGES))
+
+
+def run_stage(name: str, options: dict[str, Any], output_dir: Path) -> str:
+    """Measures, keeps the results, and returns what there is to say.
+
+    Raises:
+        VietstError: what the stage needs is not there.
+    """
+    from vietst.benchmarks.results import add_result, describe_bars
+
+    stage = STAGES[name]
+    module_name, function = stage.measure.split(".")
+    module = importlib.import_module(f"vietst.benchmarks.{module_name}")
+    results = getattr(module, function)(**options, **stage.fixed)
+    bars = module.bars(results) if hasattr(module, "bars") else []
+    said = [module.describe(results)]
+    if bars:
+        said.append(describe_bars([(name, bar) for bar in bars]))
+    said.append(f"added to {add_result(output_dir, name, results, bars)}")
+    if hasattr(module, "draw"):
+        drawing = output_dir / f"{name}.png"
+        module.draw(results).savefig(drawing)
+        said.append(f"drawn to {drawing}")
+    return "\n".join(said)
+
+
+def run_table(script: Path, names: Iterable[str], output_dir: Path) -> tuple[str, list[str]]:
+    """Runs stages one after the other, each in a process of its own; one that fails does not stop the others.
+
+    Args:
+        script: scripts/benchmark.py.
+
+    Returns:
+        All bars as a table, and the names of the stages that failed.
+    """
+    from vietst.benchmarks.results import describe_bars, last_bars
+
+    bars, failed = [], []
+    for name in names:
+        print(f"--- {name}: {STAGES[name].help}", flush=True)
+        command = [sys.executable, str(script), "--output_dir", str(output_dir), name, *STAGES[name].in_table]
+        if subprocess.run(command).returncode == 0:
+            bars += [(name, bar) for bar in last_bars(output_dir, name)]
+        else:
+            failed.append(name)
+    return describe_bars(bars), failed
