@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from vietst.data.audio_facts import AudioFactsFile
+from vietst.data.audio_pieces import PIECE_COLUMNS
 from vietst.data.encoder_state_cache import FOLDER_NAME as STATES_FOLDER
 from vietst.data.feature_cache import FACTS_FILE_NAME, build_feature_cache
 from vietst.data.feature_card import COMPLETE_MARK, has_same_features, read_card, read_cards
@@ -57,7 +58,7 @@ def find_caches(features_dir: Path, takedown: Takedown, named: NamedRows) -> lis
             for position in np.flatnonzero(named_rows(batch, takedown)).tolist():
                 row = {
                     column: batch.column(column)[position].as_py()
-                    for column in (*NAMING_COLUMNS, "audio_digest")
+                    for column in (*NAMING_COLUMNS, *PIECE_COLUMNS, "audio_digest")
                     if column in batch.schema.names
                 }
                 entry = takedown.entry_for(row)

@@ -36,8 +36,8 @@ class NamedRows:
     """Of the content of their audio files."""
     entry_of_id: dict[str, str] = field(default_factory=dict)
     """By id, where a row has one, else by audio path: the entry that names it."""
-    lines: dict[int, dict[str, str]] = field(default_factory=dict)
-    """Rows of the manifest by line number: what `rejected.tsv` says of them."""
+    lines: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Rows of the manifest by line, as `rejected.tsv` names lines: what it says of them."""
 
     @property
     def entries(self) -> set[str]:
@@ -61,7 +61,7 @@ def find_in_manifest(path: Path, takedown: Takedown, pattern: re.Pattern[str] | 
         entry = taken_down_by(row, takedown, pattern)
         if entry is not None:
             named.add(entry, row)
-            named.lines[line_number] = _rejected_row(str(line_number), row, entry, takedown)
+            named.lines[str(line_number)] = _rejected_row(str(line_number), row, entry, takedown)
     return named
 
 
@@ -124,13 +124,14 @@ def clear_manifest(path: Path, manifest_path: Path, takedown: Takedown, named: N
             summary: dict[str, Any] = json.loads(summary_file.read_text(encoding="utf-8"))
             if Path(summary["output"]["path"]).name != path.name:
                 continue  # of another manifest beside this one
-            input_digest = file_digest(Path(summary["input"]["path"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not ours, or not there: what reads it makes all of it anew
         brought_up = {**summary, "output": {**summary["output"], **output}}
         if summary_file.name == SUMMARY_NAME:
-            is_of_manifest = summary["input"]["digest"] == file_digest(manifest_path)
-            lines = named.lines if is_of_manifest else {}
+            is_as_cleaned = manifest_path.is_file() and (
+                summary["input"]["digest"] == file_digest(manifest_path)
+            )
+            lines = named.lines if is_as_cleaned else {}
             rejected = _clear_rejected(path.with_name(REJECTED_NAME), takedown, named, lines)
             brought_up |= {
                 "removed": _counted(rejected, "removed"),
@@ -140,7 +141,8 @@ def clear_manifest(path: Path, manifest_path: Path, takedown: Takedown, named: N
             }
         else:
             _clear_rejected(Path(summary["rejected"]), takedown, named, {})
-            brought_up["input"] = {**summary["input"], "digest": input_digest}
+            digest = file_digest(Path(summary["input"]["path"]))
+            brought_up["input"] = {**summary["input"], "digest": digest}
         if brought_up != summary:
             write_json(summary_file, brought_up)
 
@@ -156,15 +158,15 @@ def forget_audio(facts_path: Path, audio_paths: set[str]) -> int:
 
 
 def _clear_rejected(
-    path: Path, takedown: Takedown, named: NamedRows, lines: dict[int, dict[str, str]]
+    path: Path, takedown: Takedown, named: NamedRows, lines: dict[str, dict[str, str]]
 ) -> list[dict[str, str]]:
     """Leaves one line for each named row, without its texts. Returns all lines.
 
     Args:
-        lines: named rows of the table that the file is about, by line number.
+        lines: named rows of the table that the file is about, by line.
     """
     before = list(_rows(path))
-    kept, cleared = [], {str(number): row for number, row in lines.items()}
+    kept, cleared = [], dict(lines)
     for row in before:
         entry = takedown.entry_for(row) or named.entry_of_id.get(row["id"] or locator_or_path(row))
         if row["line"] in cleared:
@@ -173,10 +175,16 @@ def _clear_rejected(
             kept.append(row)
         else:
             cleared[row["line"]] = _rejected_row(row["line"], row, entry, takedown)
-    after = sorted([*kept, *cleared.values()], key=lambda row: int(row["line"]))
+    after = sorted([*kept, *cleared.values()], key=lambda row: _in_order(row["line"]))
     if after != before:
         write_table(path, after, REJECTED_COLUMNS)
     return after
+
+
+def _in_order(line: str) -> tuple[str, int]:
+    """A line's number, behind the name of its source where there are several."""
+    source, _, number = line.rpartition(":")
+    return source, int(number)
 
 
 def _rejected_row(line: str, row: dict[str, str], entry: str, takedown: Takedown) -> dict[str, str]:

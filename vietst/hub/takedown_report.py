@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vietst.audit.audit import SIGNALS_NAME
+from vietst.data.audio_pieces import split_locator
 from vietst.data.splits import read_audit
 from vietst.data.take_down import Found
 from vietst.data.takedown import NAMING_COLUMNS, Takedown
@@ -69,7 +70,8 @@ def what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_do
             f"{len(found.named.lines)} rows of {paths.manifest_path}, which stays as it was exported; "
             "cleaning leaves them out"
         )
-    audio = [path for path in sorted(found.named.audio_paths) if path and (paths.data_root / path).is_file()]
+    files = sorted({split_locator(path)[0] for path in found.named.audio_paths})
+    audio = [path for path in files if path and (paths.data_root / path).is_file()]
     if audio:
         yield f"{len(audio)} audio files below {paths.data_root}, the first of them {audio[0]}"
     for path in sorted((paths.output_dir / "results").glob(f"*{PREDICTIONS_SUFFIX}")):
