@@ -3,7 +3,8 @@
     python scripts/audit_manifest.py [--manifest data/export/manifest_clean.tsv] [--output data/audit] \\
         [--model outputs/nano_whisper] [--drop 'wer>0.7 or silence>0.8']
 
-Writes signals.tsv (a line for each row), audit.json and audit.html. Nothing is dropped unless --drop says so;
+Writes signals.tsv (a line for each row), audit.json and audit.html, and how each video and source writes
+(conventions.json, conventions.html). Nothing is dropped unless --drop says so;
 then the rows that stay go into manifest_audited.tsv beside the manifest, the others with their signals into
 rejected.tsv, and signals are not measured again. An interrupted audit goes on where it was. Options that are
 not given have the configuration's values, named in round brackets.
@@ -44,6 +45,7 @@ def main() -> None:
     arguments = parse_arguments()
     from vietst.audit.audit import audit_manifest
     from vietst.audit.audit_page import write_audit_page
+    from vietst.audit.conventions import write_conventions
     from vietst.audit.decision import apply_drop
     from vietst.audit.drop_expression import DropExpression
     from vietst.config import load_config
@@ -59,6 +61,7 @@ def main() -> None:
         model=arguments.model,
         num_proc=arguments.num_proc or config.data.num_proc,
     )
+    write_conventions(manifest, arguments.output)
     decision = None
     if expression is not None:
         kept = arguments.kept or manifest.with_name("manifest_audited.tsv")

@@ -9,7 +9,7 @@ numbers stays as it is.
 Words are lower case and NFC, as `vietst.text.normalize_for_scoring` gives them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -108,6 +108,16 @@ def read_out_alike(words: Sequence[str]) -> list[str]:
         result += reading
         position = end
     return result
+
+
+def spoken_numbers(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+    """Of each number that stands there in words: its first word, the position after its last, its value."""
+    position = 0
+    while position < len(words):
+        parsed = _digits_in_a_row(words, position) or _whole_number(words, position)
+        if parsed is not None:
+            yield position, parsed.end, parsed.value
+        position = position + 1 if parsed is None else parsed.end
 
 
 def _reading_at(words: Sequence[str], start: int) -> tuple[list[str], int]:

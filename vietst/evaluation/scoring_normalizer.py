@@ -8,7 +8,7 @@ Alignments, and all that is told from them, stay on `normalize_for_scoring`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -93,15 +93,29 @@ def _spellings() -> dict[str, list[tuple[tuple[str, ...], str]]]:
     return result
 
 
-def _with_loanwords(words: Sequence[str]) -> list[str]:
-    spellings, result, position = _spellings(), [], 0
+@lru_cache(maxsize=1)
+def listed_loanwords() -> frozenset[str]:
+    """The English words of the list."""
+    return frozenset(word for of_one in _spellings().values() for _, word in of_one)
+
+
+def loanwords_in(words: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """Of each listed spelling by sound: its first word, the position after its last, what it spells."""
+    spellings, position = _spellings(), 0
     while position < len(words):
         for parts, word in spellings.get(words[position], ()):
-            if tuple(words[position : position + len(parts)]) == parts:
-                result.append(word)
-                position += len(parts)
+            end = position + len(parts)
+            if tuple(words[position:end]) == parts:
+                yield position, end, word
+                position = end
                 break
         else:
-            result.append(words[position])
             position += 1
-    return result
+
+
+def _with_loanwords(words: Sequence[str]) -> list[str]:
+    result, done = [], 0
+    for start, end, word in loanwords_in(words):
+        result += [*words[done:start], word]
+        done = end
+    return [*result, *words[done:]]
