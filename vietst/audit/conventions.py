@@ -223,7 +223,7 @@ def overview_table(conventions: Iterable[Mapping[str, Any]]) -> ReportTable:
         header += [f"{label}s otherwise", f"between {label}s"]
     return ReportTable(
         "Conventions of the corpus",
-        [*header, "what makes the ways equal"],
+        [*header, "made equal by"],
         rows,
         [
             f"“otherwise”: of those with at least {MIN_OCCURRENCES} occurrences, those whose usual way is "

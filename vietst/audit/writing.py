@@ -12,15 +12,12 @@ from functools import lru_cache
 from typing import Final
 
 from vietst.evaluation.number_words import spoken_numbers
-from vietst.evaluation.scoring_normalizer import listed_loanwords, loanwords_in
+from vietst.evaluation.scoring_normalizer import NUMBERS_ID, listed_loanwords, loanwords_id, loanwords_in
 from vietst.evaluation.vietnamese_syllables import parse_syllable, word_set
 from vietst.text import NORMALIZER_ID, normalize_for_scoring
 
-STYLE: Final = "text.style: lower_nopunct"
-SCORING: Final = f"scoring ({NORMALIZER_ID})"
-NUMBERS: Final = "WER with numbers equal"
-LOANWORDS: Final = "WER with loanwords equal"
-NOTHING: Final = "—"
+_STYLE_AND_SCORING: Final = f"text.style, {NORMALIZER_ID}"
+_NOTHING: Final = "nothing"
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,8 @@ class Convention:
     """Name of each way → what it looks like."""
 
     settled_by: str
-    """What makes the ways equal, in training or in scores."""
+    """What makes the ways equal: the configuration's `text.style` in training, the rules with these ids in
+    scores."""
 
 
 CONVENTIONS: Final = (
@@ -47,7 +45,7 @@ CONVENTIONS: Final = (
             "title": "Most Words With Capitals",
             "upper": "CAPITALS ALONE",
         },
-        f"{STYLE}; {SCORING}",
+        _STYLE_AND_SCORING,
     ),
     Convention(
         "punctuation",
@@ -58,26 +56,26 @@ CONVENTIONS: Final = (
             "inside": "inside, alone",
             "both": "inside, and at the end.",
         },
-        f"{STYLE}; {SCORING}",
+        _STYLE_AND_SCORING,
     ),
     Convention(
         "numbers",
         "numbers from 10 up",
         {"figures": "25", "words": "hai mươi lăm"},
-        NUMBERS,
+        NUMBERS_ID,
     ),
     Convention(
         "thousands",
         "figures above 999",
         {"point": "1.000", "comma": "1,000", "space": "1 000", "none": "1000"},
-        NUMBERS,
+        NUMBERS_ID,
     ),
-    Convention("decimals", "decimals", {"comma": "3,5", "point": "3.5", "words": "ba phẩy năm"}, NUMBERS),
+    Convention("decimals", "decimals", {"comma": "3,5", "point": "3.5", "words": "ba phẩy năm"}, NUMBERS_ID),
     Convention(
         "percent",
         "percent",
         {"sign": "50%", "spaced_sign": "50 %", "vietnamese": "50 phần trăm", "english": "50 percent"},
-        f"{NUMBERS}, but for the English word",
+        NUMBERS_ID,
     ),
     Convention(
         "dates",
@@ -89,44 +87,44 @@ CONVENTIONS: Final = (
             "figures": "20 tháng 11",
             "words": "hai mươi tháng mười một",
         },
-        NUMBERS,
+        NUMBERS_ID,
     ),
     Convention(
         "times",
         "times of day",
         {"colon": "9:30", "h": "9h30", "figures": "9 giờ 30", "words": "chín giờ"},
-        NUMBERS,
+        NUMBERS_ID,
     ),
     Convention(
         "acronyms",
         "acronyms",
         {"capitals": "KPI", "points": "K.P.I.", "letters": "K P I"},
-        f"{SCORING} sets case equal, not points and spaces",
+        f"{NORMALIZER_ID}, but for points and spaces",
     ),
     Convention(
         "fillers",
         "hesitation, of each text",
         {"none": "none written", "vietnamese": "ờ, ừm, ơ", "english": "uh, um, hmm"},
-        NOTHING,
+        _NOTHING,
     ),
-    Convention("i_or_y", "i or y", {"y": "kỹ, lý, mỹ", "i": "kĩ, lí, mĩ"}, NOTHING),
+    Convention("i_or_y", "i or y", {"y": "kỹ, lý, mỹ", "i": "kĩ, lí, mĩ"}, _NOTHING),
     Convention(
         "tone_placement",
         "place of the tone mark",
         {"first_vowel": "hòa, khỏe, thúy", "second_vowel": "hoà, khoẻ, thuý"},
-        SCORING,
+        NORMALIZER_ID,
     ),
     Convention(
         "english_words",
-        "English words of the loanword list",
+        "listed English words",
         {"english": "facebook", "hyphens": "phây-búc", "spaces": "phây búc"},
-        LOANWORDS,
+        loanwords_id(),
     ),
     Convention(
         "emoji",
         "emoji and emoticons, of each text",
         {"none": "none", "emoji": "👍", "emoticon": ":)"},
-        f"{STYLE}; {SCORING}",
+        _STYLE_AND_SCORING,
     ),
 )
 
@@ -218,9 +216,10 @@ def _figures(text: str) -> Iterator[Occurrence]:
             yield convention, way, found[0]
 
 
+_DIGIT: Final = "một|hai|ba|bốn|tư|năm|sáu|bảy|tám|chín"
 _MONTHS: Final = re.compile(
-    r"\b(?:một|hai|ba|bốn|năm|sáu|bảy|tám|chín|mười|mươi|mốt|lăm) tháng "
-    r"(?:một|giêng|hai|ba|tư|năm|sáu|bảy|tám|chín|mười|chạp)\b"
+    rf"\b(?:(?:(?:hai|ba) mươi|mười)(?: (?:mốt|lăm|{_DIGIT}))?|{_DIGIT}) tháng "
+    rf"(?:mười(?: (?:một|hai))?|giêng|chạp|{_DIGIT})\b"
 )
 _HOURS: Final = re.compile(r"\b(?:một|hai|ba|bốn|năm|sáu|bảy|tám|chín|mười) giờ\b")
 _DECIMAL_WORDS: Final = re.compile(r"\b(?:không|một|hai|ba|bốn|năm|sáu|bảy|tám|chín|mười) phẩy \w+")
