@@ -82,10 +82,26 @@ def test_everything_else_is_refused(text: str, told: str) -> None:
     assert told in str(refusal.value)
 
 
-def test_the_signals_that_decide_are_told_with_their_values() -> None:
-    expression = DropExpression("wer>0.7 or silence>0.8 or music>0.1 or wer<0")
-    assert expression.names == ["wer", "silence", "music"]
-    assert expression.reasons(CELLS) == "wer 0.8, silence 0.1"
+@pytest.mark.parametrize(
+    ("text", "reasons"),
+    [
+        ("wer>0.7 or silence>0.8 or music>0.1 or duplicate_of", "wer 0.8, duplicate_of a-1"),
+        ("duplicate_of or wer>0.7", "duplicate_of a-1, wer 0.8"),
+        ("silence>0.8 or (wer>0.7 and silence<0.2)", "wer 0.8, silence 0.1"),
+        ("not (wer<0.7 or music>0.5) or not wer<0.7", "wer 0.8"),
+    ],
+)
+def test_the_signals_that_decide_are_told_with_their_values(text: str, reasons: str) -> None:
+    assert DropExpression(text).drops(CELLS)
+    assert DropExpression(text).reasons(CELLS) == reasons
+
+
+def test_the_signals_it_speaks_of_are_named_in_order() -> None:
+    assert DropExpression("wer>0.7 or duplicate_of or -wer > 1 and music<2").names == [
+        "wer",
+        "duplicate_of",
+        "music",
+    ]
 
 
 def test_what_is_suggested_can_be_said_and_is_about_its_signal() -> None:

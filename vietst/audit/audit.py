@@ -30,7 +30,7 @@ from vietst.audit.signals import SIGNALS, Signal, format_number, suggested_drop,
 from vietst.data.records import format_record
 from vietst.data.tables import atomic_writer, file_digest, read_table, write_json
 from vietst.errors import ManifestError
-from vietst.runtime import get_logger, package_versions
+from vietst.runtime import get_logger, package_versions, quiet_libraries
 
 SIGNALS_NAME: Final = "signals.tsv"
 RECORD_NAME: Final = "audit.json"
@@ -170,6 +170,7 @@ def _measure(
     if model is not None and (num_missing := _num_missing(blocks, stages[1])):
         from vietst.audit.seed_model import SeedModel
 
+        quiet_libraries()
         seed_model = SeedModel(model)
         _logger.info(
             "%s is asked to %s clips of up to %g s",

@@ -47,16 +47,32 @@ class DropExpression:
 
     @property
     def names(self) -> list[str]:
-        """The signals that decide, in the order of their first mention."""
-        return list(dict.fromkeys(node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)))
+        """The signals that it speaks of, in the order of their first mention."""
+        return _names(self._tree)
 
     def drops(self, cells: Mapping[str, str]) -> bool:
         """Whether a row of `signals.tsv` is to be dropped."""
         return _truth(self._tree, cells) is True
 
     def reasons(self, cells: Mapping[str, str]) -> str:
-        """The signals that decided over a row, with their values, for people."""
-        return ", ".join(f"{name} {cells[name]}" for name in self.names if cells[name])
+        """The signals for which a row is dropped, with their values, for people."""
+        decisive = [name for part in _decisive(self._tree, cells) for name in _names(part)]
+        return ", ".join(f"{name} {cells[name]}" for name in dict.fromkeys(decisive) if cells[name])
+
+
+def _names(node: ast.expr) -> list[str]:
+    names = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
+    return list(dict.fromkeys(name.id for name in sorted(names, key=lambda name: name.col_offset)))
+
+
+def _decisive(node: ast.expr, cells: Mapping[str, str]) -> list[ast.expr]:
+    """The parts that make a true expression true: of several joined by or, those that are."""
+    if isinstance(node, ast.BoolOp):
+        parts = node.values
+        if isinstance(node.op, ast.Or):
+            parts = [part for part in parts if _truth(part, cells)]
+        return [of_part for part in parts for of_part in _decisive(part, cells)]
+    return [node]
 
 
 def _refusal(found: str, do: str) -> VietstError:
