@@ -1,15 +1,24 @@
 """`benchmark.py audit` and `audit_training`: what is counted, and that both go through the real scripts."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.script_runs import run_script
+from tests.tiny_runs import tiny_run_overrides
 from vietst.audit.signals import SIGNALS
 from vietst.benchmarks.audit_recall import MAX_FALSE_ALARMS, UNTOUCHED, count_found, describe
-from vietst.benchmarks.audit_training import recovered_shares
+from vietst.benchmarks.audit_training import (
+    CONDITIONS,
+    make_train_splits,
+    recovered_shares,
+    train_and_score,
+)
 from vietst.benchmarks.fault_plan import FAULT_KINDS
+from vietst.benchmarks.faulty_corpus import FaultyCorpusOptions
+from vietst.data.tables import read_table
 
 TERMS = {"wer": "wer > 0.5", "speech": "speech < 0.6"}
 
@@ -72,3 +81,46 @@ def test_a_faulty_corpus_is_made_and_audited(tmp_path: Path) -> None:
     assert kinds[UNTOUCHED]["share"] <= 0.05
     assert "wer" not in run["results"]["terms"]
     assert "copied_transcript" in answer.stdout
+
+
+@pytest.mark.slow
+def test_only_the_train_split_is_faulty_and_the_audit_takes_faults_out(
+    repo_root: Path, tmp_path: Path
+) -> None:
+    options = FaultyCorpusOptions(num_utterances=160, num_videos=10)
+    splits = make_train_splits(repo_root, tmp_path, options, model=None, num_proc=1)
+    assert set(splits) == set(CONDITIONS)
+    for split in ("dev", "test"):
+        assert len({(path / f"{split}.csv").read_bytes() for path in splits.values()}) == 1
+    train = {name: read_table(path / "train.csv") for name, path in splits.items()}
+    faulty_ids = {row["id"] for row in read_table(tmp_path / "faulty" / "faults.tsv")}
+    changed = {old["id"] for old, new in zip(train["clean"], train["faulty"], strict=True) if old != new}
+    assert changed == faulty_ids
+    assert all(row in train["faulty"] for row in train["audited"])
+    dropped = {row["id"] for row in train["faulty"]} - {row["id"] for row in train["audited"]}
+    assert len(dropped & faulty_ids) > len(faulty_ids) / 3
+    assert len(dropped - faulty_ids) <= 2
+
+
+@pytest.mark.slow
+def test_a_finished_training_is_found_again(
+    tiny_corpus: Path, repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("splits", "features"):
+        shutil.copytree(tiny_corpus / "data" / name, tmp_path / name)
+    taken_by_the_stage = ("paths.", "output.dir", "model.name", "training.max_steps", "training.save_steps")
+    overrides = [o for o in tiny_run_overrides(tiny_corpus, tmp_path) if not o.startswith(taken_by_the_stage)]
+
+    def train() -> dict[str, float]:
+        return train_and_score(repo_root, tiny_corpus, tmp_path / "splits", overrides, seed=5, max_steps=2)
+
+    scores = train()
+    assert set(scores) == {"wer", "bleu"}
+    (config,) = tmp_path.glob("run-seed5-*/resolved_config.yaml")
+    assert "max_steps: 2" in config.read_text(encoding="utf-8")
+
+    monkeypatch.setattr(
+        "vietst.benchmarks.audit_training.run_checkout_script",
+        lambda *_, **__: pytest.fail("it was run again"),
+    )
+    assert train() == scores

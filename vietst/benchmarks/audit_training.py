@@ -41,7 +41,7 @@ def measure(repo_root: Path, overrides: Sequence[str], **options: Any) -> dict[s
     corpus = FaultyCorpusOptions(
         **{field.name: options.pop(field.name) for field in fields(FaultyCorpusOptions)}
     )
-    return compare_trainings(repo_root, corpus, overrides, **options)
+    return compare_trainings(repo_root, corpus, overrides, model=options.pop("model") or None, **options)
 
 
 def bars(results: dict[str, Any]) -> list[Bar]:
@@ -54,7 +54,7 @@ def compare_trainings(
     options: FaultyCorpusOptions,
     overrides: Sequence[str],
     *,
-    model: str,
+    model: str | None,
     seeds: Sequence[int],
     max_steps: int,
     num_proc: int,
@@ -65,7 +65,7 @@ def compare_trainings(
     Args:
         repo_root: the checkout, whose scripts audit, train and evaluate.
         overrides: changes to the configuration nano_whisper, `section.key=value`.
-        model: the seed model of the audit.
+        model: the seed model of the audit; None: signals of audio and texts only.
         seeds: of first weights and of the order of the batches; a training for each and each split.
         num_proc: trainings at once, one thread each; videos that are spoken at once.
         work_dir: where everything stays, and finished trainings are found; None: a temporary folder.
@@ -82,7 +82,7 @@ def compare_trainings(
         with ThreadPoolExecutor(num_proc) as threads:
             scores = list(
                 threads.map(
-                    lambda run: _train_and_score(
+                    lambda run: train_and_score(
                         repo_root, folder, splits[run[0]], overrides, seed=run[1], max_steps=max_steps
                     ),
                     runs,
@@ -99,7 +99,7 @@ def compare_trainings(
         "overrides": list(overrides),
         "seeds": list(seeds),
         "max_steps": max_steps,
-        "drop": suggested_drop(with_model=True),
+        "drop": suggested_drop(with_model=model is not None),
         "num_train_rows": num_rows,
         "scores": by_condition,
         "recovered": recovered_shares(by_condition),
@@ -141,7 +141,7 @@ def describe(results: dict[str, Any]) -> str:
 
 
 def make_train_splits(
-    repo_root: Path, folder: Path, options: FaultyCorpusOptions, *, model: str, num_proc: int
+    repo_root: Path, folder: Path, options: FaultyCorpusOptions, *, model: str | None, num_proc: int
 ) -> dict[str, Path]:
     """The folders of the splits of each condition, with equal dev and test."""
     manifest = make_clean_corpus(folder, options, num_proc=num_proc)
@@ -158,7 +158,7 @@ def make_train_splits(
         folder / "audit",
         audio_root=folder,
         model=model,
-        drop=suggested_drop(with_model=True),
+        drop=suggested_drop(with_model=model is not None),
         kept=audited,
     )
     return {"clean": clean, "faulty": _with_train(clean, faulty), "audited": _with_train(clean, audited)}
@@ -189,7 +189,7 @@ def _build_features(folder: Path, splits_dir: Path) -> None:
     )
 
 
-def _train_and_score(
+def train_and_score(
     repo_root: Path, folder: Path, splits_dir: Path, overrides: Sequence[str], *, seed: int, max_steps: int
 ) -> dict[str, float]:
     """Trains with one seed, unless that was done already, and scores on the test split."""

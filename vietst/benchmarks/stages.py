@@ -209,7 +209,7 @@ STAGES: Final[dict[str, Stage]] = {
         "training on clean, faulty and audited rows",
         "audit_training.measure",
         {
-            **_text("--model", "outputs/nano_whisper", "seed model of the audit"),
+            **_text("--model", "outputs/nano_whisper", "seed model of the audit; an empty text: none"),
             "--seeds": {
                 "type": int,
                 "nargs": "+",
