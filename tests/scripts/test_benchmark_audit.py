@@ -9,7 +9,7 @@ import pytest
 from tests.script_runs import run_script
 from tests.tiny_runs import tiny_run_overrides
 from vietst.audit.signals import SIGNALS
-from vietst.benchmarks.audit_recall import MAX_FALSE_ALARMS, UNTOUCHED, count_found, describe
+from vietst.benchmarks.audit_recall import UNTOUCHED, bars, count_found
 from vietst.benchmarks.audit_training import (
     CONDITIONS,
     make_train_splits,
@@ -44,19 +44,15 @@ def test_rows_are_found_by_any_term_and_counted_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recall", "false_alarms", "verdict"),
-    [(0.95, 0.02, "met"), (0.94, 0.0, "MISSED"), (1.0, 0.021, "MISSED")],
+    ("recall", "false_alarms", "are_met"),
+    [(0.95, 0.02, [True, True]), (0.94, 0.0, [False, True]), (1.0, 0.021, [True, False])],
 )
-def test_the_goal_is_about_every_kind_and_the_untouched_rows(
-    recall: float, false_alarms: float, verdict: str
+def test_the_bars_are_the_worst_kind_and_the_untouched_rows(
+    recall: float, false_alarms: float, are_met: list[bool]
 ) -> None:
-    counts = {"num_rows": 100, "num_found": 1, "by_term": {}}
-    kinds = {kind: {**counts, "share": 1.0} for kind in FAULT_KINDS}
-    kinds["miscut"]["share"], kinds[UNTOUCHED] = recall, {**counts, "share": false_alarms}
-    results = {"num_utterances": 9, "corpus_seed": 3, "fault_seed": 1, "model": None, "terms": TERMS}
-    described = describe(results | {"kinds": kinds})
-    assert f"at most {MAX_FALSE_ALARMS:.0%}" in described
-    assert described.endswith(verdict)
+    shares = dict.fromkeys(FAULT_KINDS, 1.0) | {"miscut": recall, UNTOUCHED: false_alarms}
+    measured = bars({"kinds": {kind: {"share": share} for kind, share in shares.items()}})
+    assert [bar.is_met for bar in measured] == are_met
 
 
 def test_the_recovered_share_is_of_the_gap_of_the_same_seed() -> None:

@@ -120,12 +120,5 @@ def describe(results: dict[str, Any]) -> str:
             f"{name} {number / counts['num_rows']:.1%}" for name, number in counts["by_term"].items()
         )
         lines.append(f"{kind:<22}{counts['num_rows']:>6}{counts['share']:>9.1%}  {by_term}")
-    shares = {kind: counts["share"] for kind, counts in results["kinds"].items()}
-    false_alarms = shares.pop(UNTOUCHED)
-    met = min(shares.values()) >= MIN_RECALL and false_alarms <= MAX_FALSE_ALARMS
     lines.append("suggested: " + " or ".join(results["terms"].values()))
-    lines.append(
-        f"at least {MIN_RECALL:.0%} of each kind, at most {MAX_FALSE_ALARMS:.0%} of the untouched rows: "
-        + ("met" if met else "MISSED")
-    )
     return "\n".join(lines)

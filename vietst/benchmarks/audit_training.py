@@ -36,12 +36,12 @@ MIN_RECOVERED: Final = 0.6
 """Share of the rise in WER that the audit should win back."""
 
 
-def measure(repo_root: Path, overrides: Sequence[str], **options: Any) -> dict[str, Any]:
-    """`compare_trainings`; `options` are its keywords and the fields of `FaultyCorpusOptions`."""
+def measure(repo_root: Path, overrides: Sequence[str], model: str, **options: Any) -> dict[str, Any]:
+    """`compare_trainings`; an empty model is none, `options` also has `FaultyCorpusOptions`' fields."""
     corpus = FaultyCorpusOptions(
         **{field.name: options.pop(field.name) for field in fields(FaultyCorpusOptions)}
     )
-    return compare_trainings(repo_root, corpus, overrides, model=options.pop("model") or None, **options)
+    return compare_trainings(repo_root, corpus, overrides, model=model or None, **options)
 
 
 def bars(results: dict[str, Any]) -> list[Bar]:
@@ -128,11 +128,9 @@ def describe(results: dict[str, Any]) -> str:
         ]
         lines.append(f"{condition:<12}{results['num_train_rows'][condition]:>6}  {'  '.join(columns)}")
     recovered = results["recovered"]
-    mean = statistics.mean(recovered)
-    verdict = "met" if mean >= MIN_RECOVERED else "MISSED"
     lines.append(
-        f"recovered share of the gap in WER: mean {mean:.0%} ({', '.join(f'{r:.0%}' for r in recovered)}); "
-        f"at least {MIN_RECOVERED:.0%}: {verdict}"
+        f"recovered share of the gap in WER: mean {statistics.mean(recovered):.0%} "
+        f"({', '.join(f'{share:.0%}' for share in recovered)})"
     )
     return "\n".join(lines)
 
