@@ -238,7 +238,7 @@ def _write_signals(
             for signal in SIGNALS:
                 cell = cells[signal.name]
                 values[signal.name].append(float(cell or "nan") if signal.is_number else float(cell != ""))
-    arrays = {name: np.array(of_signal) for name, of_signal in values.items()}
+    arrays = {name: np.frombuffer(of_signal) for name, of_signal in values.items()}
     return arrays, arrays["duration"]
 
 
