@@ -40,7 +40,7 @@ def of(counts: Counts, signal: str, sign: str = ">") -> Clause:
 def test_each_step_drops_what_its_expression_drops(counts: Counts) -> None:
     """Also at values that equal a threshold, and where nothing was measured."""
     for clause in counts.clauses:
-        for step in range(0, len(clause.steps), 7):
+        for step in {*range(0, len(clause.steps), 7), clause.suggested or 0}:
             drops = DropExpression(clause.expression(step)).drops
             dropped = [audited for audited in ROWS if drops(audited.row)]
             num_rows, seconds = clause.dropped(step)

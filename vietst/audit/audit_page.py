@@ -260,6 +260,7 @@ def _data(
     return {
         "num_rows": counts.num_rows,
         "seconds": round(counts.seconds, 3),
+        "outstanding": {"rows": counts.num_outstanding, "seconds": round(counts.outstanding_s, 3)},
         "sampled_seconds": [round(duration_s(row), 3) for row in sampled],
         "signals": names,
         "clauses": [_clause_data(clause, sampled, position_of) for clause in counts.clauses],

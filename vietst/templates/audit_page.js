@@ -46,6 +46,9 @@ class Clause {
     this.used = this.suggested !== null;
     this.step = this.suggested ?? this.steps.length - 1;
   }
+  get isAsSuggested() {
+    return this.used ? this.step === this.suggested : this.suggested === null;
+  }
   drops(level) {
     return level !== NOT_MEASURED && level > this.step;
   }
@@ -71,6 +74,7 @@ const sampleIsAll = data.sampled_seconds.length === data.num_rows;
 function droppedTogether() {
   const used = clauses.filter((clause) => clause.used);
   if (!used.length) return { rows: 0, seconds: 0, isExact: true };
+  if (clauses.every((clause) => clause.isAsSuggested)) return { ...data.outstanding, isExact: true };
   if (used.length === 1) {
     const [{ step, droppedRows, droppedSeconds }] = used;
     return { rows: droppedRows[step], seconds: droppedSeconds[step], isExact: true };
