@@ -111,6 +111,7 @@ def test_different_numbers_stay_different(one: str, other: str) -> None:
         "một hai ba dô",  # counting
         "hai ba người",  # two or three
         "đầu tư và tư vấn",
+        "ba tư vấn viên hai mươi tư tưởng hai trăm tư liệu hai triệu tư nhân",
         "trăm nghìn lý do",
         "gọi số không chín tám một hai ba bốn",
         "iphone 4k 5g covid19 1.2.3",

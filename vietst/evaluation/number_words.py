@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from vietst.evaluation.vietnamese_syllables import word_set
+
 DIGITS: Final = ("không", "một", "hai", "ba", "bốn", "năm", "sáu", "bảy", "tám", "chín")
 POINT: Final = "phẩy"
 MAX_DIGITS: Final = 15
@@ -21,12 +23,17 @@ MAX_DIGITS: Final = 15
 _VALUE_OF_DIGIT: Final = {word: value for value, word in enumerate(DIGITS)} | {"bẩy": 7}
 _ONLY_AFTER_TENS: Final = {"mốt": 1, "tư": 4, "lăm": 5, "nhăm": 5}
 """Digits that say by their form that a ten went before."""
+_BEGUN_BY_TU: Final = word_set(
+    "bản cách chất duy hữu liệu lệnh lợi nhân pháp sản thất thế thục tình tưởng vấn"
+)
+"""Second syllables of words like tư vấn: ba tư vấn viên are three consultants, not 34."""
 
 # "năm" is also the year, "một" also "a": "hai mươi năm" is twenty years, "hai triệu một tháng" two million
 # a month. They are no units where another form (lăm, mốt) or a fuller reading is usual.
 _AFTER_MUOI: Final = {word: value for word, value in _VALUE_OF_DIGIT.items() if value not in (0, 5)}
-_AFTER_TENS: Final = _AFTER_MUOI | _ONLY_AFTER_TENS
-_SHORTENED: Final = {word: value for word, value in _AFTER_TENS.items() if value != 1} | {"rưỡi": 5}
+_SHORTENED: Final = {
+    word: value for word, value in (_AFTER_MUOI | _ONLY_AFTER_TENS | {"rưỡi": 5}).items() if value != 1
+}
 """What may stand for a digit with its scale left out: hai trăm hai (220), hai triệu ba (2,300,000)."""
 
 _SCALES: Final = {"nghìn": 10**3, "ngàn": 10**3, "triệu": 10**6, "tỷ": 10**9, "tỉ": 10**9}
@@ -224,7 +231,8 @@ def _hundreds(words: Sequence[str], start: int, *, inner: bool) -> _Parsed | Non
     if (rest := _tens(words, end)) and rest.value >= 10:
         return _Parsed(value + rest.value, rest.end)
     short = _SHORTENED.get(_word(words, end))
-    if short is not None and hundreds and _word(words, end + 1) not in _GOES_ON:
+    is_word = _word(words, end) == "tư" and not _after_tens(words, end)
+    if short is not None and hundreds and not is_word and _word(words, end + 1) not in _GOES_ON:
         return _Parsed(value + 10 * short, end + 1)
     return _Parsed(value, end)
 
@@ -245,22 +253,31 @@ def _tens(
         return _Parsed(tens + unit, start + 2) if unit else (_Parsed(tens, start + 1) if tens == 10 else None)
     digit = _VALUE_OF_DIGIT.get(first)
     if digit is None or digit == 0:
-        lone = _ONLY_AFTER_TENS.get(first) if inner or after_zero else None
-        return None if lone is None else _Parsed(lone, start + 1)
+        lone = _after_tens(words, start) if inner or after_zero else 0
+        return _Parsed(lone, start + 1) if lone else None
     if digit > 1 and second == "mươi":
         unit = _unit(words, start + 2)
         return _Parsed(10 * digit + unit, start + 2 + bool(unit))
-    if digit > 1 and second in _ONLY_AFTER_TENS:
-        return _Parsed(10 * digit + _ONLY_AFTER_TENS[second], start + 2)
+    if digit > 1 and (unit := _after_tens(words, start + 1)):
+        return _Parsed(10 * digit + unit, start + 2)
     return _Parsed(digit, start + 1)
+
+
+def _after_tens(words: Sequence[str], position: int) -> int:
+    """A digit in a form that it has only after a ten; 0 where there is none."""
+    word = _word(words, position)
+    if word == "tư" and _word(words, position + 1) in _BEGUN_BY_TU:
+        return 0
+    return _ONLY_AFTER_TENS.get(word, 0)
 
 
 def _unit(words: Sequence[str], position: int) -> int:
     """The digit after a ten; 0 where the next number begins: hai mươi | ba mươi."""
-    following = _word(words, position + 1)
-    if following in _GOES_ON or (following in _ONLY_AFTER_TENS and _word(words, position) in _VALUE_OF_DIGIT):
-        return 0
-    return _AFTER_TENS.get(_word(words, position), 0)
+    word = _word(words, position)
+    if word in _ONLY_AFTER_TENS:
+        return _after_tens(words, position)
+    begins_another = _word(words, position + 1) in _GOES_ON or _after_tens(words, position + 1)
+    return 0 if begins_another else _AFTER_MUOI.get(word, 0)
 
 
 def _decimals(words: Sequence[str], point: int) -> tuple[str, int]:
