@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.inference.models import write_model
 from tests.memorizing_model import Clip
 from tests.script_runs import run_script
+from tests.tiny_models import whisper_model, whisper_processor
 from vietst.audit import measuring, rows
 from vietst.audit.audit import COLUMNS, RECORD_NAME, SIGNALS_NAME, audit_manifest
 from vietst.audit.decision import apply_drop
@@ -322,3 +324,49 @@ def test_a_seed_model_says_what_it_hears_whatever_is_in_the_batch(
             assert alone[signal_.name] == together
         else:
             assert float(alone[signal_.name]) == pytest.approx(float(together), abs=2e-3)
+
+
+def test_any_model_and_any_manifest_will_do(tiny_corpus, tmp_path) -> None:
+    """An E2E model, and a stock Whisper, over a CSV that has paths and texts only."""
+    table = read_table(tiny_corpus / "data" / "export" / "manifest_clean.tsv")[:5]
+    write_table(tmp_path / "rows.csv", table, ("audio_path", "transcript", "translation"))
+    stock = tmp_path / "stock"
+    processor = whisper_processor()
+    whisper_model(processor).save_pretrained(stock)
+    processor.save_pretrained(stock)
+    for name, model in (("e2e", write_model(tmp_path / "e2e_model", "e2e")), ("stock", stock)):
+        audit_manifest(
+            tmp_path / "rows.csv",
+            tmp_path / name,
+            audio_root=tiny_corpus,
+            model=str(model),
+            num_proc=1,
+            progress=False,
+        )
+        found = read_table(tmp_path / name / SIGNALS_NAME)
+        assert [row["id"] for row in found] == [row["audio_path"] for row in table]
+        for cells in found:
+            assert cells["wer"]
+            assert float(cells["logprob_per_second"]) < 0
+            assert (cells["translation_chrf"] != "") == (name == "e2e")
+            assert (cells["translation_logprob_gap"] != "") == (name == "e2e")
+
+
+def test_a_clip_longer_than_the_models_window_is_not_judged(tiny_corpus, memorizing_model, tmp_path) -> None:
+    folder, clips = memorizing_model
+    audio, rate_hz = soundfile.read(clips[0].audio)
+    soundfile.write(tmp_path / "long.wav", np.tile(audio, 4), rate_hz)
+    write_table(
+        tmp_path / "m.tsv", [{"audio_path": "long.wav", "transcript": "ok"}], ("audio_path", "transcript")
+    )
+    audit_manifest(
+        tmp_path / "m.tsv",
+        tmp_path / "audit",
+        audio_root=tmp_path,
+        model=str(folder),
+        num_proc=1,
+        progress=False,
+    )
+    (cells,) = read_table(tmp_path / "audit" / SIGNALS_NAME)
+    assert float(cells["duration"]) > 4
+    assert not any(cells[signal_.name] for signal_ in MODEL_SIGNALS)

@@ -74,6 +74,7 @@ def test_a_missing_value_never_drops_by_itself(text: str, is_dropped: bool) -> N
         ("True", "True"),
         ("wer > True", "True"),
         ("wer > None", "None"),
+        ("not " * 5000 + "duplicate_of", "--drop"),
     ],
 )
 def test_everything_else_is_refused(text: str, told: str) -> None:

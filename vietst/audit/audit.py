@@ -78,7 +78,7 @@ def audit_manifest(
     """
     blocks = _open_blocks(manifest_path, audio_root)
     stages = _stages(output_dir / _WORK_NAME, model)
-    key = _key(blocks, stages)
+    key = _key(manifest_path, audio_root, blocks, stages)
     record = _finished_record(output_dir, key)
     if record is not None:
         _logger.info("%s: is already the audit of %s", output_dir / RECORD_NAME, manifest_path)
@@ -137,8 +137,10 @@ def _stages(work_dir: Path, model: str | None) -> list[_Stage]:
     return stages
 
 
-def _key(blocks: RowBlocks, stages: list[_Stage]) -> str:
-    decisive = [_VERSION, blocks.digest, [dict(stage.settings) for stage in stages]]
+def _key(manifest_path: Path, audio_root: Path, blocks: RowBlocks, stages: list[_Stage]) -> str:
+    """Of an audit: the same one need not be told again."""
+    places = manifest_path.as_posix(), audio_root.as_posix()
+    decisive = [_VERSION, places, blocks.digest, [dict(stage.settings) for stage in stages]]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -171,7 +173,7 @@ def _measure(
         from vietst.audit.seed_model import SeedModel
 
         quiet_libraries()
-        seed_model = SeedModel(model)
+        seed_model = SeedModel(model, stages[1].settings)
         _logger.info(
             "%s is asked to %s clips of up to %g s",
             model,

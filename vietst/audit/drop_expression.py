@@ -41,9 +41,9 @@ class DropExpression:
         self.text = " ".join(text.split())
         try:
             self._tree = ast.parse(self.text, mode="eval").body
+            _check_truth(self._tree)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             raise _refusal(repr(text), f"write it in that form; {_EXAMPLE}") from error
-        _check_truth(self._tree)
 
     @property
     def names(self) -> list[str]:

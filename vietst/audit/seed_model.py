@@ -63,8 +63,13 @@ class SeedModel:
         ModelError: nothing usable there.
     """
 
-    def __init__(self, name: str) -> None:
-        self.settings = stage_settings(name)
+    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Loads the model.
+
+        Args:
+            settings: its `stage_settings`, which name the files of its blocks.
+        """
+        self._settings = settings
         self._decoder = load_clip_decoder(name)
 
     @property
@@ -82,9 +87,9 @@ class SeedModel:
 
         The audio of the next block is read meanwhile.
         """
-        missing = (block for block in blocks if not block.path(folder, self.settings).is_file())
+        missing = (block for block in blocks if not block.path(folder, self._settings).is_file())
         for block, waveforms in _with_waveforms(missing, audio_root):
-            write_table(block.path(folder, self.settings), self._cells(block.rows, waveforms), COLUMNS)
+            write_table(block.path(folder, self._settings), self._cells(block.rows, waveforms), COLUMNS)
             yield len(block.rows)
 
     def _cells(self, rows: Sequence[AuditRow], waveforms: Mapping[int, np.ndarray]) -> list[dict[str, str]]:
