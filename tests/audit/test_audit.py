@@ -18,6 +18,7 @@ from tests.script_runs import run_script
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.audit import measuring, rows
 from vietst.audit.audit import COLUMNS, RECORD_NAME, SIGNALS_NAME, audit_manifest
+from vietst.audit.audit_page import PAGE_NAME
 from vietst.audit.decision import apply_drop
 from vietst.audit.drop_expression import DropExpression
 from vietst.audit.signals import MODEL_SIGNALS, SIGNALS, Kind
@@ -135,6 +136,7 @@ def test_several_processes_measure_the_same(corpus, finished, tmp_path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert (tmp_path / SIGNALS_NAME).read_bytes() == (finished / SIGNALS_NAME).read_bytes()
+    assert 'href="conventions.html"' in (tmp_path / PAGE_NAME).read_text(encoding="utf-8")
 
 
 def run_and_be_killed(target: Callable[[], object]) -> int | None:

@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from vietst.audit.audit import RECORD_NAME, SIGNALS_NAME
 from vietst.audit.clauses import NUM_WORST, AuditedRow, Clause, Row, duration_s
+from vietst.audit.conventions import PAGE_NAME as CONVENTIONS_PAGE_NAME
 from vietst.audit.counting import Counts, count_rows
 from vietst.audit.listened_rows import Link, partners, shown_row
 from vietst.audit.signal_words import phrase
@@ -30,8 +31,11 @@ from vietst.errors import ManifestError, VietstError
 from vietst.evaluation.report_tables import KIND_LABELS, MAX_ROWS, ReportTable, flat_facts
 from vietst.evaluation.shown_utterances import audio_links
 from vietst.pages import filled
+from vietst.runtime import get_logger
 
 PAGE_NAME: Final = "audit.html"
+
+_logger = get_logger(__name__)
 
 _NOT_FACTS: Final = ("made_by", "settings", "signals", "suggested_drop")
 """Keys of `audit.json` that are told elsewhere, or by others."""
@@ -98,6 +102,7 @@ def write_audit_page(
         title=f"Audit of {manifest.name}",
         has_audio=any(row["audio_url"] for row in data["rows"]),
         counts=counts,
+        conventions=CONVENTIONS_PAGE_NAME if (folder / CONVENTIONS_PAGE_NAME).is_file() else "",
         decision=decision,
         kept_name=Path(decision["output"]["path"]).name if decision else "",
         overview=_overview(counts),
@@ -112,6 +117,7 @@ def write_audit_page(
     )
     with atomic_writer(folder / PAGE_NAME) as file:
         file.write(page)
+    _logger.info("to look and to listen: %s", folder / PAGE_NAME)
     return folder / PAGE_NAME
 
 
