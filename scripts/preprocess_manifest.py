@@ -21,7 +21,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--config", default="base", help="shipped name or YAML file that gives the defaults (base)")
-    add("--input", type=Path, help="manifest, TSV or CSV by its name (paths.manifest_path)")
+    add("--input", type=Path, help="manifest, TSV or CSV (data.sources, else paths.manifest_path)")
     add("--output", type=Path, help="cleaned manifest (paths.clean_manifest_path)")
     add("--audio_root", type=Path, help="folder that audio_path is relative to (paths.data_root)")
     add("--min_duration_s", type=float, help="reject shorter clips, in seconds (data.min_duration_s)")
@@ -50,6 +50,7 @@ def main() -> None:
     from vietst.config import load_config
     from vietst.data.manifest import preprocess_manifest
     from vietst.data.row_rules import PreprocessOptions
+    from vietst.data.sources import manifests_of
     from vietst.data.takedown import read_takedown
 
     config = load_config(arguments.config).config
@@ -62,7 +63,7 @@ def main() -> None:
         video_id_pattern=arguments.video_id_pattern,
     )
     preprocess_manifest(
-        arguments.input or config.paths.manifest_path,
+        arguments.input or manifests_of(config),
         arguments.output or config.paths.clean_manifest_path,
         audio_root=arguments.audio_root or config.paths.data_root,
         options=options,

@@ -100,8 +100,24 @@ class AudioSection(Section):
     then, for every clip and epoch. Our judgement: more costs time, 0 leaves the full window untrained."""
 
 
+class SourceSection(Section):
+    """One of several manifests that a model is trained on."""
+
+    manifest: FilePath
+    """The manifest as it was exported; `audio_path` is relative to `paths.data_root`, as everywhere."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How often an epoch hears the source's training split, relative to its size: 2 is every utterance twice,
+    0.2 every fifth, others in the next epoch. Weights change no split and no feature."""
+
+
 class DataSection(Section):
     """How the manifest is cleaned and split."""
+
+    sources: dict[ExtraSetName, SourceSection] = {}
+    """Several manifests instead of `paths.manifest_path` (own corpus, monolingual Vietnamese, English …): a
+    name for each, with `manifest` and `weight`. They are cleaned, split and cached as one, and scored apart
+    too; their rows say which they are from in `data_source`."""
 
     min_duration_s: Annotated[float, Field(ge=0)] = 0.5
     """Shorter clips are rejected, in seconds."""

@@ -23,6 +23,7 @@ from vietst.data.row_rules import (
     clean_texts,
     taken_down_by,
 )
+from vietst.data.sources import SOURCE_COLUMN, JoinedTables
 from vietst.data.tables import Table
 from vietst.data.takedown import Takedown
 from vietst.data.video_ids import compile_video_id_pattern
@@ -47,7 +48,7 @@ class CleaningPass:
 
     def __init__(
         self,
-        table: Table,
+        table: Table | JoinedTables,
         audio_root: Path,
         options: PreprocessOptions,
         facts_file: AudioFactsFile,
@@ -60,10 +61,10 @@ class CleaningPass:
         added = STANDARD_COLUMNS + ((TRUNCATED_COLUMN,) if options.too_long == "truncate" else ())
         self.columns_out = [*added, *(column for column in table.columns if column not in added)]
         """Standard columns first, the others in the manifest's order."""
-        self._line_of_audio: dict[int, int] = {}
+        self._line_of_audio: dict[int, int | str] = {}
         self._texts_of_audio: set[int] = set()
         self._ids: set[str] = set()
-        self._digests: set[str] = set()
+        self._source_of_digest: dict[str, str] = {}
         self.num_rows = self.num_kept = self.num_same_bytes = self.num_video_ids_from_path = 0
         self.num_durations_filled = 0
         self.hours_in = self.hours_out = 0.0
@@ -73,7 +74,7 @@ class CleaningPass:
         """Yields the cleaned rows in the manifest's order; tells `journal` the rest."""
         from tqdm import tqdm
 
-        records = self.table.records()
+        records: Iterator[tuple[int | str, dict[str, str], str]] = iter(self.table.named_records())
         num_lines = self.table.num_data_lines
         with tqdm(total=num_lines, desc="measure audio", unit=" files", disable=not progress) as bar:
             while group := list(itertools.islice(records, _ROWS_AT_ONCE)):
@@ -84,17 +85,16 @@ class CleaningPass:
                         yield row.values
         self._facts_file.save()
 
-    def _clean(self, line_number: int, fields: list[str], journal: Journal) -> Row | None:
+    def _clean(
+        self, line_number: int | str, original: dict[str, str], fault: str, journal: Journal
+    ) -> Row | None:
         """Everything that needs no audio."""
         self.num_rows += 1
-        original = dict(zip(self.table.columns, fields, strict=False))
         row = Row(line_number, original, dict(original))
         try:
             self._refuse_taken_down(taken_down_by(original, self._takedown, self._pattern))
-            if len(fields) != len(self.table.columns):
-                raise Removal(
-                    "wrong_field_count", f"{len(fields)} fields, the header names {len(self.table.columns)}"
-                )
+            if fault:
+                raise Removal("wrong_field_count", fault)
             clean_texts(row, self._options)
             self.num_video_ids_from_path += clean_keys(row, self._pattern)
             locator_of(row.values)
@@ -142,6 +142,7 @@ class CleaningPass:
             was_stated = bool(row.values.get("duration", "").strip())
             apply_audio(row, facts, self._options)
             self._refuse_repetition(row)
+            self._refuse_audio_of_another_source(row, facts)
             self._make_id_unique(row)
             self._refuse_taken_down(self._takedown.entry_for(row.values))
         except Removal as removal:
@@ -151,8 +152,8 @@ class CleaningPass:
             journal.change(row.line_number, row.original, reason, detail)
         self.num_kept += 1
         self.num_durations_filled += not was_stated
-        self.num_same_bytes += facts.digest in self._digests
-        self._digests.add(facts.digest)
+        self.num_same_bytes += facts.digest in self._source_of_digest
+        self._source_of_digest.setdefault(facts.digest, row.values.get(SOURCE_COLUMN, ""))
         self.hours_out += float(row.values["duration"]) / 3600
         self.video_ids[row.values["video_id"]] += 1
         return True
@@ -170,6 +171,14 @@ class CleaningPass:
             reason = "duplicate_row" if texts in self._texts_of_audio else "conflicting_texts"
             raise Removal(reason, f"line {first_line} has this audio")
         self._texts_of_audio.add(texts)
+
+    def _refuse_audio_of_another_source(self, row: Row, facts: AudioFacts) -> None:
+        """Within a source it is only counted; between two it would be heard more often than weights say, and
+        under two names it might get into two splits."""
+        source = row.values.get(SOURCE_COLUMN, "")
+        first = self._source_of_digest.get(facts.digest, source)
+        if first != source:
+            raise Removal("audio_of_another_source", f"the same bytes are in {first}")
 
     def _make_id_unique(self, row: Row) -> None:
         """Fills `id` with the locator where there is none; a repeated one gets a hash of that behind it."""

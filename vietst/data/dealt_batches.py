@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from vietst.data.source_weights import DrawnUtterances
+
 
 class DealtBatchSampler(torch.utils.data.Sampler[list[int]]):
     """All processes' batches of an epoch, in the order in which accelerate deals them: batch i is for process
@@ -27,7 +29,11 @@ class DealtBatchSampler(torch.utils.data.Sampler[list[int]]):
     """
 
     def __init__(
-        self, sampler: torch.utils.data.RandomSampler, batch_size: int, num_processes: int, accumulation: int
+        self,
+        sampler: "torch.utils.data.RandomSampler | DrawnUtterances",
+        batch_size: int,
+        num_processes: int,
+        accumulation: int,
     ) -> None:
         # accelerate puts a sampler in its place that it can seed. It takes batches as they are, of any size,
         # from a batch sampler without the attribute `batch_size`.

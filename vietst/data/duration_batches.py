@@ -17,6 +17,7 @@ import torch
 
 from vietst.data.context import WindowDraws
 from vietst.data.features import InputKind
+from vietst.data.source_weights import EpochDraws
 from vietst.errors import ConfigError
 
 _LENGTH_NOISE: Final = 0.05
@@ -70,6 +71,7 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         num_processes: W.
         fixed_length_s: see `fixed_length_s`.
         windows: instead of a fixed length, the windows that clips are padded to.
+        draws: which utterances an epoch hears, if that is not each of them once.
 
     Raises:
         ConfigError: a clip does not fit the budget, or the utterances are too few for a step.
@@ -87,9 +89,10 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         num_processes: int = 1,
         fixed_length_s: float | None = None,
         windows: WindowDraws | None = None,
+        draws: EpochDraws | None = None,
     ) -> None:
         self.durations_s = np.asarray(durations_s, dtype=np.float64)
-        self._fixed_length_s, self._windows = fixed_length_s, windows
+        self._fixed_length_s, self._windows, self._draws = fixed_length_s, windows, draws
         if windows is not None:
             self._lengths_s = windows.own_s
         elif fixed_length_s is not None:
@@ -110,6 +113,11 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
     def set_epoch(self, epoch: int) -> None:
         """The epoch, from 0 on, whose batches the next iteration gives."""
         self.epoch = epoch
+
+    @property
+    def num_utterances(self) -> int:
+        """That an epoch hears."""
+        return len(self.durations_s) if self._draws is None else len(self._draws)
 
     @property
     def num_steps(self) -> int:
@@ -137,13 +145,13 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         return self._made[1:]
 
     def _make_epoch(self, epoch: int) -> tuple[list[list[int]], list[float]]:
-        generator = np.random.default_rng((self.seed, epoch))
+        generator, utterances = np.random.default_rng((self.seed, epoch)), self._utterances(epoch)
         draw, scale = self._draw(generator), 1.0
-        batches, lengths_s = self._fill(draw, scale)
+        batches, lengths_s = self._fill(utterances, draw, scale)
         while len(batches) > self._num_batches:
             # An unlucky draw. Without any the batches are few enough.
             scale = scale / 2 if scale > 2e-3 else 0.0
-            batches, lengths_s = self._fill(draw, scale)
+            batches, lengths_s = self._fill(utterances, draw, scale)
         batches = self._split(batches, lengths_s)
         groups = np.arange(self._num_batches).reshape(-1, self._group_size)
         shuffled = [batches[position] for position in generator.permutation(groups).ravel()]
@@ -151,13 +159,13 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     def facts(self) -> BatchFacts:
         """Figures of the first epoch."""
-        batches, audio_s = self.batches(0), float(self.durations_s.sum())
+        batches, audio_s = self.batches(0), float(self.durations_s[self._utterances(0)].sum())
         padded_s = sum(
             len(batch) * length_s for batch, length_s in zip(batches, self.padded_lengths_s(0), strict=True)
         )
         return BatchFacts(
             num_batches=len(batches),
-            utterances_per_batch=len(self.durations_s) / len(batches),
+            utterances_per_batch=self.num_utterances / len(batches),
             audio_s_per_step=audio_s / self.num_steps,
             padding_share=1 - audio_s / padded_s,
             fixed_batches_padding_share=self.padding_share(self.fixed_batches()),
@@ -165,8 +173,8 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     def fixed_batches(self) -> list[list[int]]:
         """What to compare with: about as many batches, of equally many utterances, in random order."""
-        num_utterances = len(self.durations_s)
-        shuffled = np.random.default_rng(self.seed).permutation(num_utterances).tolist()
+        num_utterances = self.num_utterances
+        shuffled = np.random.default_rng(self.seed).permutation(self._utterances(0)).tolist()
         size = max(1, round(num_utterances / self._num_batches))
         return [shuffled[start : start + size] for start in range(0, num_utterances, size)]
 
@@ -195,37 +203,42 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     # --- building an epoch -------------------------------------------------------------------------------
 
+    def _utterances(self, epoch: int) -> np.ndarray:
+        """int64 [num_utterances] positions in `durations_s`."""
+        return np.arange(len(self.durations_s)) if self._draws is None else self._draws.utterances(epoch)
+
     def _draw(self, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-        """What chance decides in an epoch: a spread of lengths, and windows."""
-        num_utterances = len(self.durations_s)
-        spread = generator.uniform(-1.0, 1.0, num_utterances)
-        return spread, None if self._windows is None else generator.uniform(size=(2, num_utterances))
+        """What chance decides in an epoch: a spread of the lengths of what it hears, and windows of all."""
+        spread = generator.uniform(-1.0, 1.0, self.num_utterances)
+        of_all = (2, len(self.durations_s))
+        return spread, None if self._windows is None else generator.uniform(size=of_all)
 
     def _fill(
-        self, draw: tuple[np.ndarray, np.ndarray | None], scale: float
+        self, utterances: np.ndarray, draw: tuple[np.ndarray, np.ndarray | None], scale: float
     ) -> tuple[list[list[int]], np.ndarray]:
         """Batches of neighbours by noisy length, the longest first, each as full as the budget allows.
 
         Args:
+            utterances: see `_utterances`.
             draw: see `_draw`.
             scale: how much of it counts, 0 to 1.
 
         Returns:
-            The batches, and the length in seconds that each clip asks for.
+            The batches, and the length in seconds that each clip of `durations_s` asks for.
         """
         spread, chances = draw
-        noisy_s = self.durations_s * (1 + scale * _LENGTH_NOISE * spread)
+        noisy_s = self.durations_s[utterances] * (1 + scale * _LENGTH_NOISE * spread)
         padded_s = self._lengths_s
         if self._windows is not None and chances is not None:
             padded_s = self._windows.drawn_s(chances, scale)
-            order = np.lexsort((-noisy_s, -padded_s))
+            order = np.lexsort((-noisy_s, -padded_s[utterances]))
         else:
             order = np.argsort(-noisy_s, kind="stable")
         lengths_s = padded_s.tolist()
         batches: list[list[int]] = []
         batch: list[int] = []
         longest_s = 0.0
-        for index in order.tolist():
+        for index in utterances[order].tolist():
             with_it_s = max(longest_s, lengths_s[index])
             if batch and with_it_s * (len(batch) + 1) > self.batch_seconds:
                 batches.append(batch)
@@ -268,8 +281,10 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     def _even_num_batches(self) -> int:
         """The same for every epoch: a multiple of `batches_per_step`, enough for the first epochs' draws."""
-        num_utterances, unit = len(self.durations_s), self.batches_per_step
-        least = self._num_filled(epoch=0, scale=0.0)
+        num_utterances, unit = self.num_utterances, self.batches_per_step
+        # What any epoch needs at most, where chance plays no part.
+        longest = self._utterances(0) if self._draws is None else self._draws.longest()
+        least = self._num_filled(longest, epoch=0, scale=0.0)
         most = num_utterances // unit * unit
         if least > most:
             raise ConfigError(
@@ -281,12 +296,15 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
                 do="set a larger training.batch_seconds, accumulate less, or use training.batch_size "
                 "(with training.batch_seconds=null)",
             )
-        needed = max(least, *(self._num_filled(epoch, scale=1.0) for epoch in range(_NUM_TRIAL_EPOCHS)))
+        needed = max(
+            least,
+            *(self._num_filled(self._utterances(n), n, scale=1.0) for n in range(_NUM_TRIAL_EPOCHS)),
+        )
         return min(-(-needed // unit) * unit, most)
 
-    def _num_filled(self, epoch: int, scale: float) -> int:
+    def _num_filled(self, utterances: np.ndarray, epoch: int, scale: float) -> int:
         draw = self._draw(np.random.default_rng((self.seed, epoch)))
-        return len(self._fill(draw, scale)[0])
+        return len(self._fill(utterances, draw, scale)[0])
 
 
 def _padded_s(batch: Sequence[int], lengths_s: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from vietst.data.cleaning_pass import CleaningPass
 from vietst.data.records import format_record
 from vietst.data.rejections import Journal
 from vietst.data.row_rules import PreprocessOptions
+from vietst.data.sources import JoinedTables, Manifests, digest_of, name_of, paths_of, recorded
 from vietst.data.tables import Table, atomic_writer, delimiter_of, file_digest, open_table, write_json
 from vietst.data.takedown import Takedown
 from vietst.errors import ManifestError
@@ -35,7 +36,7 @@ _logger = get_logger(__name__)
 
 
 def preprocess_manifest(
-    input_path: Path,
+    input_path: Manifests,
     output_path: Path,
     *,
     audio_root: Path = Path(),
@@ -47,7 +48,7 @@ def preprocess_manifest(
     """Cleans texts, measures audio, and keeps the rows that hold what training needs.
 
     Args:
-        input_path: TSV, or CSV if its name ends so.
+        input_path: TSV, or CSV if its name ends so; or those of several sources, see `sources`.
         output_path: the cleaned manifest, likewise.
         takedown: rows that it names are removed.
         num_proc: audio files that are decoded at once; None: one for each CPU core.
@@ -59,7 +60,7 @@ def preprocess_manifest(
         ManifestError: the manifest as a whole cannot be used, or no row is left (`rejected.tsv` is written).
     """
     options = options or PreprocessOptions()
-    if output_path.resolve() == input_path.resolve():
+    if output_path.resolve() in (path.resolve() for path in paths_of(input_path)):
         raise ManifestError(
             where=str(output_path),
             rule="the cleaned manifest is a file of its own",
@@ -77,7 +78,7 @@ def preprocess_manifest(
     num_threads = num_proc or os.cpu_count() or 1
     _logger.info(
         "%s: %d lines; measuring audio below '%s' with %d threads",
-        input_path, table.num_data_lines, audio_root, num_threads,
+        name_of(input_path), table.num_data_lines, audio_root, num_threads,
     )  # fmt: skip
     takedown = takedown or Takedown()
     facts_file = AudioFactsFile(output_path.with_name(AUDIO_FACTS_NAME))
@@ -91,7 +92,7 @@ def preprocess_manifest(
             for row in cleaning.kept_rows(journal, num_threads, progress):
                 output.write(format_record([row[column] for column in columns], delimiter_of(output_path)))
         if cleaning.num_kept == 0:
-            raise _nothing_kept(input_path, rejected_path, journal)
+            raise _nothing_kept(name_of(input_path), rejected_path, journal)
     summary = _summary(cleaning, journal, input_path, output_path, _options_record(audio_root, options))
     summary["takedown"] = sorted(takedown.entries)
     write_json(output_path.with_name(SUMMARY_NAME), summary)
@@ -100,7 +101,7 @@ def preprocess_manifest(
 
 
 def clean_manifest_is_current(
-    input_path: Path,
+    input_path: Manifests,
     output_path: Path,
     *,
     audio_root: Path = Path(),
@@ -114,14 +115,20 @@ def clean_manifest_is_current(
             summary["rules_version"] == RULES_VERSION
             and summary["takedown"] == sorted((takedown or Takedown()).entries)
             and summary["options"] == _options_record(audio_root, options or PreprocessOptions())
-            and summary["input"]["digest"] == file_digest(input_path)
+            and summary["input"]["digest"] == digest_of(input_path)
             and summary["output"]["digest"] == file_digest(output_path)
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _open_manifest(path: Path, options: PreprocessOptions) -> Table:
+def _open_manifest(manifests: Manifests, options: PreprocessOptions) -> Table | JoinedTables:
+    if not isinstance(manifests, Path):
+        return JoinedTables({name: _open_one(path, options) for name, path in manifests.items()})
+    return _open_one(manifests, options)
+
+
+def _open_one(path: Path, options: PreprocessOptions) -> Table:
     required = ["audio_path", "transcript"] + ["translation"] * options.require_translation
     return open_table(
         path,
@@ -136,14 +143,18 @@ def _options_record(audio_root: Path, options: PreprocessOptions) -> dict[str, A
 
 
 def _summary(
-    cleaning: CleaningPass, journal: Journal, input_path: Path, output_path: Path, options: dict[str, Any]
+    cleaning: CleaningPass,
+    journal: Journal,
+    input_path: Manifests,
+    output_path: Path,
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     return {
         "made_by": "scripts/preprocess_manifest.py",
         "rules_version": RULES_VERSION,
         "options": options,
         "input": {
-            "path": input_path.as_posix(),
+            "path": recorded(input_path),
             "digest": cleaning.table.digest,
             "num_rows": cleaning.num_rows,
             "hours": round(cleaning.hours_in, 6),
@@ -191,9 +202,9 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.items()) or "none"
 
 
-def _nothing_kept(input_path: Path, rejected_path: Path, journal: Journal) -> ManifestError:
+def _nothing_kept(input_name: str, rejected_path: Path, journal: Journal) -> ManifestError:
     return ManifestError(
-        where=str(input_path),
+        where=input_name,
         rule="at least one row can be used",
         found=f"none is left: {_counts(dict(sorted(journal.removed.items())))}",
         do=f"see the reason of each row in {rejected_path}",

@@ -10,6 +10,7 @@ from vietst.data.feature_cache import build_feature_caches
 from vietst.data.features import LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, InputKind, log_mel_kind
 from vietst.data.manifest import AUDIO_FACTS_NAME, clean_manifest_is_current, preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
+from vietst.data.sources import manifests_of, name_of, paths_of
 from vietst.data.splits import split_manifest
 from vietst.data.takedown import read_takedown
 from vietst.errors import ConfigError, ManifestError
@@ -72,7 +73,8 @@ def prepare_features(
     paths = config.paths
     features_dir = local_features_dir(config)
     num_proc = num_proc or config.data.num_proc
-    _require_manifest(paths.manifest_path)
+    for path in paths_of(manifests_of(config)):
+        _require_manifest(path)
     require_shared_disk(features_dir)
     with one_at_a_time(features_dir):
         _clean_and_split(config, num_proc, progress)
@@ -126,22 +128,22 @@ def _require_manifest(path: Path) -> None:
 
 
 def _clean_and_split(config: "RunConfig", num_proc: int | None, progress: bool) -> None:
-    paths, options = config.paths, PreprocessOptions.from_config(config)
+    paths, options, manifests = config.paths, PreprocessOptions.from_config(config), manifests_of(config)
     takedown = read_takedown(paths.takedown_path)
     if (summary := read_audit_summary(paths.clean_manifest_path)) is not None:
         # Cleaning would put back what the audit dropped.
         logger.info("%s: is what an audit left of %s", paths.clean_manifest_path, summary["input"]["path"])
     elif clean_manifest_is_current(
-        paths.manifest_path,
+        manifests,
         paths.clean_manifest_path,
         audio_root=paths.data_root,
         options=options,
         takedown=takedown,
     ):
-        logger.info("%s: is already the cleaned %s", paths.clean_manifest_path, paths.manifest_path)
+        logger.info("%s: is already the cleaned %s", paths.clean_manifest_path, name_of(manifests))
     else:
         preprocess_manifest(
-            paths.manifest_path,
+            manifests,
             paths.clean_manifest_path,
             audio_root=paths.data_root,
             options=options,

@@ -20,6 +20,7 @@ REMOVAL_REASONS: Final = {
     "too_long": "the clip is at most as long as the maximum",
     "duplicate_row": "no earlier row has this audio with the same texts",
     "conflicting_texts": "no earlier row has this audio with other texts",
+    "audio_of_another_source": "no source before this one (data.sources) has the same audio",
     "audit": "the signals of an audit are not what --drop of scripts/audit_manifest.py drops",
 }
 """Reason code of a removed row, and the rule that it breaks."""
@@ -54,16 +55,16 @@ class Journal:
         self.removed: Counter[str] = Counter()
         self.changed: Counter[str] = Counter()
 
-    def remove(self, line_number: int, original: Mapping[str, str], reason: str, detail: str) -> None:
+    def remove(self, line_number: int | str, original: Mapping[str, str], reason: str, detail: str) -> None:
         self.removed[_known(reason, REMOVAL_REASONS)] += 1
         self._write(line_number, original, "removed", reason, detail)
 
-    def change(self, line_number: int, original: Mapping[str, str], reason: str, detail: str) -> None:
+    def change(self, line_number: int | str, original: Mapping[str, str], reason: str, detail: str) -> None:
         self.changed[_known(reason, CHANGE_REASONS)] += 1
         self._write(line_number, original, "changed", reason, detail)
 
     def _write(
-        self, line_number: int, original: Mapping[str, str], action: str, reason: str, detail: str
+        self, line_number: int | str, original: Mapping[str, str], action: str, reason: str, detail: str
     ) -> None:
         values = [str(line_number), original.get("id", ""), original.get("audio_path", "")]
         shown = {} if reason == TAKEN_DOWN else original

@@ -66,8 +66,8 @@ class PreprocessOptions:
 class Row:
     """One manifest row on its way."""
 
-    line_number: int
-    """In the manifest's file."""
+    line_number: int | str
+    """In the manifest's file; of several sources `SOURCE:NUMBER`."""
     original: dict[str, str]
     values: dict[str, str]
     changes: list[tuple[str, str]] = field(default_factory=list)

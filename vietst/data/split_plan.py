@@ -29,6 +29,8 @@ class Utterance:
     duration_us: int
     is_verified: bool = False
     """By a person: see `vietst.data.verified`."""
+    source: str = ""
+    """Of several, see `vietst.data.sources`."""
 
 
 @dataclass
@@ -113,7 +115,7 @@ def plan_splits(
     * An utterance of an old split keeps it, whatever else happens; new ones of a video join the video.
     * New videos follow their group, which its old utterances and its keys tie to a split, also where all
       its old utterances are gone. If these stand in several splits, they join test, else dev.
-    * New groups are placed by `grouping.place_groups`.
+    * New groups are placed by `grouping.place_groups`, source by source, for each to have its shares.
 
     A split may come out empty if there are fewer groups than splits.
 
@@ -132,12 +134,19 @@ def plan_splits(
             split_of[member] = split_of[member] or _preferred(old.splits_of_key.get(video, ())) or pinned
             if only_verified and not group.old_splits and not _has_verified(utterances, group):
                 split_of[member] = "train"
-    placed_us = dict.fromkeys(SPLITS, 0)
+    placed_us: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(SPLITS, 0))
     for utterance, split in zip(utterances, split_of, strict=True):
         if split:
-            placed_us[split] += utterance.duration_us
-    new_groups = [Group(g.name, g.duration_us) for g in groups if not split_of[g.members[0]]]
-    split_of_group = place_groups(new_groups, placed_us, ratios, seed)
+            placed_us[utterance.source][split] += utterance.duration_us
+    new_groups: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        if not split_of[group.members[0]]:
+            new_groups[_source_of(utterances, group)].append(Group(group.name, group.duration_us))
+    split_of_group = {
+        name: split
+        for source, of_source in new_groups.items()
+        for name, split in place_groups(of_source, placed_us[source], ratios, seed).items()
+    }
     for group in groups:
         for member in group.members:
             split_of[member] = split_of[member] or split_of_group[group.name]
@@ -149,6 +158,14 @@ def plan_splits(
         split is not None and not is_aside for split, is_aside in zip(old_split_of, is_set_aside, strict=True)
     )
     return SplitPlan(split_of, is_set_aside, groups, only_verified, num_kept)
+
+
+def _source_of(utterances: Sequence[Utterance], group: PlannedGroup) -> str:
+    """The source that most of the group's time is from; of equal ones the first by name."""
+    duration_us: dict[str, int] = defaultdict(int)
+    for index in group.members:
+        duration_us[utterances[index].source] += utterances[index].duration_us
+    return min(duration_us, key=lambda source: (-duration_us[source], source))
 
 
 def _has_verified(utterances: Sequence[Utterance], group: PlannedGroup) -> bool:

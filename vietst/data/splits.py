@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from vietst.constants import SPLITS
 from vietst.data.audio_pieces import locator_of
 from vietst.data.records import format_record
+from vietst.data.sources import SOURCE_COLUMN
 from vietst.data.split_audit import describe_groups, describe_set_aside, describe_splits, split_hash
 from vietst.data.split_checks import refuse_empty_splits, refuse_unverified, report, shares_of
 from vietst.data.split_pins import read_pins, require_agreement, write_pins
@@ -258,7 +259,9 @@ def _read_manifest(table: Table, takedown: Takedown) -> tuple[list[tuple[str, ..
             continue
         duration_us = max(1, round(float(row["duration"]) * _US_PER_S))
         is_verified = read_verified(row.get(VERIFIED_COLUMN, "")) is True
-        utterance = Utterance(row["id"], locator_of(row), keys_of(row), duration_us, is_verified)
+        utterance = Utterance(
+            row["id"], locator_of(row), keys_of(row), duration_us, is_verified, row.get(SOURCE_COLUMN, "")
+        )
         entries.append((tuple(row.values()), utterance))
     if not entries:
         raise ManifestError(

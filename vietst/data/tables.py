@@ -57,6 +57,13 @@ class Table:
                 if line_number > self.header_line_number:
                     yield line_number, fields
 
+    def named_records(self) -> Iterator[tuple[int, dict[str, str], str]]:
+        """Yields (line number, fields by column, what is wrong with their number or nothing) per row."""
+        for line_number, fields in self.records():
+            is_whole = len(fields) == len(self.columns)
+            fault = "" if is_whole else f"{len(fields)} fields, the header names {len(self.columns)}"
+            yield line_number, dict(zip(self.columns, fields, strict=False)), fault
+
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
         """Yields (line number, fields by column).
 

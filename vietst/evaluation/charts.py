@@ -201,6 +201,7 @@ _BINNED_SLICES: Final = {
     "duration_s": "duration (s)",
     "level_dbfs": "level (dBFS)",
     "verified": "texts",
+    "data_source": "source",
 }
 _SLICE_PANELS: Final = (
     (

@@ -19,6 +19,7 @@ from vietst.data.audio import load_utterance
 from vietst.data.audio_pieces import locator_of
 from vietst.data.context import Context, ContextWindows
 from vietst.data.features import InputKind, extract
+from vietst.data.sources import SOURCE_COLUMN
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.report import Timing
@@ -142,7 +143,7 @@ def decode_rows(
 
     Args:
         rows: with `id`, `video_id`, `duration` (seconds), `audio_path`, `transcript`, `translation`, and
-            `speaker_id` and `verified` where they are known.
+            `speaker_id`, `verified` and `data_source` where they are known.
         architecture: the module of `vietst.models` that the model belongs to.
 
     Raises:
@@ -181,6 +182,7 @@ def decode_rows(
             translation=str(row["translation"]),
             **{f"{TARGET_COLUMN[task]}_hypothesis": texts[task][index] for task in options.tasks},
             speaker_id=str(row.get("speaker_id", "")),
+            data_source=str(row.get(SOURCE_COLUMN, "")),
             audio_path=locator_of(row),
             level_dbfs=levels_dbfs[index],
             text_style=options.text_style,

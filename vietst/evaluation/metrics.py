@@ -49,6 +49,8 @@ class Prediction:
     transcript_hypothesis: str | None = None
     translation_hypothesis: str | None = None
     speaker_id: str = ""
+    data_source: str = ""
+    """Of several, see `vietst.data.sources`."""
     audio_path: str = ""
     """Relative to the audio root; of a piece of a recording its locator, see `vietst.data.audio_pieces`."""
     level_dbfs: float | None = None

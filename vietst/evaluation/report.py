@@ -16,6 +16,7 @@ from typing import Any, Final, cast, get_args
 import numpy as np
 
 from vietst.data.records import format_record
+from vietst.data.sources import SOURCE_COLUMN
 from vietst.data.tables import atomic_writer
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.errors import VietstError
@@ -42,7 +43,9 @@ PREDICTIONS_SUFFIX: Final = "_predictions.csv"
 
 _REQUIRED_COLUMNS: Final = ("id", "video_id", "duration_s", "transcript", "translation")
 _HYPOTHESIS_COLUMNS: Final = ("transcript_hypothesis", "translation_hypothesis")
-_KNOWN_COLUMNS: Final = ("speaker_id", "audio_path", "level_dbfs", VERIFIED_COLUMN, "text_style")
+_KNOWN_COLUMNS: Final = (
+    "speaker_id", "audio_path", "level_dbfs", VERIFIED_COLUMN, SOURCE_COLUMN, "text_style",
+)  # fmt: skip
 """Absent where nothing is known of any utterance, or the style is that of the references."""
 _SCORE_COLUMNS: Final = ("wer", "cer", "chrf", "comet")
 
@@ -244,6 +247,7 @@ def _as_prediction(where: str, row: Mapping[str, str | None]) -> Prediction:
         translation=cells["translation"],
         **hypotheses,
         speaker_id=cells.get("speaker_id", ""),
+        data_source=cells.get(SOURCE_COLUMN, ""),
         audio_path=cells.get("audio_path", ""),
         level_dbfs=level_dbfs,
         verified=format_verified(cells.get(VERIFIED_COLUMN, "")),

@@ -61,6 +61,7 @@ _SLICE_LABELS: Final = {
     "duration_s": ("By duration", "seconds"),
     "level_dbfs": ("By signal level", "dBFS"),
     "verified": ("Texts that a person has checked, and others", "texts"),
+    "data_source": ("By source", "source"),
     "video_id": ("By video", "video"),
     "speaker_id": ("By speaker", "speaker"),
 }

@@ -43,14 +43,14 @@ def scores_by_slice(
     errors: ErrorCounts,
     user_tags: Mapping[str, WordTag] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Rows of scores under `code_mixing_index`, `duration_s`, `level_dbfs`, `verified`, `video_id` and
-    `speaker_id`.
+    """Rows of scores under `code_mixing_index`, `duration_s`, `level_dbfs`, `verified`, `data_source`,
+    `video_id` and `speaker_id`.
 
     Each row holds its `slice` (a bin such as "0 to 15", or an id), `num_utterances`, `num_videos`, `audio_s`
     (seconds), those of `SLICE_SCORES` that have something to count there, and `intervals` of the scores that
-    have one. Levels and speakers are absent where the predictions do not say them, bins without utterances
-    everywhere. Bins are in rising order, ids in alphabetical order. Where some are known to be `verified` or
-    not, those that say nothing count as not.
+    have one. Levels, sources and speakers are absent where the predictions do not say them, bins without
+    utterances everywhere. Bins are in rising order, ids in alphabetical order. Where some are known to be
+    `verified` or not, those that say nothing count as not.
 
     Args:
         counts: from `metrics.count_scores`.
@@ -64,6 +64,7 @@ def scores_by_slice(
         "duration_s": _members([p.duration_s for p in predictions], _bin_of(DURATION_BINS_S)),
         "level_dbfs": _members([p.level_dbfs for p in predictions], _bin_of(LEVEL_BINS_DBFS)),
         "verified": _members(_verified(predictions), _verified_or_not),
+        "data_source": _members([p.data_source or None for p in predictions], _same),
         "video_id": _members([p.video_id for p in predictions], _same),
         "speaker_id": _members([p.speaker_id or None for p in predictions], _same),
     }

@@ -20,8 +20,8 @@ from vietst.training.resharing import RESHARABLE_OPTIMIZERS
 _EFFECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "utterances come in another order from here on; in this epoch some may come twice, others not at all",
-        ("training.seed", "training.batch_size", "training.batch_seconds", "batches_per_step", "split_hash",
-         "num_train_utterances", "model.task", "audio.context"),
+        ("training.seed", "data.sources", "training.batch_size", "training.batch_seconds", "batches_per_step",
+         "split_hash", "num_train_utterances", "model.task", "audio.context"),
     ),
     (
         "the learning rate follows the new schedule from here on",

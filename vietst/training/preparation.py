@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import json
 import random
 import shlex
 import types
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,8 @@ from vietst.data.feature_cache import open_feature_cache
 from vietst.data.features import InputKind, input_kind_of
 from vietst.data.hub_features import open_hub_features
 from vietst.data.preparation import input_kind_of_config
+from vietst.data.source_weights import DrawnUtterances, EpochDraws
+from vietst.data.sources import SOURCE_COLUMN
 from vietst.data.splits import read_audit, read_split
 from vietst.data.streaming import RemoteShards, StreamedUtteranceDataset
 from vietst.data.styled_texts import in_style
@@ -59,6 +63,8 @@ class Preparation:
     ctc_table: CtcTable | None
     train_batches: DurationBatchSampler | None
     """Batches by seconds; None: `training.batch_size` utterances each."""
+    drawn: DrawnUtterances | None
+    """Order of the utterances of batches that are not by seconds; None: each once, in random order."""
     facts: dict[str, Any]
     windows: ContextWindows | None = None
     """Besides the model's own; None: that alone."""
@@ -76,6 +82,13 @@ class Preparation:
         return self.architecture.Collator(
             self.processor, self.input_kind, tasks, language, ctc_table, **options
         )
+
+    @property
+    def num_train_utterances(self) -> int:
+        """That an epoch hears."""
+        if self.train_batches is not None:
+            return self.train_batches.num_utterances
+        return len(self.train if self.drawn is None else self.drawn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +151,8 @@ def prepare(config: RunConfig) -> Preparation:
     _report_rejected(run_folder(config), rejected + left_out)
     ctc_table = _ctc_table(config, architecture, processor, kept["train"].rows["transcript"])
     windows = windows_of(config.audio) if config.audio.context == "bucketed" else None
+    draws = _draws(config, kept["train"])
+    train_batches = _batches_by_seconds(config, kept["train"], Context.of(input_kind, windows), draws)
     return Preparation(
         architecture=architecture,
         processor=processor,
@@ -147,7 +162,10 @@ def prepare(config: RunConfig) -> Preparation:
         dev=kept["dev"],
         extra_sets=extra_sets,
         ctc_table=ctc_table,
-        train_batches=_batches_by_seconds(config, kept["train"], Context.of(input_kind, windows)),
+        train_batches=train_batches,
+        drawn=None
+        if draws is None or train_batches is not None
+        else DrawnUtterances(draws, config.training.seed),
         facts={
             "base_model": config.model.name,
             **base_facts(config),
@@ -159,6 +177,7 @@ def prepare(config: RunConfig) -> Preparation:
             **_vocabulary_facts(config),
             **opened.facts,
             **_data_facts(kept),
+            **_source_facts(config, kept["train"], draws),
             "extra_sets": {extra_set.name: extra_set.digest for extra_set in extra_sets},
         },
         windows=windows,
@@ -177,8 +196,49 @@ def _ctc_table(
     return SubwordTable.of_texts(transcripts, tokenize)
 
 
+def _draws(config: RunConfig, train: UtteranceDataset) -> EpochDraws | None:
+    """What an epoch hears; None: each utterance once, as where there is one source, or no weight but 1."""
+    weights = {name: source.weight for name, source in config.data.sources.items()}
+    if not weights:
+        return None
+    known = set(_sources_of(train))
+    if not known <= set(weights):
+        raise ConfigError(
+            where="data.sources",
+            rule="every utterance is of one of these sources",
+            found=f"features of {', '.join(sorted(name or 'no source' for name in known))}",
+            do=build_command(config, input_kind_of_config(config)),
+        )
+    if set(weights.values()) == {1.0}:
+        return None
+    return EpochDraws(_sources_of(train), train.rows["duration_s"][:], weights, config.training.seed)
+
+
+def _sources_of(train: UtteranceDataset) -> list[str]:
+    if SOURCE_COLUMN not in train.rows.column_names:
+        return [""] * len(train)
+    return list(train.rows[SOURCE_COLUMN][:])
+
+
+def _source_facts(config: RunConfig, train: UtteranceDataset, draws: EpochDraws | None) -> dict[str, Any]:
+    if not config.data.sources:
+        return {}
+    num_utterances = Counter(_sources_of(train))
+    num_heard = num_utterances if draws is None else draws.num_by_source
+    return {
+        "sources": {
+            name: {
+                "weight": source.weight,
+                "num_utterances": num_utterances[name],
+                "num_heard_in_an_epoch": num_heard.get(name, 0),
+            }
+            for name, source in config.data.sources.items()
+        }
+    }
+
+
 def _batches_by_seconds(
-    config: RunConfig, train: UtteranceDataset, context: Context
+    config: RunConfig, train: UtteranceDataset, context: Context, draws: EpochDraws | None
 ) -> DurationBatchSampler | None:
     training, num_processes = config.training, world_size()
     if training.batch_seconds is None:
@@ -195,6 +255,7 @@ def _batches_by_seconds(
         num_processes=num_processes,
         fixed_length_s=None if windows else fixed_length_s(context.input_kind),
         windows=windows,
+        draws=draws,
     )
 
 
@@ -210,11 +271,16 @@ def take_down_command(config: RunConfig) -> str:
 
 def _changed_paths(config: RunConfig) -> list[str]:
     paths, defaults = config.paths, PathsSection()
-    return [
+    changed = [
         f"paths.{key}={getattr(paths, key)}"
         for key in PathsSection.model_fields
         if getattr(paths, key) != getattr(defaults, key)
     ]
+    if config.data.sources:
+        sources = config.data.sources.items()
+        manifests = {name: {"manifest": source.manifest.as_posix()} for name, source in sources}
+        changed.append(f"data.sources={json.dumps(manifests)}")
+    return changed
 
 
 def _vocabulary_facts(config: RunConfig) -> dict[str, Any]:

@@ -17,15 +17,15 @@ from vietst.training.run_memory import describe_memory
 
 def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int) -> str:
     """What the training will do, in a few lines."""
-    training, num_train = config.training, len(preparation.train)
+    training, num_heard = config.training, preparation.num_train_utterances
     by_seconds = preparation.train_batches
     if by_seconds is None:
         effective_batch = training.batch_size * accumulation * world_size()
-        steps_per_epoch = math.ceil(num_train / effective_batch)
+        steps_per_epoch = math.ceil(num_heard / effective_batch)
         batch, of_batches = f"{training.batch_size}", ""
     else:
         steps_per_epoch = by_seconds.num_steps
-        effective_batch = round(num_train / steps_per_epoch)
+        effective_batch = round(num_heard / steps_per_epoch)
         batch, of_batches = f"{by_seconds.batch_seconds:g} s", f"\n{by_seconds.describe()}"
     steps = (
         training.max_steps
@@ -35,12 +35,13 @@ def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int
     bf16, fp16 = mixed_precision(config)
     precision = "bf16 mixed precision" if bf16 else "fp16 mixed precision" if fp16 else "fp32"
     return (
-        f"training {config.model.name} for {' and '.join(preparation.tasks)}: {num_train} utterances "
+        f"training {config.model.name} for {' and '.join(preparation.tasks)}: {len(preparation.train)} utterances "
         f"({preparation.facts['train_hours']:.2f} h), {steps} steps of {effective_batch} utterances "
         f"({batch} × {accumulation} accumulated × {world_size()} processes), about "
         f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances"
         f"{_describe_extra_sets(preparation)}{of_batches}\ntrained: {describe_training_scope(config)}"
         f"{_describe_vocabulary(preparation)}{_describe_windows(preparation)}"
+        f"{_describe_sources(preparation)}"
         f"{_meaning_of_add_adapter(config)}"
     )
 
@@ -50,6 +51,14 @@ def _describe_extra_sets(preparation: Preparation) -> str:
         f"; {extra_set.name}: {len(extra_set.rows)} utterances ({extra_set.language})"
         for extra_set in preparation.extra_sets
     )
+
+
+def _describe_sources(preparation: Preparation) -> str:
+    told = [
+        f"{name} {of_source['num_heard_in_an_epoch']} of {of_source['num_utterances']} utterances"
+        for name, of_source in preparation.facts.get("sources", {}).items()
+    ]
+    return f"\nan epoch hears of its sources: {', '.join(told)}" if told else ""
 
 
 def _describe_vocabulary(preparation: Preparation) -> str:

@@ -191,6 +191,7 @@ def build_trainer(
         extra_sets=scored_sets(preparation),
         guard=ForgettingGuard.of_run(config, preparation),
         train_batches=preparation.train_batches,
+        drawn=preparation.drawn,
         on_nonfinite=config.training.on_nonfinite,
         meter=_throughput_meter(config, arguments, preparation, model),
         windows=_training_windows(config, preparation),

@@ -15,6 +15,7 @@ from transformers.trainer_utils import seed_worker
 from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE
 from vietst.data.dealt_batches import DealtBatchSampler
 from vietst.data.duration_batches import DurationBatchSampler
+from vietst.data.source_weights import DrawnUtterances
 from vietst.evaluation.decode import cut_at_own_cap, max_new_tokens
 from vietst.models import lora
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
@@ -59,6 +60,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         tokens_per_second, tokens_base: cap on new tokens, see `max_new_tokens`.
         num_beams: beams during evaluation.
         train_batches: batches by seconds; None: `args`' number of utterances.
+        drawn: the order of the utterances where batches are not by seconds; None: each of them once.
         scope: which parameters train, now or when the encoder is unfrozen.
         learning_rates: of the parts of the model; None: `args`' for all.
         on_nonfinite: what happens with losses and gradients that are not finite.
@@ -85,6 +87,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         extra_sets: Sequence[ScoredSet],
         guard: ForgettingGuard,
         train_batches: DurationBatchSampler | None = None,
+        drawn: DrawnUtterances | None = None,
         scope: TrainingScope,
         learning_rates: LearningRates | None = None,
         on_nonfinite: Policy = "skip",
@@ -104,7 +107,7 @@ class SpeechTrainer(Seq2SeqTrainer):
             tokens_base,
             num_beams,
         )
-        self._train_batches = train_batches
+        self._train_batches, self._drawn = train_batches, drawn
         self.scope = scope
         rate = self.args.learning_rate
         self.learning_rates = learning_rates or LearningRates(encoder=rate, adaptor=rate, decoder=rate)
@@ -121,11 +124,11 @@ class SpeechTrainer(Seq2SeqTrainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         arguments = self.args
         batches: DurationBatchSampler | DealtBatchSampler | None = self._train_batches
-        if batches is None and arguments.world_size == 1:
+        if batches is None and self._drawn is None and arguments.world_size == 1:
             return super().get_train_dataloader()
         if batches is None:
             batches = DealtBatchSampler(
-                self._get_train_sampler(),
+                self._drawn or self._get_train_sampler(),
                 arguments.train_batch_size,
                 arguments.world_size,
                 arguments.gradient_accumulation_steps,
@@ -162,7 +165,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         if self._train_batches is None:
             return super().get_total_train_batch_size(args)
         # What transformers reports as samples per second counts with this.
-        return round(len(self.train_dataset) / self._train_batches.num_steps)
+        return round(self._train_batches.num_utterances / self._train_batches.num_steps)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         model_inputs = {key: value for key, value in inputs.items() if key not in _BOOKKEEPING_KEYS}
@@ -327,10 +330,11 @@ class SpeechTrainer(Seq2SeqTrainer):
         if self.state.global_step >= self.state.max_steps or self._has_stopped_early():
             self.control.should_training_stop = True
             return
-        if self._train_batches is not None:
+        order = self._train_batches or self._drawn
+        if order is not None:
             # Where an epoch is resumed in its middle, transformers' own call does not get through: what skips
             # the batches that are done is wrapped around what deals them to the processes.
-            self._train_batches.set_epoch(kwargs["epoch"])
+            order.set_epoch(kwargs["epoch"])
         super()._run_epoch(**kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
