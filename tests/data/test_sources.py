@@ -65,7 +65,7 @@ def test_rows_of_all_sources_are_cleaned_as_one(corpus: Path) -> None:
         ("english:17", "wrong_field_count"),
     ]
     assert "the same bytes are in own" in removed[1]["detail"]
-    assert removed[2]["detail"] == "4 fields, the header names 7"
+    assert removed[2]["detail"] == "5 fields, the header names 7"
     assert summary["input"]["num_rows"] == 40 == summary["output"]["num_rows"] + len(removed)
 
 

@@ -86,6 +86,14 @@ def test_speakers_and_levels_are_absent_where_nobody_said_them() -> None:
     assert slices_of(unknown).keys() == {"code_mixing_index", "duration_s", "video_id"}
 
 
+def test_sources_are_scored_apart_where_there_are_several() -> None:
+    mixed = [replace(p, data_source="own" if p.id.startswith("1") else "english") for p in predictions()]
+    rows = slices_of(mixed)["data_source"]
+    assert {name: row["num_utterances"] for name, row in rows.items()} == {"english": 36, "own": 12}
+    own = [p for p in mixed if p.data_source == "own"]
+    assert rows["own"]["wer"] == score_predictions(own)["wer"]
+
+
 def test_verified_and_other_texts_are_scored_apart_where_any_is_known() -> None:
     said = {"0": "true", "1": "false", "2": "", "3": "true"}
     known = [replace(p, verified=said[p.id.split("-")[1]]) for p in predictions()]

@@ -15,6 +15,7 @@ from typing import Any, Final
 from vietst.audit.rows import open_manifest
 from vietst.audit.writing import CONVENTIONS, Convention, occurrences
 from vietst.constants import TARGET_COLUMN
+from vietst.data.sources import SOURCE_COLUMN
 from vietst.data.tables import atomic_writer, write_json
 from vietst.data.video_ids import video_id_of
 from vietst.evaluation.report_tables import ReportTable
@@ -75,7 +76,7 @@ def count_conventions(rows: Iterable[Mapping[str, str]]) -> dict[str, Any]:
     counted = {column: WritingCounts() for column in TARGET_COLUMN.values()}
     for row in rows:
         video_id = row.get("video_id") or video_id_of(row["audio_path"])
-        names = {"source": row.get("source", ""), "video_id": video_id}
+        names = {"source": row.get("source") or row.get(SOURCE_COLUMN, ""), "video_id": video_id}
         for column, counts in counted.items():
             counts.add(row.get(column, ""), names)
     return {column: _of_column(counts) for column, counts in counted.items() if counts.num_texts}

@@ -34,9 +34,10 @@ def describe_plan(config: RunConfig, preparation: Preparation, accumulation: int
     )
     bf16, fp16 = mixed_precision(config)
     precision = "bf16 mixed precision" if bf16 else "fp16 mixed precision" if fp16 else "fp32"
+    hours, num_train = preparation.facts["train_hours"], len(preparation.train)
     return (
-        f"training {config.model.name} for {' and '.join(preparation.tasks)}: {len(preparation.train)} utterances "
-        f"({preparation.facts['train_hours']:.2f} h), {steps} steps of {effective_batch} utterances "
+        f"training {config.model.name} for {' and '.join(preparation.tasks)}: {num_train} utterances "
+        f"({hours:.2f} h), {steps} steps of {effective_batch} utterances "
         f"({batch} × {accumulation} accumulated × {world_size()} processes), about "
         f"{steps / steps_per_epoch:.1f} epochs, {precision}; dev: {len(preparation.dev)} utterances"
         f"{_describe_extra_sets(preparation)}{of_batches}\ntrained: {describe_training_scope(config)}"
