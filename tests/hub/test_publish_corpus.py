@@ -10,6 +10,7 @@ import pytest
 from tests.data.test_splits import COLUMNS, make_rows
 from tests.hub.server import TOKEN, LoopbackHub
 from tests.user_machine import Machine, assert_refused
+from vietst.audit.signals import SIGNAL_OF
 from vietst.config import load_config
 from vietst.config_schema import RunConfig
 from vietst.constants import SPLITS
@@ -117,7 +118,7 @@ def test_the_card_says_what_is_recorded_and_nothing_of_the_machine(config: RunCo
     for said in (
         "license: cc-by-nc-4.0",
         "asks\nmail@example.org",
-        "| `audit_wer` | float64 | word errors of that, for each word of the transcript (share) |",
+        f"| `audit_wer` | float64 | share | {SIGNAL_OF['wer'].description} |",
         "signals of an audit of 29 of these utterances",
         "nano_whisper, a model of their own",
         "- n<1K",

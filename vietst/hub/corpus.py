@@ -56,6 +56,7 @@ class Column:
     description: str
     value: Callable[[dict[str, Any]], Any]
     """From a row of a split."""
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,11 +143,11 @@ def _columns(known: Sequence[str], source_url: str | None) -> list[Column]:
         _text("video_id", "the recording that it was cut from"),
         *_source_url(known, source_url),
         *(
-            Column(name, "float64", f"where it {verb}s in {of}, seconds", _number_of(name))
+            Column(name, "float64", f"where it {verb}s in {of}", _number_of(name), "s")
             for of, prefix in (("its recording", ""), ("the video", "video_"))
             for verb, name in (("begin", f"{prefix}start_s"), ("end", f"{prefix}end_s"))
         ),
-        Column("duration_s", "float64", "its length, seconds", lambda row: row["duration"]),
+        Column("duration_s", "float64", "its length", lambda row: row["duration"], "s"),
         _text("channel_id", "who published the recording"),
         _text("speaker_id", "who speaks, as the corpus names speakers"),
         _text("transcript", "what was said"),
@@ -244,9 +245,8 @@ class _Signals:
             index = self._index(row)
             return None if index is None else self._names[signal.name].get(index)
 
-        described = f"{signal.description} ({signal.unit})" if signal.unit else signal.description
         kind, value = ("float64", number) if signal.is_number else ("string", name)
-        return Column(f"{SIGNAL_PREFIX}{signal.name}", kind, described, value)
+        return Column(f"{SIGNAL_PREFIX}{signal.name}", kind, signal.description, value, signal.unit)
 
 
 # --- writing ----------------------------------------------------------------------------------------------
