@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vietst.audit.comparisons import NO_ROW, MeasuredRow, compare_rows
+from vietst.audit.fingerprints import is_same_audio
 from vietst.audit.rows import AuditRow
 
 WORDS = np.random.default_rng(0).integers(1, 2**32, size=(3, 100), dtype=np.uint32)
@@ -49,6 +50,15 @@ def test_all_copies_name_the_first_row(tmp_path) -> None:
     found = compare_rows([row(marks=of_row) for of_row in marks], tmp_path).duplicate_of
     assert found.tolist() == [NO_ROW, NO_ROW, 0, NO_ROW, 0, NO_ROW, 1, NO_ROW]
     assert not any(tmp_path.iterdir()), "the file of fingerprints is gone"
+
+
+def test_a_copy_of_a_copy_names_the_first_row_that_it_hardly_resembles(tmp_path) -> None:
+    is_even = np.arange(100) % 2 == 0
+    copy = WORDS[0] ^ np.where(is_even, np.uint32(0xFF), np.uint32(0))
+    copy_of_it = copy ^ np.where(is_even, np.uint32(0), np.uint32(0xFF))
+    assert not is_same_audio(WORDS[0], copy_of_it)
+    found = compare_rows([row(marks=marks) for marks in (WORDS[0], copy, copy_of_it)], tmp_path)
+    assert found.duplicate_of.tolist() == [NO_ROW, 0, 0]
 
 
 def test_rates_are_compared_within_the_speaker(tmp_path) -> None:

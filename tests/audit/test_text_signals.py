@@ -63,14 +63,14 @@ def test_syllables(text, num) -> None:
 
 def test_a_rate_is_compared_within_the_group_that_is_large_enough() -> None:
     slow, fast = np.linspace(2.9, 3.1, MIN_GROUP_ROWS), np.linspace(5.9, 6.1, MIN_GROUP_ROWS)
-    values = np.concatenate([slow, fast, [6.0, np.nan, 4.5]])
+    values = np.concatenate([slow, fast, [6.0, np.nan, 9.0]])
     speakers = np.array([0] * MIN_GROUP_ROWS + [1] * MIN_GROUP_ROWS + [0, 0, 2])
     channels = np.array([-1] * (2 * MIN_GROUP_ROWS + 3))
     scores = robust_z(values, (speakers, channels))
     assert np.abs(scores[: 2 * MIN_GROUP_ROWS]).max() < 2
     assert scores[-3] > 10, "fast for this speaker, though not for others"
     assert np.isnan(scores[-2])
-    assert abs(scores[-1]) < 1, "of a speaker with one row, compared with all"
+    assert scores[-1] > 1, "of a speaker with one row, compared with all"
 
 
 def test_rows_that_are_all_alike_make_no_outlier_of_a_slightly_other_one() -> None:
