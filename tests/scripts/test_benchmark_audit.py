@@ -56,9 +56,9 @@ def test_the_bars_are_the_worst_kind_and_the_untouched_rows(
 
 
 def test_the_recovered_share_is_of_the_gap_of_the_same_seed() -> None:
-    wers = {"clean": [2.0, 4.0], "faulty": [12.0, 8.0], "audited": [4.0, 9.0]}
+    wers = {"clean": [2.0, 4.0, 100.0], "faulty": [12.0, 8.0, 100.0], "audited": [4.0, 9.0, 100.0]}
     scores = {name: [{"wer": wer, "bleu": 0.0} for wer in values] for name, values in wers.items()}
-    assert recovered_shares(scores) == [0.8, -0.25]
+    assert recovered_shares(scores) == [0.8, -0.25, None]
 
 
 @pytest.mark.slow

@@ -28,12 +28,15 @@ from vietst.data.feature_cache import build_feature_cache
 from vietst.data.preparation import input_kind_of_config
 from vietst.data.splits import split_manifest
 from vietst.data.tables import open_table, read_table, write_table
+from vietst.runtime import get_logger
 
 CONDITIONS: Final = ("clean", "faulty", "audited")
 SCORES: Final = ("wer", "bleu")
 
 MIN_RECOVERED: Final = 0.6
 """Share of the rise in WER that the audit should win back."""
+
+_logger = get_logger(__name__)
 
 
 def measure(repo_root: Path, overrides: Sequence[str], model: str, **options: Any) -> dict[str, Any]:
@@ -45,8 +48,11 @@ def measure(repo_root: Path, overrides: Sequence[str], model: str, **options: An
 
 
 def bars(results: dict[str, Any]) -> list[Bar]:
-    recovered = statistics.mean(results["recovered"])
-    return [Bar("share of the gap in WER recovered", recovered, MIN_RECOVERED, at_least=True)]
+    recovered = [share for share in results["recovered"] if share is not None]
+    if not recovered:
+        return []
+    mean = statistics.mean(recovered)
+    return [Bar("share of the gap in WER recovered", mean, MIN_RECOVERED, at_least=True)]
 
 
 def compare_trainings(
@@ -106,11 +112,14 @@ def compare_trainings(
     }
 
 
-def recovered_shares(scores: dict[str, list[dict[str, float]]]) -> list[float]:
-    """For each seed, the share of the rise in WER from clean to faulty that the audited rows take back."""
+def recovered_shares(scores: dict[str, list[dict[str, float]]]) -> list[float | None]:
+    """For each seed, the share of the rise in WER from clean to faulty that the audited rows take back.
+
+    None where nothing rises, as after too few steps.
+    """
     wers = {condition: [score["wer"] for score in of_seeds] for condition, of_seeds in scores.items()}
     return [
-        round((faulty - audited) / (faulty - clean), 4)
+        round((faulty - audited) / (faulty - clean), 4) if faulty > clean else None
         for clean, faulty, audited in zip(wers["clean"], wers["faulty"], wers["audited"], strict=True)
     ]
 
@@ -127,11 +136,8 @@ def describe(results: dict[str, Any]) -> str:
             for values in ([score[name] for score in scores] for name in SCORES)
         ]
         lines.append(f"{condition:<12}{results['num_train_rows'][condition]:>6}  {'  '.join(columns)}")
-    recovered = results["recovered"]
-    lines.append(
-        f"recovered share of the gap in WER: mean {statistics.mean(recovered):.0%} "
-        f"({', '.join(f'{share:.0%}' for share in recovered)})"
-    )
+    recovered = ["no gap" if share is None else f"{share:.0%}" for share in results["recovered"]]
+    lines.append(f"recovered share of the gap in WER, for each seed: {', '.join(recovered)}")
     return "\n".join(lines)
 
 
@@ -218,4 +224,6 @@ def train_and_score(
             repo_root, "run_evaluation.py", [*model, *test, "--output", str(metrics_path.parent)]
         )
     metrics = json.loads(metrics_path.read_text(encoding="utf-8"))
-    return {name: metrics[name] for name in SCORES}
+    scores = {name: metrics[name] for name in SCORES}
+    _logger.info("%s, seed %d: %s", splits_dir.parent.name, seed, scores)
+    return scores
