@@ -247,6 +247,8 @@ def test_the_worst_can_be_listened_to_filtered_and_sorted(opened: Any, rows: Row
     shown = opened.locator("#rows article h3 [data-part=id]").all_inner_texts()
     worst = most_silent_first(rows)[:NUM_WORST]
     assert shown == [texts["id"] for texts in worst]
+    told = opened.locator("#rows article .findings").all_inner_texts()
+    assert all(re.search(r"silence [01]", findings) for findings in told), "what they are listed for"
     assert not opened.locator("#more").is_visible()
     video = worst[0]["video_id"]
     opened.select_option("#video", video)
@@ -299,3 +301,14 @@ def test_a_phone_shows_it_without_scrolling_sideways(opened: Any) -> None:
 def test_texts_can_be_read_by_day_and_by_night(scheme: str, opened: Any) -> None:
     opened.emulate_media(color_scheme=scheme)
     assert opened.evaluate(LOW_CONTRAST) == []
+
+
+@needs_browser
+def test_without_a_script_tables_and_counts_are_there_and_nothing_to_press(browser: Any, page: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(page.as_uri())
+    assert "need JavaScript" in tab.inner_text("noscript")
+    assert tab.locator("main button:visible, main input:visible, main select:visible").count() == 0
+    assert tab.inner_text("#signal-duration .clause >> nth=0").endswith("short clip: 0 rows")
+    context.close()

@@ -21,7 +21,6 @@ from markupsafe import Markup
 
 from vietst.audit.audit import RECORD_NAME, SIGNALS_NAME
 from vietst.audit.clauses import NUM_WORST, AuditedRow, Clause, Row, duration_s
-from vietst.audit.conventions import PAGE_NAME as CONVENTIONS_PAGE_NAME
 from vietst.audit.counting import Counts, count_rows
 from vietst.audit.listened_rows import Link, partners, shown_row
 from vietst.audit.signal_words import phrase
@@ -102,7 +101,6 @@ def write_audit_page(
         title=f"Audit of {manifest.name}",
         has_audio=any(row["audio_url"] for row in data["rows"]),
         counts=counts,
-        conventions=CONVENTIONS_PAGE_NAME if (folder / CONVENTIONS_PAGE_NAME).is_file() else "",
         decision=decision,
         kept_name=Path(decision["output"]["path"]).name if decision else "",
         overview=_overview(counts),

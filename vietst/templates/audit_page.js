@@ -389,13 +389,17 @@ function transcript(row) {
   return aligned;
 }
 
-/** What lies beyond suggested thresholds, in words. */
+const isBeyondSuggested = (clause, level) =>
+  clause.suggested !== null && level !== NOT_MEASURED && level > clause.suggested;
+
+/** What lies beyond suggested thresholds, in words, and what the row is listed for. */
 function findings(row) {
+  const [kind, listedFor] = list.value.split(" ");
+  const values = { ...Object.fromEntries(data.signals.map((name, index) => [name, row.values[index]])), duration: row.duration_s };
   return clauses.flatMap((clause, index) => {
-    const level = row.levels[index];
-    if (clause.suggested === null || level === NOT_MEASURED || level <= clause.suggested) return [];
-    const value = row.values[data.signals.indexOf(clause.signal)];
-    return [element("li", {}, `${clause.phrase}: `, element("code", {}, `${clause.signal} ${value ?? ""}`))];
+    const code = element("code", {}, `${clause.signal} ${values[clause.signal]}`);
+    if (isBeyondSuggested(clause, row.levels[index])) return [element("li", {}, `${clause.phrase}: `, code)];
+    return kind !== "suspicious" && Number(listedFor) === index ? [element("li", { className: "within" }, code)] : [];
   });
 }
 
