@@ -31,5 +31,5 @@ def test_one_process_and_two_are_trained_and_compared(tiny_corpus: Path, tmp_pat
 def test_a_training_that_fails_is_told_with_its_own_message(tmp_path: Path):
     answer = run_script("benchmark.py", tmp_path, "scaling")
     assert answer.returncode == 2
-    assert "build_features.py" in answer.stderr
+    assert "split_data.py" in answer.stderr
     assert "Traceback" not in answer.stderr
