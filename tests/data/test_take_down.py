@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.test_encoder_state_cache import make_encoder
 from vietst.config import load_config
-from vietst.config_schema import RunConfig
+from vietst.config_schema import RunConfig, SourceSection
 from vietst.constants import SPLITS
 from vietst.data import take_down as module
 from vietst.data.audio_facts import AudioFactsFile
@@ -19,7 +19,7 @@ from vietst.data.audited_manifest import read_audit_summary, summary_path
 from vietst.data.encoder_state_cache import build_states, plan_states
 from vietst.data.feature_cache import build_feature_cache, open_feature_cache
 from vietst.data.features import LOG_MEL_80_NANO, WAVEFORM_16K
-from vietst.data.manifest import clean_manifest_is_current
+from vietst.data.manifest import clean_manifest_is_current, preprocess_manifest
 from vietst.data.rejections import Journal
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.splits import read_audit, read_split, split_manifest, splits_are_current
@@ -292,3 +292,26 @@ def test_what_an_audit_dropped_stays_out_and_its_manifest_stays_usable(disk: Dis
 
 def split_of_ids(disk: Disk) -> dict[str, str]:
     return {row["id"]: split for split in SPLITS for row in read_split(disk.config.paths.splits_dir, split)}
+
+
+def test_rows_of_several_sources_are_found_in_their_manifests(disk: Disk) -> None:
+    """Also those that cleaning had rejected: their texts stand in `rejected.tsv` alone."""
+    paths = disk.config.paths
+    rows = read_table(paths.manifest_path)
+    first, second = (paths.manifest_path.with_name(f"{name}.tsv") for name in ("own", "replay"))
+    write_table(first, rows[:30], list(rows[0]))
+    rejected = {**rows[30], "transcript": "bí mật", "translation": ""}
+    write_table(second, [rejected, *rows[31:]], list(rows[0]))
+    sources = {"own": SourceSection(manifest=first), "replay": SourceSection(manifest=second)}
+    data = disk.config.data.model_copy(update={"sources": sources})
+    config = disk.config.model_copy(update={"data": data})
+    options = PreprocessOptions.from_config(config)
+    manifests = {"own": first, "replay": second}
+    places: Any = {"audio_root": paths.data_root, "options": options}
+    preprocess_manifest(manifests, paths.clean_manifest_path, progress=False, **places)
+    take_down(config, takedown := disk.write_list(rejected["video_id"]))
+    assert clean_manifest_is_current(manifests, paths.clean_manifest_path, takedown=takedown, **places)
+    assert disk.files_with("bí mật".encode()) == {"replay.tsv"}
+    lines = read_table(paths.clean_manifest_path.with_name("rejected.tsv"))
+    assert {row["reason"] for row in lines} == {"taken_down"}
+    assert [row["line"] for row in lines][:1] == ["replay:2"]

@@ -11,6 +11,7 @@ from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.build_members import one_at_a_time
 from vietst.data.feature_cache import FACTS_FILE_NAME
 from vietst.data.manifest import AUDIO_FACTS_NAME
+from vietst.data.sources import manifests_of
 from vietst.data.splits import split_manifest
 from vietst.data.takedown import Takedown
 from vietst.data.takedown_features import (
@@ -25,7 +26,7 @@ from vietst.data.takedown_tables import (
     NamedRows,
     clean_manifests,
     clear_manifest,
-    find_in_manifest,
+    find_in_manifests,
     find_in_table,
     forget_audio,
     remove_rows,
@@ -71,7 +72,7 @@ def find(config: "RunConfig", takedown: Takedown) -> Found:
     """
     paths, pattern = config.paths, config.data.video_id_pattern
     compiled = compile_video_id_pattern(pattern) if pattern is not None else None
-    named = find_in_manifest(paths.manifest_path, takedown, compiled)
+    named = find_in_manifests(manifests_of(config), takedown, compiled)
     manifests = clean_manifests(paths.clean_manifest_path, paths.splits_dir)
     tables = [*manifests, *split_files(paths.splits_dir)]
     num_rows = {path: find_in_table(path, takedown, named) for path in tables}
@@ -114,7 +115,7 @@ def take_down(config: "RunConfig", takedown: Takedown, *, rebuild: bool = True) 
     found = find(config, takedown)
     manifests = clean_manifests(paths.clean_manifest_path, paths.splits_dir)
     for path in manifests:
-        clear_manifest(path, paths.manifest_path, takedown, found.named)
+        clear_manifest(path, manifests_of(config), takedown, found.named)
     problem = _take_out_of_splits(config, takedown, manifests[-1] if manifests else paths.clean_manifest_path)
     if found.caches and rebuild and problem is None:
         found.rebuilt = make_without(

@@ -19,6 +19,7 @@ from vietst.data.manifest import REJECTED_NAME, SUMMARY_NAME
 from vietst.data.records import format_record
 from vietst.data.rejections import REJECTED_COLUMNS, TAKEN_DOWN
 from vietst.data.row_rules import taken_down_by
+from vietst.data.sources import Manifests, digest_of, paths_of
 from vietst.data.splits import SET_ASIDE_NAME, read_audit, split_path
 from vietst.data.tables import atomic_writer, delimiter_of, file_digest, open_table, write_json, write_table
 from vietst.data.takedown import Takedown
@@ -50,18 +51,19 @@ class NamedRows:
         self.audio_paths.add(normalize_audio_path(locator))
 
 
-def find_in_manifest(path: Path, takedown: Takedown, pattern: re.Pattern[str] | None) -> NamedRows:
-    """The rows of the manifest as it was exported that the list names. None without a file."""
+def find_in_manifests(manifests: Manifests, takedown: Takedown, pattern: re.Pattern[str] | None) -> NamedRows:
+    """The rows that the list names of the manifests as they were exported; of none that is not there."""
     named = NamedRows()
-    if not (takedown and path.is_file()):
-        return named
-    table = open_table(path, ("audio_path",))
-    for line_number, fields in table.records():
-        row = dict(zip(table.columns, fields, strict=False))
-        entry = taken_down_by(row, takedown, pattern)
-        if entry is not None:
-            named.add(entry, row)
-            named.lines[str(line_number)] = _rejected_row(str(line_number), row, entry, takedown)
+    of_sources = {"": manifests} if isinstance(manifests, Path) else manifests
+    for source, path in of_sources.items():
+        if not (takedown and path.is_file()):
+            continue
+        for line_number, row, _ in open_table(path, ("audio_path",)).named_records():
+            entry = taken_down_by(row, takedown, pattern)
+            if entry is not None:
+                named.add(entry, row)
+                line = f"{source}:{line_number}" if source else str(line_number)
+                named.lines[line] = _rejected_row(line, row, entry, takedown)
     return named
 
 
@@ -104,13 +106,13 @@ def clean_manifests(clean_path: Path, splits_dir: Path) -> list[Path]:
     return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
-def clear_manifest(path: Path, manifest_path: Path, takedown: Takedown, named: NamedRows) -> None:
+def clear_manifest(path: Path, manifests: Manifests, takedown: Takedown, named: NamedRows) -> None:
     """Takes the named rows out of a cleaned manifest, and their texts out of its `rejected.tsv`, and brings
     its summary up to date, so that it need not be made again.
 
     Args:
         path: as cleaning made it, or as an audit left it.
-        manifest_path: the manifest that was cleaned.
+        manifests: what was cleaned.
     """
     remove_rows(path, takedown)
     rows = list(_rows(path))
@@ -128,8 +130,8 @@ def clear_manifest(path: Path, manifest_path: Path, takedown: Takedown, named: N
             continue  # not ours, or not there: what reads it makes all of it anew
         brought_up = {**summary, "output": {**summary["output"], **output}}
         if summary_file.name == SUMMARY_NAME:
-            is_as_cleaned = manifest_path.is_file() and (
-                summary["input"]["digest"] == file_digest(manifest_path)
+            is_as_cleaned = all(file.is_file() for file in paths_of(manifests)) and (
+                summary["input"]["digest"] == digest_of(manifests)
             )
             lines = named.lines if is_as_cleaned else {}
             rejected = _clear_rejected(path.with_name(REJECTED_NAME), takedown, named, lines)

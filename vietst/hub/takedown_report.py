@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vietst.audit.audit import SIGNALS_NAME
 from vietst.data.audio_pieces import split_locator
+from vietst.data.sources import manifests_of, name_of
 from vietst.data.splits import read_audit
 from vietst.data.take_down import Found
 from vietst.data.takedown import NAMING_COLUMNS, Takedown
@@ -67,8 +68,8 @@ def what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_do
     paths = config.paths
     if found.named.lines:
         yield (
-            f"{len(found.named.lines)} rows of {paths.manifest_path}, which stays as it was exported; "
-            "cleaning leaves them out"
+            f"{len(found.named.lines)} rows of {name_of(manifests_of(config))}, which stays as it was "
+            "exported; cleaning leaves them out"
         )
     files = sorted({split_locator(path)[0] for path in found.named.audio_paths})
     audio = [path for path in files if path and (paths.data_root / path).is_file()]
