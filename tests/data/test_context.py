@@ -88,3 +88,5 @@ def test_a_budget_below_the_longest_window_is_refused():
     windows = WindowDraws(WINDOWS_S, np.array([0, 1]), 0.2)
     with pytest.raises(ConfigError, match="the longest window that a clip may be heard in has 30 s"):
         DurationBatchSampler([3.0, 5.0], 20.0, seed=0, windows=windows)
+    without = WindowDraws(WINDOWS_S, np.array([0, 1]), 0.0)
+    assert len(DurationBatchSampler([3.0, 5.0], 20.0, seed=0, windows=without)) == 1

@@ -120,6 +120,11 @@ class WindowDraws:
         """float64 [num_utterances], the window of each clip where none is drawn."""
         return np.array(self.windows_s)[self.own]
 
+    @property
+    def longest_s(self) -> float:
+        """The longest window that is heard in any epoch."""
+        return self.windows_s[-1] if self.longer_share > 0 else float(self.own_s.max())
+
     def drawn_s(self, chances: np.ndarray, scale: float) -> np.ndarray:
         """float64 [num_utterances], the window of each clip in an epoch.
 

@@ -270,7 +270,7 @@ class DurationBatchSampler(torch.utils.data.Sampler[list[int]]):
         if self._fixed_length_s is not None:
             what = "the window that every clip is padded to"
         if self._windows is not None:
-            longest_s, what = self._windows.windows_s[-1], "the longest window that a clip may be heard in"
+            longest_s, what = self._windows.longest_s, "the longest window that a clip may be heard in"
         if longest_s > self.batch_seconds:
             raise ConfigError(
                 where="training.batch_seconds",
