@@ -38,7 +38,7 @@ MIN_TIMES_FASTER: Final = 3.0
 """How many times as many clips of 5 s a second of work should take, against the window of 30 s."""
 
 WHISPER_TINY: Final = WhisperShape(d_model=384, num_layers=4, num_heads=6)
-SHAPES: Final = {"Whisper tiny": WHISPER_TINY, "Whisper small": WHISPER_SMALL}
+SHAPES: Final = {"tiny": WHISPER_TINY, "small": WHISPER_SMALL}
 
 logger = get_logger(__name__)
 
@@ -54,9 +54,9 @@ class Work:
     """For each clip and task."""
 
 
-def measure(num_utterances: int, num_rounds: int) -> dict[str, Any]:
+def measure(models: Sequence[str], num_utterances: int, num_rounds: int) -> dict[str, Any]:
     """`compare_windows` with batches of so many clips."""
-    return compare_windows(Work(num_utterances), num_rounds=num_rounds)
+    return compare_windows(models, Work(num_utterances), num_rounds=num_rounds)
 
 
 def bars(results: dict[str, Any]) -> list[Bar]:
@@ -71,6 +71,7 @@ def bars(results: dict[str, Any]) -> list[Bar]:
 
 
 def compare_windows(
+    models: Sequence[str],
     work: Work,
     *,
     num_rounds: int,
@@ -80,18 +81,20 @@ def compare_windows(
     """Processor seconds in every window from that of the shortest clips on, and what clips gain.
 
     Args:
+        models: names of `shapes`.
         num_rounds: timed steps and generations in each window, after one that is not counted.
     """
     audio = AudioSection()
     context = Context.of(LOG_MEL_80, windows_of(audio))
     cases = []
-    for name, shape in shapes.items():
-        logger.info("measuring %s", name)
+    for name in models:
+        shape = shapes[name]
+        logger.info("measuring Whisper %s", name)
         seconds = _seconds_by_window(shape, context, work, min(durations_s), num_rounds)
         gains = [_gains(duration_s, context, seconds, audio) for duration_s in durations_s]
         cases.append(
             {
-                "name": name,
+                "name": f"Whisper {name}",
                 "shape": dataclasses.asdict(shape),
                 "gains": gains,
                 **{

@@ -125,6 +125,12 @@ STAGES: Final[dict[str, Stage]] = {
         "short clips in short windows",
         "short_context.measure",
         {
+            "--models": {
+                "nargs": "+",
+                "choices": ["tiny", "small"],
+                "default": ["tiny", "small"],
+                "help": "Whispers of these dimensions (both)",
+            },
             **_NUM_CLIPS,
             **_number("--num_rounds", 3, "timed steps in each window"),
         },
