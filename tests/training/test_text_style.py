@@ -35,7 +35,9 @@ def prepared(corpus: Path, folder: Path, style: str):
     from vietst.config import load_config
     from vietst.training.preparation import prepare
 
-    overrides = [*tiny_run_overrides(corpus, folder), f"text.style={style}"]
+    cased = f"{{path: {(corpus / 'data/splits/test.csv').as_posix()}, audio_root: {corpus.as_posix()}}}"
+    watched = f"evaluation.extra_sets={{cased: {cased}}}"
+    overrides = [*tiny_run_overrides(corpus, folder), f"text.style={style}", watched]
     return prepare(load_config("nano_whisper", overrides).config)
 
 
@@ -52,6 +54,10 @@ def test_labels_dev_references_and_tokenizer_are_in_the_style_over_the_same_feat
                 assert row[name] == original[name].lower().replace(", nam!", " nam")
             assert row.keys() == original.keys()
             assert row["features"] == original["features"]
+    watched = [
+        [row["transcript"] for row in preparation.extra_sets[0].rows] for preparation in (as_is, plain)
+    ]
+    assert watched[1] == [text.lower().replace(", nam!", " nam") for text in watched[0]]
     collator = plain.architecture.Collator(
         plain.processor, plain.input_kind, plain.tasks, "vi", plain.ctc_table
     )

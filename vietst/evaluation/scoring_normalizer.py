@@ -8,6 +8,7 @@ Alignments, and all that is told from them, stay on `normalize_for_scoring`.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,6 +46,7 @@ class ScoringNormalizer:
 
     def __call__(self, text: str) -> str:
         """Words with single spaces between."""
+        text = unicodedata.normalize("NFC", text)
         for _ in range(_MAX_PASSES):
             before, text = text, self._once(text)
             if text == before:
