@@ -133,8 +133,6 @@ def _links(audio_root: Path, folder: Path) -> Link:
 class OverviewRow:
     """What one suggested step finds."""
 
-    position: int
-    """Of its clause."""
     signal: str
     phrase: str
     expression: str
@@ -144,20 +142,16 @@ class OverviewRow:
 
 def _overview(counts: Counts) -> list[OverviewRow]:
     """Most rows first."""
-    rows = []
-    for position, clause in enumerate(counts.clauses):
-        if clause.suggested is not None:
-            num_rows, seconds = clause.dropped(clause.suggested)
-            rows.append(
-                OverviewRow(
-                    position,
-                    clause.signal,
-                    _phrase(clause),
-                    clause.expression(clause.suggested),
-                    num_rows,
-                    seconds,
-                )
-            )
+    rows = [
+        OverviewRow(
+            clause.signal,
+            _phrase(clause),
+            clause.expression(clause.suggested),
+            *clause.dropped(clause.suggested),
+        )
+        for clause in counts.clauses
+        if clause.suggested is not None
+    ]
     return sorted(rows, key=lambda row: -row.num_rows)
 
 
@@ -222,11 +216,11 @@ def _groups(counts: Counts, signals: Sequence[Mapping[str, Any]]) -> list[tuple[
 
 
 def _meaning(signal: Mapping[str, Any]) -> str:
-    """Unit and description as one phrase: `share of the clip …`, `length of the decoded audio, in s`."""
+    """Unit and description as one phrase: `share of the clip …`, `length of the decoded audio (s)`."""
     unit, description = signal["unit"], signal["description"]
     if description.startswith("of "):
         return f"{unit} {description}"
-    return f"{description} ({unit})" if unit and unit not in description else description
+    return f"{description} ({unit})" if unit and unit not in description.split() else description
 
 
 def _not_measured(counts: Counts, signals: Sequence[Mapping[str, Any]]) -> list[str]:
