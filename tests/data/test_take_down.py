@@ -230,6 +230,19 @@ def test_a_split_that_is_empty_then_is_said_and_the_rows_are_gone_even_so(disk: 
     assert "test" not in split_of_videos_that_are_there(disk)
     left = find(disk.config, takedown)
     assert (left.caches, any(left.num_rows.values())) == ([], False)
+    clean = disk.config.paths.clean_manifest_path
+    rows, before = read_table(clean), split_of_ids_that_are_there(disk)
+    new = [{**rows[0], "id": f"new{n}", "audio_path": f"new{n}.wav", "video_id": f"new{n}"} for n in range(3)]
+    write_table(clean, [*rows, *({**row, "speaker_id": ""} for row in new)], list(rows[0]))
+    split_manifest(clean, disk.config.paths.splits_dir, takedown=takedown)
+    after = split_of_ids(disk)
+    assert {name: after[name] for name in before} == before
+    assert "test" in {after[row["id"]] for row in new}, "new videos take its place, and nothing else moves"
+
+
+def split_of_ids_that_are_there(disk: Disk) -> dict[str, str]:
+    splits_dir = disk.config.paths.splits_dir
+    return {row["id"]: split for split in ("train", "dev") for row in read_split(splits_dir, split)}
 
 
 def split_of_videos_that_are_there(disk: Disk) -> set[str]:

@@ -21,7 +21,7 @@ from vietst.data.split_audit import describe_groups, describe_set_aside, describ
 from vietst.data.split_checks import refuse_empty_splits, refuse_unverified, report, shares_of
 from vietst.data.split_pins import read_pins, require_agreement, write_pins
 from vietst.data.split_plan import Key, OldSplits, SplitPlan, Utterance, keys_of, plan_splits
-from vietst.data.tables import Table, atomic_writer, file_digest, open_table, write_json
+from vietst.data.tables import Table, atomic_writer, file_digest, has_rows, open_table, write_json
 from vietst.data.takedown import Takedown
 from vietst.data.text_overlap import SplitText, text_overlap
 from vietst.data.verified import VERIFIED_COLUMN, read_verified
@@ -295,6 +295,8 @@ def _read_old_splits(splits_dir: Path, takedown: Takedown) -> tuple[OldSplits, i
     num_old = 0
     for split in SPLITS:
         path = split_path(splits_dir, split)
+        if not has_rows(path):
+            continue  # all of it was taken down
         columns = ("id", "audio_path", "video_id")
         do = "put the old file back, or forget the old splits with --fresh"
         table = open_table(path, columns, if_missing=do, if_columns_missing=do)

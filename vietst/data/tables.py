@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import unicodedata
@@ -111,6 +112,12 @@ def open_table(
     if num_filled_lines == 1:
         _refuse(path, "a table has rows below its header", "a header only", "make the file again")
     return Table(path, delimiter, columns, line_number, num_filled_lines - 1, digest)
+
+
+def has_rows(path: Path) -> bool:
+    """Whether there is anything below a table's header."""
+    with path.open("rb") as file:
+        return len(list(itertools.islice((line for line in file if line.strip()), 2))) == 2
 
 
 def read_table(

@@ -1,7 +1,6 @@
 """Taking rows out of the manifests and splits that lie on the disk, by the takedown list."""
 
 import contextlib
-import itertools
 import json
 import re
 from collections import Counter
@@ -21,7 +20,15 @@ from vietst.data.rejections import REJECTED_COLUMNS, TAKEN_DOWN
 from vietst.data.row_rules import taken_down_by
 from vietst.data.sources import Manifests, digest_of, paths_of
 from vietst.data.splits import SET_ASIDE_NAME, read_audit, split_path
-from vietst.data.tables import atomic_writer, delimiter_of, file_digest, open_table, write_json, write_table
+from vietst.data.tables import (
+    atomic_writer,
+    delimiter_of,
+    file_digest,
+    has_rows,
+    open_table,
+    write_json,
+    write_table,
+)
 from vietst.data.takedown import Takedown
 from vietst.errors import ManifestError
 
@@ -206,11 +213,6 @@ def _counted(rejected: list[dict[str, str]], action: str) -> dict[str, int]:
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
     """The rows of a table; none where there is no file, or nothing below its header."""
-    if path.is_file() and _has_rows(path):
+    if path.is_file() and has_rows(path):
         for _, row in open_table(path).rows():
             yield row
-
-
-def _has_rows(path: Path) -> bool:
-    with path.open("rb") as file:
-        return len(list(itertools.islice((line for line in file if line.strip()), 2))) == 2
