@@ -372,3 +372,37 @@ def test_a_clip_longer_than_the_models_window_is_not_judged(tiny_corpus, memoriz
     (cells,) = read_table(tmp_path / "audit" / SIGNALS_NAME)
     assert float(cells["duration"]) > 4
     assert not any(cells[signal_.name] for signal_ in MODEL_SIGNALS)
+
+
+def test_texts_are_asked_for_in_the_style_that_the_model_was_taught(
+    tiny_corpus, memorizing_model, tmp_path
+) -> None:
+    folder, clips = memorizing_model
+    clip = next(clip for clip in clips if clip.transcript.islower() and clip.translation.islower())
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config["vietst"]["text_style"] = "lower_nopunct"
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    row = {
+        "audio_path": clip.audio.relative_to(tiny_corpus).as_posix(),
+        "transcript": f"{clip.transcript.upper()}!",
+        "translation": f"{clip.translation.upper()}.",
+    }
+    write_table(tmp_path / "m.tsv", [row], ("audio_path", "transcript", "translation"))
+    gaps = {}
+    for name, path in (("as it is", folder), ("lower", model)):
+        audit_manifest(
+            tmp_path / "m.tsv",
+            tmp_path / name,
+            audio_root=tiny_corpus,
+            model=str(path),
+            num_proc=1,
+            progress=False,
+        )
+        (gaps[name],) = read_table(tmp_path / name / SIGNALS_NAME)
+    assert float(gaps["as it is"]["logprob_gap"]) > 1
+    assert gaps["lower"]["wer"] == gaps["as it is"]["wer"] == "0"
+    assert abs(float(gaps["lower"]["logprob_gap"])) < 0.01
+    assert abs(float(gaps["lower"]["translation_logprob_gap"])) < 0.01
+    assert gaps["lower"]["translation_chrf"] == "100"

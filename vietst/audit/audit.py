@@ -84,7 +84,10 @@ def audit_manifest(
         _logger.info("%s: is already the audit of %s", output_dir / RECORD_NAME, manifest_path)
         return record
     num_proc = num_proc or os.cpu_count() or 1
-    _logger.info("%s: %d rows to audit, with %d processes", manifest_path, blocks.num_rows, num_proc)
+    _logger.info(
+        "%s: %d rows to audit, with %d processes; %d are measured already",
+        manifest_path, blocks.num_rows, num_proc, blocks.num_rows - _num_missing(blocks, stages[0]),
+    )  # fmt: skip
     _measure(blocks, stages, audio_root, model, num_proc, progress)
     comparisons = compare_rows(_measured_rows(blocks, stages[0]), stages[0].folder)
     values, durations_s = _write_signals(output_dir / SIGNALS_NAME, blocks, stages, comparisons)

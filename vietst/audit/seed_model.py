@@ -27,6 +27,7 @@ from vietst.inference.batches import batch_budget_s, batches_by_length
 from vietst.inference.clip_decoder import hypothesis_lengths, load_clip_decoder
 from vietst.models.loading import model_version
 from vietst.models.multitask import cross_attention_cache, log_probabilities, repeat_for_tasks
+from vietst.text_style import styled
 
 COLUMNS: Final = ("id", *(signal.name for signal in MODEL_SIGNALS))
 _VERSION: Final = 1
@@ -106,7 +107,7 @@ class SeedModel:
             judged = self._judged([rows[p] for p in positions], [waveforms[p] for p in positions])
             for position, by_task in zip(positions, judged, strict=True):
                 duration_s = len(waveforms[position]) / SAMPLE_RATE_HZ
-                cells[position] |= _signals(rows[position], by_task, duration_s)
+                cells[position] |= self._signals(rows[position], by_task, duration_s)
         return cells
 
     def _judged(self, rows: Sequence[AuditRow], waveforms: Sequence[np.ndarray]) -> list[dict[str, _Judged]]:
@@ -188,7 +189,7 @@ class SeedModel:
         tokens = []
         for task in self.tasks:
             for row in rows:
-                text = getattr(row, TARGET_COLUMN[task])
+                text = styled(getattr(row, TARGET_COLUMN[task]), decoder.record.text_style)
                 ids = decoder.architecture.text_token_ids(decoder.tokenizer, text) if text else []
                 is_usable = 0 < len(ids) <= limit
                 tokens.append([*ids, decoder.tokenizer.eos_token_id] if is_usable else [])
@@ -198,6 +199,22 @@ class SeedModel:
             decoder.tokenizer.pad_token_id,
         )
         return padded.to(decoder.model.device), lengths
+
+    def _signals(self, row: AuditRow, judged: Mapping[str, _Judged], duration_s: float) -> dict[str, str]:
+        cells: dict[str, str] = {}
+        if transcript := judged.get(TRANSCRIBE):
+            cells["recognized"] = _one_line(transcript.text)
+            errors = edge_errors(row.transcript, transcript.text)
+            if errors is not None:
+                cells |= {name: format_number(value) for name, value in asdict(errors).items()}
+            cells |= _probabilities("", transcript, duration_s)
+        if translation := judged.get(TRANSLATE):
+            cells["translated"] = _one_line(translation.text)
+            if row.translation:
+                given = styled(row.translation, self._decoder.record.text_style)
+                cells["translation_chrf"] = format_number(chrf_counts([given], [translation.text])[0].score)
+            cells |= _probabilities("translation_", translation, duration_s)
+        return cells
 
 
 def _with_waveforms(
@@ -223,23 +240,6 @@ def _with_waveforms(
             waiting = following
         if waiting is not None:
             yield waiting[0], waiting[1].result()
-
-
-def _signals(row: AuditRow, judged: Mapping[str, _Judged], duration_s: float) -> dict[str, str]:
-    cells: dict[str, str] = {}
-    if transcript := judged.get(TRANSCRIBE):
-        cells["recognized"] = _one_line(transcript.text)
-        errors = edge_errors(row.transcript, transcript.text)
-        if errors is not None:
-            cells |= {name: format_number(value) for name, value in asdict(errors).items()}
-        cells |= _probabilities("", transcript, duration_s)
-    if translation := judged.get(TRANSLATE):
-        cells["translated"] = _one_line(translation.text)
-        if row.translation:
-            chrf = chrf_counts([row.translation], [translation.text])[0].score
-            cells["translation_chrf"] = format_number(chrf)
-        cells |= _probabilities("translation_", translation, duration_s)
-    return cells
 
 
 def _probabilities(prefix: str, judged: _Judged, duration_s: float) -> dict[str, str]:
