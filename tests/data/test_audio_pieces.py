@@ -10,6 +10,8 @@ import soundfile
 
 from tests.data.tiny_splits import write_clip, write_splits
 from tests.encoded_audio import encoded
+from vietst.audit.measuring import _sounds
+from vietst.audit.rows import RowBlocks, open_manifest
 from vietst.data import audio_facts
 from vietst.data.audio import AudioFacts, hash_file, load_utterance, load_waveform, measure_audio
 from vietst.data.audio_facts import AudioFactsFile
@@ -21,6 +23,8 @@ from vietst.data.manifest import preprocess_manifest
 from vietst.data.splits import split_manifest
 from vietst.data.tables import read_table
 from vietst.errors import AudioError, FeatureCacheError
+from vietst.evaluation.decode import AudioRows
+from vietst.evaluation.shown_utterances import audio_links
 
 RATE_HZ = 16_000
 PIECES = [Piece(0.0, 0.7), Piece(2.6, 3.4001), Piece(7.1234, 9.0), Piece(8.25, math.inf)]
@@ -294,3 +298,18 @@ def test_pieces_keep_their_splits_when_the_manifest_grows(recordings: Path) -> N
     assert audit["num_utterances_kept"] == len(before) == len(after) - 1
     assert after["videos/v3.wav#t=0,0.6"] == before["videos/v3.wav#t=3,5.5"]
     assert before.items() <= after.items()
+
+
+def test_reports_and_the_audit_play_and_hear_just_the_piece(recordings: Path) -> None:
+    row = {"audio_path": "videos/v2.wav", "start_s": "3", "end_s": "5.5"}
+    (recordings / "report").mkdir()
+    link = audio_links(recordings, recordings / "report")
+    assert link(locator_of(row)) == ("../videos/v2.wav#t=3,5.5", "")
+    expected = load_waveform(recordings / "videos/v2.wav", Piece(3.0, 5.5))
+    (heard,) = AudioRows([row], recordings, LOG_MEL_80)
+    assert heard["num_frames"] == LOG_MEL_80.num_frames(len(expected))
+    table = open_manifest(recordings / "manifest.tsv")
+    (block,) = RowBlocks(table, recordings)
+    assert block.rows[5].id == "videos/v2.wav#t=3,5.5"
+    sounds = _sounds(block.rows[4:6], recordings)
+    assert [sound.duration for sound in sounds if not isinstance(sound, AudioError)] == [1.5, 2.5]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.data.tiny_splits import write_clip
 from tests.script_runs import run_script
@@ -14,6 +15,7 @@ from vietst.data.features import LOG_MEL_80
 from vietst.data.manifest import clean_manifest_is_current, preprocess_manifest
 from vietst.data.splits import split_manifest
 from vietst.data.tables import read_table
+from vietst.data.takedown import read_takedown
 from vietst.errors import ManifestError
 
 SOURCES = 'data.sources={"own": {"manifest": "own.tsv"}, "english": {"manifest": "english.csv"}}'
@@ -104,6 +106,42 @@ def test_what_ties_rows_together_does_so_across_sources_and_each_has_its_shares(
     assert tied["split"] == next(row["split"] for row in rows if row["video_id"] == "o2")
     for source in ("own", "english"):
         assert {row["split"] for row in rows if row["data_source"] == source} == set(SPLITS)
+
+
+def test_a_takedown_reaches_every_source(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(corpus)
+    overrides = [SOURCES, "paths.clean_manifest_path=clean.tsv", "paths.takedown_path=takedown.txt"]
+    prepared = run_script("preprocess_manifest.py", corpus, "--config", write_config(corpus, overrides))
+    assert prepared.returncode == 0, prepared.stderr
+    split_manifest(corpus / "clean.tsv", corpus / "data/splits")
+    (corpus / "takedown.txt").write_text("o3\ne2\n", encoding="utf-8")
+    finished = run_script("take_down.py", corpus, *overrides)
+    assert finished.returncode == 0, finished.stderr
+    left = read_table(corpus / "clean.tsv")
+    assert len(left) == 37 - 5
+    assert not {row["video_id"] for row in left} & {"o3", "e2"}
+    taken_down = [row for row in read_table(corpus / "rejected.tsv") if row["reason"] == "taken_down"]
+    lines = ["english:6", "english:7", "own:11", "own:12", "own:13"]
+    assert [row["line"] for row in taken_down] == lines
+    assert {row["transcript"] for row in taken_down} == {""}
+    assert clean_manifest_is_current(
+        {"own": Path("own.tsv"), "english": Path("english.csv")},
+        corpus / "clean.tsv",
+        takedown=read_takedown(corpus / "takedown.txt"),
+    )
+
+
+def write_config(folder: Path, overrides: list[str]) -> str:
+    """A YAML file with these overrides."""
+    sections: dict[str, dict[str, object]] = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        section, _, name = key.partition(".")
+        sections.setdefault(section, {})[name] = yaml.safe_load(value)
+    (folder / "mixed.yaml").write_text(
+        yaml.safe_dump({"_base_": "base.yaml", **sections}, sort_keys=False), encoding="utf-8"
+    )
+    return "mixed.yaml"
 
 
 def test_a_column_that_is_called_like_ours_is_refused(corpus: Path) -> None:

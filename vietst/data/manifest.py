@@ -17,8 +17,16 @@ from vietst.data.cleaning_pass import CleaningPass
 from vietst.data.records import format_record
 from vietst.data.rejections import Journal
 from vietst.data.row_rules import PreprocessOptions
-from vietst.data.sources import JoinedTables, Manifests, digest_of, name_of, paths_of, recorded
-from vietst.data.tables import Table, atomic_writer, delimiter_of, file_digest, open_table, write_json
+from vietst.data.sources import (
+    JoinedTables,
+    Manifests,
+    digest_of,
+    name_of,
+    open_manifests,
+    paths_of,
+    recorded,
+)
+from vietst.data.tables import Table, atomic_writer, delimiter_of, file_digest, write_json
 from vietst.data.takedown import Takedown
 from vietst.errors import ManifestError
 from vietst.runtime import get_logger
@@ -123,15 +131,9 @@ def clean_manifest_is_current(
 
 
 def _open_manifest(manifests: Manifests, options: PreprocessOptions) -> Table | JoinedTables:
-    if not isinstance(manifests, Path):
-        return JoinedTables({name: _open_one(path, options) for name, path in manifests.items()})
-    return _open_one(manifests, options)
-
-
-def _open_one(path: Path, options: PreprocessOptions) -> Table:
     required = ["audio_path", "transcript"] + ["translation"] * options.require_translation
-    return open_table(
-        path,
+    return open_manifests(
+        manifests,
         required,
         if_missing="put the manifest there, name another with --input, or make a sample corpus: "
         "python scripts/make_sample_corpus.py",

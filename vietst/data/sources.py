@@ -8,11 +8,11 @@ changes none.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from vietst.data.tables import Table, file_digest
+from vietst.data.tables import Table, file_digest, open_table
 from vietst.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -56,6 +56,17 @@ def digest_of(manifests: Manifests) -> str:
 def _joined_digest(digests: Mapping[str, str]) -> str:
     text = "".join(f"{name}\t{digest}\n" for name, digest in digests.items())
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def open_manifests(
+    manifests: Manifests, required_columns: Sequence[str], *, if_missing: str = "check the path"
+) -> "Table | JoinedTables":
+    """The manifest, or those of all sources as one; see `tables.open_table`."""
+    if isinstance(manifests, Path):
+        return open_table(manifests, required_columns, if_missing=if_missing)
+    return JoinedTables(
+        {name: open_table(path, required_columns, if_missing=if_missing) for name, path in manifests.items()}
+    )
 
 
 class JoinedTables:

@@ -44,6 +44,8 @@ class NamedRows:
     """Of the content of their audio files."""
     entry_of_id: dict[str, str] = field(default_factory=dict)
     """By id, where a row has one, else by audio path: the entry that names it."""
+    entry_of_audio: dict[str, str] = field(default_factory=dict)
+    """By audio path."""
     lines: dict[str, dict[str, str]] = field(default_factory=dict)
     """Rows of the manifest by line, as `rejected.tsv` names lines: what it says of them."""
 
@@ -56,6 +58,7 @@ class NamedRows:
         locator = locator_or_path({"audio_path": "", **row})
         self.entry_of_id[row.get("id") or locator] = entry
         self.audio_paths.add(normalize_audio_path(locator))
+        self.entry_of_audio[normalize_audio_path(locator)] = entry
 
 
 def find_in_manifests(manifests: Manifests, takedown: Takedown, pattern: re.Pattern[str] | None) -> NamedRows:
@@ -177,7 +180,7 @@ def _clear_rejected(
     before = list(_rows(path))
     kept, cleared = [], dict(lines)
     for row in before:
-        entry = takedown.entry_for(row) or named.entry_of_id.get(row["id"] or locator_or_path(row))
+        entry = takedown.entry_for(row) or _entry_of_rejected(row, named)
         if row["line"] in cleared:
             continue
         if entry is None:
@@ -188,6 +191,14 @@ def _clear_rejected(
     if after != before:
         write_table(path, after, REJECTED_COLUMNS)
     return after
+
+
+def _entry_of_rejected(row: dict[str, str], named: NamedRows) -> str | None:
+    locator = locator_or_path(row)
+    if ":" in row["line"]:
+        # Of several sources, which may have an id each; cleaning makes it unique, and this is what it was.
+        return named.entry_of_audio.get(normalize_audio_path(locator))
+    return named.entry_of_id.get(row["id"] or locator)
 
 
 def _in_order(line: str) -> tuple[str, int]:
