@@ -11,7 +11,7 @@ TINY = WhisperShape(d_model=32, num_layers=1, num_heads=2, vocab_size=400)
 
 
 def test_all_windows_from_that_of_the_shortest_clip_on_are_measured():
-    work = Work(num_utterances=1, num_label_tokens=8, num_generated_tokens=2)
+    work = Work(num_utterances=1, num_label_tokens=8, num_generated_tokens=2, num_decoded_utterances=2)
     results = compare_windows(
         ["smallest"], work, num_rounds=1, durations_s=(15.0, 11.0), shapes={"smallest": TINY}
     )
