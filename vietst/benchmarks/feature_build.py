@@ -44,7 +44,7 @@ from vietst.data.audio_paths import resolve_audio_path
 from vietst.data.audio_pieces import piece_of
 from vietst.data.feature_cache import build_feature_cache, features_of, num_usable_cores
 from vietst.data.feature_shards import START_METHOD
-from vietst.data.features import LOG_MEL_80, load_constants, pad_log_mel
+from vietst.data.features import LOG_MEL_80, extract, pad_log_mel
 from vietst.errors import ConfigError
 
 MAX_OVER_FLOOR: Final = 1.4
@@ -304,8 +304,9 @@ class _Clock:
 
 def _build_cache(corpus: Corpus, folder: Path, *, is_measured: bool = True) -> Built:
     import datasets.arrow_writer
-    import torch  # noqa: F401
-    import transformers.audio_utils  # noqa: F401
+
+    # Its parts, too, are loaded at the first call.
+    extract(np.zeros(SAMPLE_RATE_HZ, np.float32), LOG_MEL_80)
 
     clock = _Clock()
     directory = build_feature_cache(
@@ -404,10 +405,7 @@ def _openai_whisper_clip(path: str, folder: Path) -> None:
 
 
 def _run_floor(corpus: Corpus, folder: Path) -> Built:
-    import torch  # noqa: F401
-
-    load_constants(LOG_MEL_80)
-    _resampled(str(corpus.root / corpus.clips[0]))
+    _floor_clip(str(corpus.root / corpus.clips[0]), folder)
     clock = _Clock()
     _for_each_clip(_floor_clip, corpus, folder)
     return Built(*clock.read(), 0)
