@@ -83,7 +83,7 @@ def overrides(tiny_corpus: Path, two_sources: Path, tmp_path: Path) -> Callable[
             *paths(tiny_corpus, two_sources),
             "training.max_steps=-1",
             "training.num_train_epochs=2",
-            "training.save_steps=1",
+            "training.save_steps=1000",
             "training.save_total_limit=null",
             "training.eval_steps=1000",
             "training.load_best_model_at_end=false",
@@ -100,7 +100,7 @@ def overrides(tiny_corpus: Path, two_sources: Path, tmp_path: Path) -> Callable[
 def test_an_epoch_hears_each_source_by_its_weight_and_goes_on_where_it_was(
     two_sources: Path, tmp_path: Path, overrides, seen, batches: str
 ) -> None:
-    options = (sources(two_sources, WEIGHTS), *BATCHES[batches])
+    options = (sources(two_sources, WEIGHTS), *BATCHES[batches], "training.save_steps=1")
     straight = run_training(load_config("nano_whisper", overrides("straight", *options)))
     facts = json.loads((straight / "run_facts.json").read_text(encoding="utf-8"))["sources"]
     source_of = [row["data_source"] for row in read_split(two_sources / "splits", "train")]
@@ -128,7 +128,9 @@ def test_weights_of_one_are_the_training_without_sources(two_sources: Path, over
     trained = []
     for name, more in (("ones", (ones,)), ("plain", ())):
         seen.clear()
-        run_dir = run_training(load_config("nano_whisper", overrides(name, *more, *BATCHES["by number"])))
+        run_dir = run_training(
+            load_config("nano_whisper", overrides(name, *more, *BATCHES["by number"], "training.max_steps=3"))
+        )
         trained.append((seen.copy(), (run_dir / "model.safetensors").read_bytes()))
     assert trained[0] == trained[1]
 
