@@ -8,7 +8,7 @@ import pytest
 from tests.script_runs import run_script
 from vietst.benchmarks import cost_by_size
 
-STEPS = ("clean", "split", "build features", "train", "evaluate", "score")
+STEPS = ("clean", "audit", "split", "build features", "train", "evaluate", "score")
 
 
 @pytest.mark.slow

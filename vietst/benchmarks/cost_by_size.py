@@ -1,11 +1,11 @@
 """Benchmark stage `cost_by_size`: memory and time from manifest to scores, by number of utterances.
 
 The corpus is a few hundred short clips of noise, hard-linked under as many names as there are utterances,
-each with texts of its own: every link is decoded, hashed, and its features computed. A nano Whisper takes
-some training steps on them, then decodes all of them for both tasks and is scored; the scores are computed
-once more from its predictions alone; these three with one thread. Each step runs in a process of its own;
-ten times a second the resident sets of it and of all its processes are added up, where pages that forked
-processes share count in each of them.
+each with texts of its own: every link is decoded, hashed, audited without a seed model, and its features
+computed. A nano Whisper takes some training steps on them, then decodes all of them for both tasks and is
+scored; the scores are computed once more from its predictions alone; these three with one thread. Each step
+runs in a process of its own; ten times a second the resident sets of it and of all its processes are added
+up, where pages that forked processes share count in each of them.
 """
 
 import json
@@ -68,7 +68,7 @@ def measure(
     Args:
         repo_root: the checkout, whose scripts train and evaluate.
         sizes: numbers of utterances.
-        num_proc: processes of the build, and threads of the cleaning.
+        num_proc: processes of the audit and the build, and threads of the cleaning.
         work_dir: where the temporary folders are made: 20 kB for each utterance.
 
     Returns:
@@ -209,6 +209,14 @@ def _clean(repo_root: Path, root: Path, num_proc: int) -> None:
     )
 
 
+def _audit(repo_root: Path, root: Path, num_proc: int) -> None:
+    arguments = [
+        *("--manifest", str(root / _CLEAN_NAME), "--output", str(root / "audit")),
+        *("--audio_root", str(root), "--num_proc", str(num_proc)),
+    ]
+    run_checkout_script(repo_root, "audit_manifest.py", arguments)
+
+
 def _split(repo_root: Path, root: Path, num_proc: int) -> None:
     split_manifest(root / _CLEAN_NAME, root / "splits")
 
@@ -275,6 +283,7 @@ def _training_step_s(root: Path) -> float:
 
 _STEPS: Final[dict[str, Callable[[Path, Path, int], None]]] = {
     "clean": _clean,
+    "audit": _audit,
     "split": _split,
     "build features": _build,
     "train": _train,

@@ -102,7 +102,7 @@ STAGES: Final[dict[str, Stage]] = {
                 "metavar": "N",
                 "help": "numbers of utterances (1000 10000 100000)",
             },
-            **_number("--num_proc", 2, "processes of the build"),
+            **_number("--num_proc", 2, "processes of the audit and the build"),
             **_WORK_DIR,
         },
         fixed={"repo_root": REPO_ROOT},
