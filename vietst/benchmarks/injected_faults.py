@@ -32,7 +32,7 @@ def inject_faults(
     """Writes the faulty table, `faults.tsv` beside it (the truth), and changed audio to `audio/` beside it.
 
     Args:
-        table_path: a cleaned manifest or a split, TSV or CSV; rows of a video in the order of the video.
+        table_path: a cleaned manifest or a split of whole files, each video's rows in its order; TSV or CSV.
         output_path: the faulty table, with the same columns, below `audio_root`.
         audio_root: what `audio_path` is relative to, in both tables.
         share: of the rows, for each kind.
