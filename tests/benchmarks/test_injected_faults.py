@@ -114,8 +114,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_other_rows(corpus: C
     truth = (corpus.faulty_path.with_name(TRUTH_NAME)).read_bytes()
     assert again.with_name(TRUTH_NAME).read_bytes() == truth
     assert other.with_name(TRUTH_NAME).read_bytes() != truth
-    for path in (corpus.faulty_path.parent / "audio").iterdir():
+    clips = sorted((corpus.faulty_path.parent / "audio").iterdir())
+    times_ns = [path.stat().st_mtime_ns for path in clips]
+    for path in clips:
         assert (again.parent / "audio" / path.name).read_bytes() == path.read_bytes()
+    inject_faults(corpus.path, corpus.faulty_path, audio_root=corpus.root)
+    assert [path.stat().st_mtime_ns for path in clips] == times_ns, (
+        "written again, they would be audited again"
+    )
 
 
 def test_shifted_rows_have_the_texts_of_the_row_beside_them_in_runs(corpus: Corpus) -> None:

@@ -5,6 +5,7 @@ new files only for changed audio. The same table, share and seed give the same f
 """
 
 import hashlib
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -98,7 +99,10 @@ def _write_clip(path: Path, rows: Sequence[Row], fault: Fault, audio_root: Path,
     rate_hz = soundfile.info(resolve_audio_path(audio_root, rows[fault.index]["audio_path"])).samplerate
     clips = [load_waveform(source, sample_rate_hz=rate_hz).astype(np.float64) for source in sources]
     clip = _faulty_clip(fault, clips, rate_hz, generator)
-    soundfile.write(path, clip, rate_hz, subtype="PCM_16")
+    encoded = io.BytesIO()
+    soundfile.write(encoded, clip, rate_hz, format="WAV", subtype="PCM_16")
+    if not path.is_file() or path.read_bytes() != encoded.getvalue():  # the same file is not audited again
+        path.write_bytes(encoded.getvalue())
     return {
         "audio_path": path.resolve().relative_to(audio_root.resolve()).as_posix(),
         "duration": f"{len(clip) / rate_hz:.6f}",
