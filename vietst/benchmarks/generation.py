@@ -199,7 +199,8 @@ def _faster_whisper(
                     model.encode(features),
                     [prompt] * len(batch),
                     beam_size=1,
-                    max_length=len(prompt) + num_tokens + 1,  # counts an end, which is suppressed
+                    # CTranslate2 takes half of it for the prompt, or what the prompt takes if that is more.
+                    max_length=max(2 * num_tokens, len(prompt) + num_tokens),
                     suppress_tokens=[tokenizer.eot],
                 )
                 assert all(len(result.sequences_ids[0]) == num_tokens for result in results)
