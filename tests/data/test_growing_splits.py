@@ -107,7 +107,7 @@ def test_what_is_pinned_can_be_read_and_added_to(tmp_path: Path) -> None:
     for video, split in split_of.items():
         assert {"column": "video_id", "value": video, "split": split} in lines
     with pins.open("a", encoding="utf-8") as file:
-        file.write("video_id\tcoming\ttest\n")
+        file.write("video_id\t coming \ttest\n")
     rows = [make_row(0, f"v{n}", speaker=f"s{n}", channel="" if n else "c") for n in range(12)]
     split_rows(tmp_path, [*rows, make_row(0, "coming")])
     assert split_of_ids(tmp_path)["coming-0000"] == "test"

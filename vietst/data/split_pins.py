@@ -7,6 +7,7 @@ The split files remember rows; this file remembers groups, so that a video that 
 back does not come back into training. A person may add lines, to say where a group goes that is to come.
 """
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Final
 
 from vietst.constants import SPLITS
 from vietst.data.split_plan import GROUP_COLUMNS, Key
-from vietst.data.tables import open_table, write_table
+from vietst.data.tables import has_rows, open_table, write_table
 from vietst.errors import ManifestError
 
 PINS_NAME: Final = "pinned.tsv"
@@ -31,7 +32,7 @@ def read_pins(splits_dir: Path) -> dict[Key, set[str]]:
     """
     path = splits_dir / PINS_NAME
     pins: dict[Key, set[str]] = defaultdict(set)
-    if not path.exists():
+    if not path.exists() or not has_rows(path):
         return pins
     for line_number, row in open_table(path, _COLUMNS).rows():
         if row["column"] not in GROUP_COLUMNS or row["split"] not in SPLITS or not row["value"]:
@@ -41,12 +42,13 @@ def read_pins(splits_dir: Path) -> dict[Key, set[str]]:
                 found=" ".join(map(repr, row.values())),
                 do="correct the line, or take it out",
             )
-        pins[row["column"], row["value"]].add(row["split"])
+        value = " ".join(unicodedata.normalize("NFC", row["value"]).split())  # as `row_rules.clean_keys`
+        pins[row["column"], value].add(row["split"])
     return pins
 
 
 def write_pins(splits_dir: Path, pins: SplitsOfKey) -> None:
-    """Writes the file, in alphabetical order; none where nothing is pinned."""
+    """Writes the file, in alphabetical order."""
     lines = [
         {"column": column, "value": value, "split": split}
         for (column, value), splits in sorted(pins.items())
