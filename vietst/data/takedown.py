@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from vietst.data.audio_paths import normalize_audio_path
+from vietst.data.tables import atomic_writer
 from vietst.errors import ManifestError
 
 NAMING_COLUMNS: Final = ("video_id", "id", "audio_path", "speaker_id", "channel_id")
@@ -82,14 +83,22 @@ def read_takedown(path: Path) -> Takedown:
 
 
 def add_entries(path: Path, entries: Iterable[str]) -> Takedown:
-    """Appends what the list does not have yet, and reads it. Raises ManifestError as `read_takedown`."""
-    known = read_takedown(path)
-    new = [entry.strip() for entry in entries if entry.strip() and entry.strip() not in known.entries]
+    """Appends what the list does not have yet, and reads it.
+
+    Raises:
+        ManifestError: as `read_takedown`, or an entry that the list could not hold; it stays as it was then.
+    """
+    known, new = read_takedown(path), []
+    for entry in map(str.strip, entries):
+        if not entry or entry.startswith("#") or len(entry.splitlines()) > 1 or not _split_entry(entry)[1]:
+            raise _refused(f"--add {entry!r}", "a name, or COLUMN=NAME", "no name in it", "add what it names")
+        if entry not in (*known.entries, *new):
+            new.append(entry)
     if new:
-        path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
         gap = "\n" if before and not before.endswith("\n") else ""
-        path.write_text(before + gap + "\n".join(new) + "\n", encoding="utf-8", newline="\n")
+        with atomic_writer(path) as file:
+            file.write(before + gap + "\n".join(new) + "\n")
     return read_takedown(path)
 
 
