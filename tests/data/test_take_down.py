@@ -204,6 +204,41 @@ def test_caches_of_other_splits_and_unfinished_ones_are_deleted_too(disk: Disk) 
     assert len(disk.rows()) == 55
 
 
+def test_what_killed_commands_left_of_tables_is_deleted_and_a_linked_cache_too(disk: Disk) -> None:
+    left = [disk.data / "export/.manifest_clean.tsv.7.tmp", disk.data / "splits/.train.csv.7.tmp"]
+    others = [disk.data / "export/.notes.tmp", disk.data / "export/.rejected.tsv.8.tmp"]
+    for path in (*left, *others):
+        path.write_text("bí mật", encoding="utf-8")
+    for path in (*left, others[0]):
+        os.utime(path, (0, 0))
+    cache = next(disk.data.glob(f"features/{LOG_MEL_80_NANO.name}-*"))
+    elsewhere = cache.rename(disk.data / cache.name)
+    cache.symlink_to(elsewhere, target_is_directory=True)
+    take_down(disk.config, disk.write_list(named_videos(disk)[0]))
+    assert [path.exists() for path in (*left, *others)] == [False, False, True, True]
+    assert not elsewhere.exists()
+    assert not cache.is_symlink()
+    assert len(disk.rows()) == 55
+
+
+def test_another_row_with_the_id_of_one_that_is_named_keeps_what_is_told_of_it(disk: Disk) -> None:
+    paths = disk.config.paths
+    video, other_video = named_videos(disk)
+    row_of = {row["video_id"]: row for row in read_table(paths.clean_manifest_path)}
+    told = row_of[other_video] | {"id": row_of[video]["id"], "transcript": "thừa  dấu cách"}
+    rejected = paths.clean_manifest_path.with_name("rejected.tsv")
+    with rejected.open("w", encoding="utf-8", newline="\n") as file:
+        journal = Journal(file)
+        journal.change(2, told, "text_cleaned", "transcript")
+        journal.remove(3, {"id": "", "audio_path": "", "transcript": "không có tệp"}, "audio_missing", "")
+    manifest = read_table(paths.manifest_path)
+    nowhere = {**manifest[0], "id": "", "audio_path": "", "video_id": video}
+    # Another manifest than that which was cleaned: its lines may be others.
+    write_table(paths.manifest_path, [*manifest, nowhere], list(manifest[0]))
+    take_down(disk.config, disk.write_list(video))
+    assert [row["transcript"] for row in read_table(rejected)] == [told["transcript"], "không có tệp"]
+
+
 def test_a_cache_that_cannot_be_looked_into_is_refused(disk: Disk) -> None:
     shard = next(disk.data.glob("features/*/train/*.arrow"))
     shard.write_bytes(shard.read_bytes()[:-500])
@@ -230,6 +265,7 @@ def test_a_split_that_is_empty_then_is_said_and_the_rows_are_gone_even_so(disk: 
     assert "test" not in split_of_videos_that_are_there(disk)
     left = find(disk.config, takedown)
     assert (left.caches, any(left.num_rows.values())) == ([], False)
+    assert read_audit(disk.config.paths.splits_dir)["text_overlap"] == {}
     clean = disk.config.paths.clean_manifest_path
     rows, before = read_table(clean), split_of_ids_that_are_there(disk)
     new = [{**rows[0], "id": f"new{n}", "audio_path": f"new{n}.wav", "video_id": f"new{n}"} for n in range(3)]
@@ -282,6 +318,8 @@ def test_what_an_audit_dropped_stays_out_and_its_manifest_stays_usable(disk: Dis
     audit_dir.mkdir()
     with (audit_dir / "rejected.tsv").open("w", encoding="utf-8", newline="\n") as file:
         Journal(file).remove(5, dropped, "audit", "wer 0.9")
+    unused = clean.with_name("another_drop.tsv")
+    write_table(unused, rows, list(rows[0]))
     summary = {
         "made_by": "scripts/audit_manifest.py",
         "input": {"path": clean.as_posix(), "digest": file_digest(clean)},
@@ -290,12 +328,15 @@ def test_what_an_audit_dropped_stays_out_and_its_manifest_stays_usable(disk: Dis
         "rejected": (audit_dir / "rejected.tsv").as_posix(),
     }
     write_json(summary_path(audited), summary)
+    output = {"path": unused.as_posix(), "digest": file_digest(unused)}
+    write_json(summary_path(unused), summary | {"output": output})
     split_manifest(audited, paths.splits_dir)
     in_splits = split_of_ids(disk)
     take_down(disk.config, disk.write_list(dropped["video_id"]))
     gone = {row["id"] for row in rows if row["video_id"] == dropped["video_id"]}
     assert split_of_ids(disk) == {name: split for name, split in in_splits.items() if name not in gone}
     assert {row["id"] for row in read_table(audited)} == {row["id"] for row in kept} - gone
+    assert {row["id"] for row in read_table(unused)} == {row["id"] for row in rows} - gone
     read = read_audit_summary(audited)
     assert read is not None
     assert read["output"]["num_rows"] == len(rows) - len(gone)

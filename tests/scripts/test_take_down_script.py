@@ -5,10 +5,13 @@ import shutil
 from pathlib import Path
 
 import pyarrow
+import pytest
 from pyarrow import parquet
 
 from tests.script_runs import run_script
 from vietst.data.tables import read_table, write_table
+from vietst.data.takedown import add_entries
+from vietst.errors import ManifestError
 
 
 def test_one_command_removes_a_video_and_says_what_is_still_around(tiny_corpus: Path, tmp_path: Path) -> None:
@@ -24,6 +27,8 @@ def test_one_command_removes_a_video_and_says_what_is_still_around(tiny_corpus: 
     write_table(
         tmp_path / "outputs/results/old_run_predictions.csv", test_rows, ["id", "video_id", "transcript"]
     )
+    for table in ("audit/signals.tsv", "audit_stopped/work/rows/000000-0.tsv"):
+        write_table(tmp_path / "data" / table, test_rows, ["id"])
     (tmp_path / "outputs/corpus/data").mkdir(parents=True)
     table = pyarrow.table({"id": ["a", "b"], "video_id": [video, "another"]})
     parquet.write_table(table, tmp_path / "outputs/corpus/data/test-00000-of-00001.parquet")
@@ -37,6 +42,8 @@ def test_one_command_removes_a_video_and_says_what_is_still_around(tiny_corpus: 
         f"{num_rows} rows of data",
         f"{num_rows} audio files",
         f"{num_rows} utterances in outputs",
+        f"{num_rows} utterances in the audit data/audit.",
+        f"{num_rows} utterances in the audit data/audit_stopped.",
         "1 utterances in outputs/corpus",
         f"published as owner/model: trained on the splits {split_hash[:19]}",
     ):
@@ -54,3 +61,12 @@ def test_a_list_that_is_empty_or_wrong(tmp_path: Path) -> None:
     assert finished.returncode == 2
     assert "line 1" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("entry", ["speaker_id=", "# a remark", "two\nlines", " "])
+def test_what_the_list_cannot_hold_is_not_added_to_it(tmp_path: Path, entry: str) -> None:
+    path = tmp_path / "takedown.txt"
+    path.write_text("v1\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match="--add"):
+        add_entries(path, ["v2", entry])
+    assert path.read_text(encoding="utf-8") == "v1\n"

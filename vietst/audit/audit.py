@@ -35,7 +35,7 @@ from vietst.runtime import get_logger, package_versions, quiet_libraries
 SIGNALS_NAME: Final = "signals.tsv"
 RECORD_NAME: Final = "audit.json"
 COLUMNS: Final = ("id", "audio_path", *(signal.name for signal in SIGNALS))
-_WORK_NAME: Final = "work"
+WORK_NAME: Final = "work"
 _VERSION: Final = 2
 """Goes up when the same measurements would be compared or told in another way."""
 
@@ -77,7 +77,7 @@ def audit_manifest(
         VietstError: a manifest or a model that cannot be used.
     """
     blocks = _open_blocks(manifest_path, audio_root)
-    stages = _stages(output_dir / _WORK_NAME, model)
+    stages = _stages(output_dir / WORK_NAME, model)
     key = _key(manifest_path, audio_root, blocks, stages)
     record = _finished_record(output_dir, key)
     if record is not None:

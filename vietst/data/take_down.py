@@ -3,6 +3,7 @@
 Who starts it again after a kill finds what is left to do; who starts it twice finds nothing.
 """
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from vietst.data.build_members import one_at_a_time
 from vietst.data.feature_cache import FACTS_FILE_NAME
 from vietst.data.manifest import AUDIO_FACTS_NAME
 from vietst.data.sources import manifests_of
-from vietst.data.splits import split_manifest
+from vietst.data.splits import AUDIT_NAME, read_audit, split_manifest
+from vietst.data.tables import write_json
 from vietst.data.takedown import Takedown
 from vietst.data.takedown_features import (
     NamedCache,
@@ -26,6 +28,7 @@ from vietst.data.takedown_tables import (
     NamedRows,
     clean_manifests,
     clear_manifest,
+    find_half_written,
     find_in_manifests,
     find_in_table,
     forget_audio,
@@ -52,7 +55,7 @@ class Found:
     caches: list[NamedCache]
     states: list[NamedCache]
     leftovers: list[Path]
-    """What killed builds left of caches."""
+    """What killed commands left of tables and caches."""
     num_facts: int
     """Audio files of which something is remembered."""
     rebuilt: list[Path] = field(default_factory=list)
@@ -76,6 +79,7 @@ def find(config: "RunConfig", takedown: Takedown) -> Found:
     manifests = clean_manifests(paths.clean_manifest_path, paths.splits_dir)
     tables = [*manifests, *split_files(paths.splits_dir)]
     num_rows = {path: find_in_table(path, takedown, named) for path in tables}
+    half_written = find_half_written([paths.clean_manifest_path, *tables])
     features_dir = paths.local_features_dir
     caches = find_caches(features_dir, takedown, named)
     facts_files = [AudioFactsFile(path) for path in _facts_paths(config)]
@@ -91,7 +95,7 @@ def find(config: "RunConfig", takedown: Takedown) -> Found:
         num_rows,
         caches,
         states=find_states(features_dir, named.digests),
-        leftovers=find_leftovers(features_dir) if takedown else [],
+        leftovers=[*half_written, *find_leftovers(features_dir)] if takedown else [],
         num_facts=len(known),
     )
 
@@ -113,6 +117,8 @@ def take_down(config: "RunConfig", takedown: Takedown, *, rebuild: bool = True) 
     """
     paths, features_dir = config.paths, config.paths.local_features_dir
     found = find(config, takedown)
+    if not takedown:
+        return found
     manifests = clean_manifests(paths.clean_manifest_path, paths.splits_dir)
     for path in manifests:
         clear_manifest(path, manifests_of(config), takedown, found.named)
@@ -165,5 +171,8 @@ def _take_out_of_splits(config: "RunConfig", takedown: Takedown, manifest_path: 
     except ManifestError as error:
         for path in split_files(paths.splits_dir):
             remove_rows(path, takedown)
+        with contextlib.suppress(ManifestError):
+            # Also the texts that two splits had in common.
+            write_json(paths.splits_dir / AUDIT_NAME, read_audit(paths.splits_dir) | {"text_overlap": {}})
         return error
     return None

@@ -25,7 +25,7 @@ from vietst.data.feature_reuse import ReusableRows, open_cached_split
 from vietst.data.feature_shards import TEMPORARY_PREFIX
 from vietst.data.features import InputKind
 from vietst.data.takedown import NAMING_COLUMNS, Takedown
-from vietst.data.takedown_tables import NamedRows
+from vietst.data.takedown_tables import ABANDONED_AFTER_S, NamedRows
 from vietst.errors import FeatureCacheError
 from vietst.runtime import get_logger
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     import pyarrow  # type: ignore[import-untyped]
 
 _CACHE_NAME: Final = re.compile(r"(.+)-[0-9a-f]{16}")
-_ABANDONED_AFTER_S: Final = 60.0
-"""A file that is still being written grows more often than that."""
 
 logger = get_logger(__name__)
 
@@ -92,7 +90,7 @@ def find_leftovers(features_dir: Path) -> list[Path]:
     return sorted(
         path
         for path in features_dir.rglob(f"{TEMPORARY_PREFIX}*")
-        if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S
+        if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
     )
 
 
@@ -167,7 +165,9 @@ def delete(caches: Sequence[NamedCache], leftovers: Sequence[Path]) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for cache in caches:
         (cache.directory / COMPLETE_MARK).unlink(missing_ok=True)
-        shutil.rmtree(cache.directory)
+        shutil.rmtree(cache.directory.resolve())
+        if cache.directory.is_symlink():  # to a disk with more room
+            cache.directory.unlink()
 
 
 def _plan(

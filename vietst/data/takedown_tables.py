@@ -3,8 +3,10 @@
 import contextlib
 import json
 import re
+import time
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +14,7 @@ from typing import Any, Final
 from vietst.constants import SPLITS
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.audio_paths import normalize_audio_path
-from vietst.data.audio_pieces import locator_or_path
+from vietst.data.audio_pieces import locator_or_path, split_locator
 from vietst.data.audited_manifest import summary_path
 from vietst.data.manifest import REJECTED_NAME, SUMMARY_NAME
 from vietst.data.records import format_record
@@ -32,6 +34,9 @@ from vietst.data.tables import (
 from vietst.data.takedown import Takedown
 from vietst.errors import ManifestError
 
+ABANDONED_AFTER_S: Final = 60.0
+"""A file that is still being written grows more often than that."""
+_HALF_WRITTEN: Final = re.compile(r"\..+\.\d+\.tmp")
 _NO_TEXT: Final = dict.fromkeys(REJECTED_COLUMNS, "")
 
 
@@ -42,8 +47,9 @@ class NamedRows:
     audio_paths: set[str] = field(default_factory=set)
     digests: set[str] = field(default_factory=set)
     """Of the content of their audio files."""
-    entry_of_id: dict[str, str] = field(default_factory=dict)
-    """By id, where a row has one, else by audio path: the entry that names it."""
+    entry_of: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By id (empty: it has none) and audio file, since ids of a manifest may repeat: the entry that names the
+    row."""
     entry_of_audio: dict[str, str] = field(default_factory=dict)
     """By audio path."""
     lines: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -52,13 +58,23 @@ class NamedRows:
     @property
     def entries(self) -> set[str]:
         """Of the list, that name something."""
-        return set(self.entry_of_id.values())
+        return set(self.entry_of.values())
 
     def add(self, entry: str, row: Mapping[str, str]) -> None:
-        locator = locator_or_path({"audio_path": "", **row})
-        self.entry_of_id[row.get("id") or locator] = entry
-        self.audio_paths.add(normalize_audio_path(locator))
-        self.entry_of_audio[normalize_audio_path(locator)] = entry
+        audio_path = normalize_audio_path(locator_or_path({"audio_path": "", **row}))
+        self.entry_of[_id_and_file(row)] = entry
+        self.audio_paths.add(audio_path)
+        self.entry_of_audio[audio_path] = entry
+
+    def entry_for(self, row: Mapping[str, str]) -> str | None:
+        """The entry that names a row of a table without its video and channel; None: none does.
+
+        By its audio also where cleaning has made its id unique since.
+        """
+        audio_path = normalize_audio_path(row.get("audio_path", ""))
+        if not audio_path:
+            return None
+        return self.entry_of.get(_id_and_file(row)) or self.entry_of_audio.get(audio_path)
 
 
 def find_in_manifests(manifests: Manifests, takedown: Takedown, pattern: re.Pattern[str] | None) -> NamedRows:
@@ -87,6 +103,17 @@ def find_in_table(path: Path, takedown: Takedown, named: NamedRows) -> int:
     return num_rows
 
 
+def num_named(path: Path, takedown: Takedown, named: NamedRows) -> int:
+    """How many rows the list names of a table that may not say of which video or channel they are."""
+    ids = {row_id for row_id, _ in named.entry_of} | named.audio_paths
+
+    return sum(
+        (takedown.entry_for(row) or named.entry_for(row)) is not None
+        or (not row.get("audio_path") and row["id"] in ids)
+        for row in _rows(path)
+    )
+
+
 def remove_rows(path: Path, takedown: Takedown) -> None:
     """Writes a table anew without the rows that the list names; nothing where there are none."""
     rows = list(_rows(path))
@@ -99,21 +126,48 @@ def remove_rows(path: Path, takedown: Takedown) -> None:
         file.writelines(format_record(list(row.values()), delimiter) for row in kept)
 
 
+def find_half_written(tables: Iterable[Path]) -> list[Path]:
+    """What killed commands left beside tables (`tables.atomic_writer`): nobody can tell what it holds."""
+    return sorted(
+        path
+        for folder in {table.parent for table in tables}
+        for path in folder.glob(".*.tmp")
+        if _HALF_WRITTEN.fullmatch(path.name) and time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
+    )
+
+
 def split_files(splits_dir: Path) -> list[Path]:
     """All files of the splits that hold rows."""
     return [*(split_path(splits_dir, split) for split in SPLITS), splits_dir / SET_ASIDE_NAME]
 
 
 def clean_manifests(clean_path: Path, splits_dir: Path) -> list[Path]:
-    """The cleaned manifest, and the one that the splits were made from where that is another (what an audit
-    left: `audited_manifest`), as far as they are there."""
-    paths = [clean_path]
+    """The cleaned manifest, and what audits left of it beside it (`audited_manifest`), as far as they are
+    there; last the one that the splits were made from."""
+    paths = [clean_path, *_audited_beside(clean_path)]
     with contextlib.suppress(ManifestError, KeyError, TypeError):
         recorded = Path(read_audit(splits_dir)["manifest"]["path"])
         # In a copy of the corpus the record still names the original, which is none of ours.
-        beside = clean_path.with_name(recorded.name)
-        paths.append(beside if beside.is_file() else recorded)
-    return [path for path in dict.fromkeys(paths) if path.is_file()]
+        paths.append(_beside(clean_path, recorded))
+    last_first = dict.fromkeys(path for path in reversed(paths) if path.is_file())
+    return [*reversed(last_first)]
+
+
+def _beside(path: Path, recorded: Path) -> Path:
+    """The file of a recorded name in the folder of `path`, if it is there."""
+    beside = path.with_name(recorded.name)
+    return beside if beside.is_file() else recorded
+
+
+def _audited_beside(clean_path: Path) -> list[Path]:
+    found = []
+    for summary_file in sorted(clean_path.parent.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            summary = json.loads(summary_file.read_text(encoding="utf-8"))
+            audited = summary_file.with_name(Path(summary["output"]["path"]).name)
+            if summary_path(audited) == summary_file and "drop" in summary:
+                found.append(audited)
+    return found
 
 
 def clear_manifest(path: Path, manifests: Manifests, takedown: Takedown, named: NamedRows) -> None:
@@ -153,8 +207,9 @@ def clear_manifest(path: Path, manifests: Manifests, takedown: Takedown, named: 
             }
         else:
             _clear_rejected(Path(summary["rejected"]), takedown, named, {})
-            digest = file_digest(Path(summary["input"]["path"]))
-            brought_up["input"] = {**summary["input"], "digest": digest}
+            audited = _beside(path, Path(summary["input"]["path"]))
+            if audited.is_file():
+                brought_up["input"] = {**summary["input"], "digest": file_digest(audited)}
         if brought_up != summary:
             write_json(summary_file, brought_up)
 
@@ -180,7 +235,7 @@ def _clear_rejected(
     before = list(_rows(path))
     kept, cleared = [], dict(lines)
     for row in before:
-        entry = takedown.entry_for(row) or _entry_of_rejected(row, named)
+        entry = takedown.entry_for(row) or named.entry_for(row)
         if row["line"] in cleared:
             continue
         if entry is None:
@@ -193,12 +248,10 @@ def _clear_rejected(
     return after
 
 
-def _entry_of_rejected(row: dict[str, str], named: NamedRows) -> str | None:
-    locator = locator_or_path(row)
-    if ":" in row["line"]:
-        # Of several sources, which may have an id each; cleaning makes it unique, and this is what it was.
-        return named.entry_of_audio.get(normalize_audio_path(locator))
-    return named.entry_of_id.get(row["id"] or locator)
+def _id_and_file(row: Mapping[str, str]) -> tuple[str, str]:
+    """As cleaning spells them."""
+    row_id = " ".join(unicodedata.normalize("NFC", row.get("id", "")).split())
+    return row_id, normalize_audio_path(split_locator(row.get("audio_path", ""))[0])
 
 
 def _in_order(line: str) -> tuple[str, int]:

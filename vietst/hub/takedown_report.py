@@ -1,17 +1,18 @@
 """What was taken down, and what of it is still around: models, results, published copies, the audio."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from vietst.audit.audit import SIGNALS_NAME
+from vietst.audit.audit import SIGNALS_NAME, WORK_NAME
 from vietst.data.audio_pieces import split_locator
 from vietst.data.sources import manifests_of, name_of
 from vietst.data.splits import read_audit
 from vietst.data.take_down import Found
 from vietst.data.takedown import NAMING_COLUMNS, Takedown
 from vietst.data.takedown_features import named_rows
-from vietst.data.takedown_tables import NamedRows, find_in_table
+from vietst.data.takedown_tables import num_named
 from vietst.errors import ManifestError
 from vietst.evaluation.report import PREDICTIONS_SUFFIX
 from vietst.hub.corpus import FOLDER_NAME
@@ -39,7 +40,7 @@ def say_what_was_found(takedown: Takedown, found: Found, *, is_done: bool) -> No
     for cache in [*found.caches, *found.states]:
         logger.info("%s: %s, which held %d of them", removed, cache.directory, cache.num_rows)
     if found.leftovers:
-        logger.info("%s: %d files and folders that killed builds left", removed, len(found.leftovers))
+        logger.info("%s: %d files and folders that killed commands left", removed, len(found.leftovers))
     for directory in found.rebuilt:
         logger.info("made without them: %s", directory)
     unknown = [entry for entry in takedown.entries if entry not in found.named.entries]
@@ -76,17 +77,17 @@ def what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_do
     if audio:
         yield f"{len(audio)} audio files below {paths.data_root}, the first of them {audio[0]}"
     for path in sorted((paths.output_dir / "results").glob(f"*{PREDICTIONS_SUFFIX}")):
-        num_rows = find_in_table(path, takedown, NamedRows())
+        num_rows = num_named(path, takedown, found.named)
         if num_rows:
             name = path.name.removesuffix(PREDICTIONS_SUFFIX)
             yield (
                 f"{num_rows} utterances in {path}, and what was made from it: {name}_report.html, "
                 f"{name}_metrics.json, comparisons. Evaluate again, or delete them"
             )
-    for path in sorted(paths.splits_dir.parent.glob(f"*/{SIGNALS_NAME}")):
-        num_rows = find_in_table(path, takedown, NamedRows())
+    for folder, tables in sorted(_audits(paths.splits_dir.parent).items()):
+        num_rows = max(num_named(path, takedown, found.named) for path in tables)
         if num_rows:
-            yield f"{num_rows} utterances in the audit {path.parent}. Delete the folder, and audit again"
+            yield f"{num_rows} utterances in the audit {folder}. Delete the folder, and audit again"
     num_rows = _num_rows_of_corpus(paths.output_dir / FOLDER_NAME, takedown)
     if num_rows:
         yield (
@@ -99,6 +100,16 @@ def what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_do
             f"{paths.features_dir}: push features that were built after this (build_features.py "
             "--push_to_hub); older revisions keep the others until the repository's history is squashed"
         )
+
+
+def _audits(data_dir: Path) -> dict[Path, list[Path]]:
+    """The tables of each audit, finished or not."""
+    tables = defaultdict(list)
+    for path in data_dir.glob(f"*/{SIGNALS_NAME}"):
+        tables[path.parent].append(path)
+    for path in data_dir.glob(f"*/{WORK_NAME}/*/*.tsv"):
+        tables[path.parents[2]].append(path)
+    return tables
 
 
 def _num_rows_of_corpus(folder: Path, takedown: Takedown) -> int:
