@@ -88,7 +88,8 @@ def add_entries(path: Path, entries: Iterable[str]) -> Takedown:
     Raises:
         ManifestError: as `read_takedown`, or an entry that the list could not hold; it stays as it was then.
     """
-    known, new = read_takedown(path), []
+    known = read_takedown(path)
+    new: list[str] = []
     for entry in map(str.strip, entries):
         if not entry or entry.startswith("#") or len(entry.splitlines()) > 1 or not _split_entry(entry)[1]:
             raise _refused(f"--add {entry!r}", "a name, or COLUMN=NAME", "no name in it", "add what it names")
