@@ -44,7 +44,7 @@ def write_corpus_files(root: Path, **changed: str) -> RunConfig:
             **row,
             "wer": f"{number / 30:.4f}",
             "speech": "" if number % 2 else "0.9",
-            "duplicate_of": rows[0]["id"] if number == 7 else "",
+            "duplicate_of": {7: rows[0]["id"], 8: "dropped-0001"}.get(number, ""),
             "recognized": "bí mật",
             "snr_db": "",
         }
@@ -82,7 +82,7 @@ def expected_rows(root: Path, split: str) -> list[dict[str, Any]]:
                 "is_audited": of_row is not None,
                 "audit_duration": 2.0 if of_row else None,
                 "audit_speech": float(of_row["speech"]) if of_row and of_row["speech"] else None,
-                "audit_duplicate_of": (of_row["duplicate_of"] or None) if of_row else None,
+                "audit_duplicate_of": "v000-0000" if row["id"] == "v002-0001" else None,
                 "audit_wer": float(of_row["wer"]) if of_row else None,
             }
         )
@@ -135,7 +135,8 @@ def test_addresses_are_made_from_a_column(config: RunConfig, tmp_path: Path) -> 
     corpus = publish_corpus(config, CorpusOptions(source_url="https://example.org/watch?v={id}&t=1"))
     rows = datasets.load_dataset(str(corpus.folder), split="test", cache_dir=str(tmp_path / "cache"))
     assert rows["source_url"][:] == [f"https://example.org/watch?v={name}&t=1" for name in rows["id"]]
-    for address in ("https://example.org/", "https://example.org/{video}", "file:///{video_id}"):
+    wrong = ("https://example.org/", "https://example.org/{video}", "file:///{video_id}", "https://e.org/{id")
+    for address in wrong:
         with pytest.raises(HubError, match="--source_url"):
             publish_corpus(config, CorpusOptions(source_url=address))
 
@@ -151,6 +152,11 @@ def test_addresses_are_made_from_a_column(config: RunConfig, tmp_path: Path) -> 
 def test_what_tells_about_the_machine_is_refused(tmp_path: Path, changed: dict[str, str]) -> None:
     with pytest.raises(HubError, match="the machine or the account"):
         publish_corpus(write_corpus_files(tmp_path, **changed), CorpusOptions())
+
+
+def test_a_time_that_is_no_number_is_refused_with_its_row(tmp_path: Path) -> None:
+    with pytest.raises(HubError, match="video_start_s of v000-0000"):
+        publish_corpus(write_corpus_files(tmp_path, video_start_s="00:01:30"), CorpusOptions())
 
 
 def test_what_is_to_be_taken_down_is_not_published(config: RunConfig, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import math
 import re
 import string
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -104,7 +104,10 @@ def write_corpus(
     _refuse_taken_down(paths)
     tables = {split: open_split_file(split_path(paths.splits_dir, split)) for split in SPLITS}
     known = tuple(dict.fromkeys(name for table in tables.values() for name in table.columns))
-    signals = _Signals(audit_dir / SIGNALS_NAME) if audit_dir is not None else None
+    signals = None
+    if audit_dir is not None:
+        ids = {row["id"] for table in tables.values() for row in split_rows(table)}
+        signals = _Signals(audit_dir / SIGNALS_NAME, ids)
     columns = [
         column
         for column in (*_columns(known, source_url), *(signals.columns() if signals else ()))
@@ -174,7 +177,19 @@ def _text(name: str, description: str) -> Column:
 
 
 def _number_of(name: str) -> Callable[[dict[str, Any]], float | None]:
-    return lambda row: float(row[name]) if row[name] else None
+    def number(row: dict[str, Any]) -> float | None:
+        try:
+            value = float(row[name] or "nan")
+        except ValueError:
+            raise HubError(
+                where=f"{name} of {row['id']}",
+                rule="seconds, or nothing where they are not known",
+                found=row[name],
+                do="correct the manifest, and clean and split it again; or give the column another name",
+            ) from None
+        return None if math.isnan(value) else value
+
+    return number
 
 
 def _source_url(known: Sequence[str], template: str | None) -> list[Column]:
@@ -182,7 +197,10 @@ def _source_url(known: Sequence[str], template: str | None) -> list[Column]:
     if template is None:
         name = next((name for name in _URL_COLUMNS if name in known), None)
         return [Column("source_url", "string", description, lambda row: row[name] or None)] if name else []
-    fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+    try:
+        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+    except ValueError:  # a brace without the other
+        fields = set()
     if not fields or not fields <= set(known) or not re.match(r"https?://", template):
         raise HubError(
             where=f"--source_url {template}",
@@ -203,7 +221,7 @@ def _source_url(known: Sequence[str], template: str | None) -> list[Column]:
 class _Signals:
     """The signals of an audit, by the id of a row; texts that a model wrote are not among them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, published_ids: Set[str]) -> None:
         table = open_table(
             path, ("id", "audio_path"), if_missing="audit the manifest: python scripts/audit_manifest.py"
         )
@@ -217,7 +235,8 @@ class _Signals:
             for name, values in self._numbers.items():
                 values.append(float(row[name]) if row[name] else math.nan)
             for name, texts in self._names.items():
-                if row[name]:
+                # An audit names also rows that were dropped or taken down since.
+                if row[name] and (name != "duplicate_of" or row[name] in published_ids):
                     texts[index] = row[name]
 
     def columns(self) -> list[Column]:
