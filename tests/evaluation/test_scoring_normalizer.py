@@ -48,7 +48,9 @@ SAME_NUMBER = [
     ("25", "hai mươi lăm", "hai lăm", "hai mươi nhăm", "hăm lăm"),
     ("31 người", "ba mươi mốt người", "ba mốt người"),
     ("44", "bốn mươi tư", "bốn mươi bốn", "bốn tư"),
-    ("70", "bảy mươi", "bẩy mươi"),
+    ("70", "bảy mươi", "bẩy mươi", "bảy chục"),
+    ("50.000đ", "50000 đ", "50.000 đồng", "năm mươi nghìn đồng", "năm chục ngàn đồng"),
+    ("2/9", "2 tháng 9", "mùng hai tháng chín", "mồng 2 tháng 9", "mùng 2/9"),
     ("105", "một trăm lẻ năm", "một trăm linh năm"),
     ("407", "bốn trăm lẻ bảy", "bốn trăm linh bảy", "bốn không bảy"),
     ("220", "hai trăm hai mươi", "hai trăm hai"),
@@ -96,6 +98,8 @@ DIFFERENT = [
     ("1.500", "1,5"),
     ("50%", "50"),
     ("hai triệu một tháng", "2.000.001 tháng"),
+    ("hai chục năm", "25"),
+    ("ba mươi, hai chục", "32"),
 ]
 
 
@@ -117,6 +121,7 @@ def test_different_numbers_stay_different(one: str, other: str) -> None:
         "gọi số không chín tám một hai ba bốn",
         "iphone 4k 5g covid19 1.2.3",
         "lẻ loi linh tinh rưỡi",
+        "một chục trứng mùng hai tết được 9đ",
     ],
 )
 def test_text_that_is_no_other_reading_of_a_number_stays(text: str) -> None:
@@ -161,8 +166,8 @@ def test_the_list_says_each_spelling_once_in_its_normalized_form() -> None:
 
 def test_the_id_names_every_option() -> None:
     assert ScoringNormalizer().id == "vietst-1"
-    assert both.id == "vietst-1+numbers-1+loanwords-1"
-    assert (numbers.id, loanwords.id) == ("vietst-1+numbers-1", "vietst-1+loanwords-1")
+    assert both.id == "vietst-1+numbers-2+loanwords-1"
+    assert (numbers.id, loanwords.id) == ("vietst-1+numbers-2", "vietst-1+loanwords-1")
 
 
 # --- laws -------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ _SLASH: Final = re.compile(rf"(?P<day>\b(?:ngày|mùng|mồng|hôm)\s+)?{_ALONE}
 # 9:30, 9h30, 9h, 9g30; but 5G is no time.
 _TIME: Final = re.compile(rf"{_ALONE}([01]?\d|2[0-4])(?:[hH]|[:hHgG]([0-5]\d))(?:[pP]h?)?{_ENDS}")
 _DEGREES: Final = re.compile(r"(?<=\d)\s*°\s*")
+_DONG: Final = re.compile(r"(?<=000)\s?[đĐ]\b")  # 9đ may be marks
 _MINUS: Final = re.compile(r"(?<!\S)[-−](?=\d)")
 
 _FRACTIONS: Final = frozenset({(1, 2), (1, 3), (2, 3), (1, 4), (3, 4)})
@@ -31,9 +32,10 @@ _ALWAYS: Final = (24, 7)
 
 
 def write_out_signs(text: str) -> str:
-    """Dates, times, fractions, degrees and the minus sign in words; the figures in them stay figures.
+    """Dates, times, fractions, degrees, the đ of amounts and the minus sign in words; figures stay figures.
 
-    20/11/2024 → 20 tháng 11 năm 2024; 9:30, 9h30 → 9 giờ 30; 3/4 → 3 phần 4; 8/100 → 8 trên 100.
+    20/11/2024 → 20 tháng 11 năm 2024; 9:30, 9h30 → 9 giờ 30; 3/4 → 3 phần 4; 8/100 → 8 trên 100;
+    50.000đ → 50.000 đồng.
     """
     text = _ISO_DATE.sub(lambda date: _date(date[3], date[2], date[1]) or date[0], text)
     text = _DATE.sub(lambda date: _date(date[1], date[3], date[4]) or date[0], text)
@@ -41,6 +43,7 @@ def write_out_signs(text: str) -> str:
     text = _SLASH.sub(_slashed, text)
     text = _TIME.sub(_time, text)
     text = _DEGREES.sub(" độ ", text)
+    text = _DONG.sub(" đồng", text)
     return _MINUS.sub("âm ", text)
 
 

@@ -41,7 +41,8 @@ _SCALE_WORDS: Final = ((10**9, "tỷ"), (10**6, "triệu"), (10**3, "nghìn"))
 _ZERO_TENS: Final = ("lẻ", "linh")
 _POINTS: Final = (POINT, "chấm")
 _HALF: Final = "rưỡi"
-_GOES_ON: Final = frozenset({"mươi", "trăm"})
+_TENS: Final = ("mươi", "chục")
+_GOES_ON: Final = frozenset({*_TENS, "trăm"})
 
 
 # --- a number to words ------------------------------------------------------------------------------------
@@ -255,8 +256,8 @@ def _tens(
     if digit is None or digit == 0:
         lone = _after_tens(words, start) if inner or after_zero else 0
         return _Parsed(lone, start + 1) if lone else None
-    if digit > 1 and second == "mươi":
-        unit = _unit(words, start + 2)
+    if digit > 1 and second in _TENS:
+        unit = _unit(words, start + 2) if second == "mươi" else 0
         return _Parsed(10 * digit + unit, start + 2 + bool(unit))
     if digit > 1 and (unit := _after_tens(words, start + 1)):
         return _Parsed(10 * digit + unit, start + 2)

@@ -19,7 +19,7 @@ from vietst.evaluation.figures import write_out_figures, write_out_signs
 from vietst.evaluation.number_words import DIGITS, read_out_alike
 from vietst.text import NORMALIZER_ID, normalize_for_scoring
 
-NUMBERS_ID: Final = "numbers-1"
+NUMBERS_ID: Final = "numbers-2"
 """Names the rules of `figures` and `number_words`; changes whenever one of them does."""
 
 _NUMBER_WORDS: Final = frozenset({*DIGITS, "mười", "mươi", "mốt", "lăm"})
@@ -40,7 +40,7 @@ class ScoringNormalizer:
 
     @property
     def id(self) -> str:
-        """Of all rules together: vietst-1+numbers-1+loanwords-1."""
+        """Of all rules together: vietst-1+numbers-2+loanwords-1."""
         options = (NUMBERS_ID, self.numbers), (loanwords_id(), self.loanwords)
         return "+".join((NORMALIZER_ID, *(name for name, is_asked_for in options if is_asked_for)))
 
@@ -59,11 +59,14 @@ class ScoringNormalizer:
             words = _with_loanwords(words)
         if not self.numbers:
             return " ".join(words)
-        return _MINUTES.sub(r"\1", " ".join(read_out_alike(write_out_figures(words))))
+        text = " ".join(read_out_alike(write_out_figures(words)))
+        return _MINUTES.sub(r"\1", _FIRST_DAYS.sub("", text))
 
 
 _MINUTES: Final = re.compile(rf"(\bgiờ(?: (?:{'|'.join(sorted(_NUMBER_WORDS))})){{1,3}}) phút\b")
 """chín giờ ba mươi phút: 9:30, which says no minutes."""
+_FIRST_DAYS: Final = re.compile(rf"\b(?:mùng|mồng) (?=(?:{'|'.join((*DIGITS[1:], 'mười'))}) tháng\b)")
+"""mùng hai tháng chín: 2/9, which says nothing of the month's first ten days."""
 
 
 # --- loanwords --------------------------------------------------------------------------------------------
