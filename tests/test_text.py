@@ -131,8 +131,9 @@ WITHOUT_CASE_AND_PUNCTUATION = [
     ("Node.js, TP.HCM. U.S.A.", "node.js tp.hcm u.s.a"),
     ("xong.Rồi,nhé và/hoặc snake_case", "xong rồi nhé và hoặc snake case"),
     ("C++, C#, #hashtag", "c++ c# hashtag"),
-    ("Vui quá ❤️ 👍🏽 :) 30°C", "vui quá 30 c"),
+    ("Vui quá ❤️ 👍🏽 :) 30°C", "vui quá 30°c"),
     ("?!…", ""),
+    ("Trời -5°C, −10 ° F (-3)!", "trời -5°c -10 ° f 3"),
 ]
 
 
@@ -147,7 +148,7 @@ def test_the_rules_have_a_name() -> None:
 
 # Text that is dense in what the rules look at, beside text of any kind.
 PIECES = [
-    *"[]*_#+'’.,%&@=-/() \u00a0\u200b\u0301\u0323\ufe0f\n",
+    *"[]*_#+'’.,%&@=-−°/() \u00a0\u200b\u0301\u0323\ufe0f\n",
     *("a", "B", "c", "1", "23", "Đ", "Ð", "hoà", "thuý", "qúy", "ế", "İ", "ΑΣ", "oe", "uy", "g", "o", "à"),
     *("[cười]", "**đậm**", "_x_", "__init__", "C++", "C#", "❤️", "ß", "ﬁ", "½", "đ"),
 ]

@@ -174,10 +174,13 @@ _KEPT_IN_A_WORD: Final = re.compile(
     rf"{_POINT_IN_A_WORD.pattern}"  # node.js
     r"|(?<=[^\W_])[-‐‑–](?=[^\W_])"  # e-mail, 20–30
     r"|(?<=\d)[:/](?=\d)"  # 9:30, 20/11
+    r"|(?<!\S)[-−](?=\d)|(?:(?<=\d)|(?<=\d\s))°"  # -5°C
 )
 # While the other signs go, these stand as controls, which no text has that `_compose` has seen.
-_PLACEHOLDERS: Final = str.maketrans({".": "\x01", ":": "\x02", "/": "\x03"} | dict.fromkeys("-‐‑–", "\x04"))
-_SIGNS_AGAIN: Final = str.maketrans("\x01\x02\x03\x04", ".:/-")
+_PLACEHOLDERS: Final = str.maketrans(
+    {".": "\x01", ":": "\x02", "/": "\x03", "°": "\x05"} | dict.fromkeys("-‐‑–−", "\x04")
+)
+_SIGNS_AGAIN: Final = str.maketrans("\x01\x02\x03\x04\x05", ".:/-°")
 
 
 def _ends_a_sentence(point: re.Match[str]) -> bool:
@@ -200,7 +203,7 @@ def lower_without_punctuation(text: str) -> str:
     * apostrophes between letters, as ' (don't), and hyphens inside words and figures (e-mail, covid-19);
     * what makes a figure, a time, a date (3,5; 1.000; 9:30; 20/11), and points inside names (node.js, but not
       between "xong.Rồi", where a sentence ends);
-    * signs that are read aloud, where they stand: 50%, R&D, an@b.vn, 2+2=4, currencies; c++ and c#.
+    * signs that are read aloud, where they stand: 50%, -5°, R&D, an@b.vn, 2+2=4, currencies; c++ and c#.
 
     `normalize_for_scoring` gives the same before and after.
     """
