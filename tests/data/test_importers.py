@@ -18,11 +18,13 @@ from tests.hub.server import LoopbackHub
 from tests.script_runs import run_script
 from tests.user_machine import Machine, assert_refused
 from vietst.data.audio import load_utterance, load_waveform
+from vietst.data.importers.dataset import DatasetImporter, DatasetOptions
 from vietst.data.importers.imported import Refusal, path_in_root, seconds_of
 from vietst.data.importers.kaldi import KaldiImporter
 from vietst.data.manifest import preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.tables import read_table
+from vietst.errors import ManifestError
 
 RATE_HZ = 16_000
 OUTPUT = Path("data/export/manifest.tsv")
@@ -84,6 +86,12 @@ def test_a_kaldi_folder_with_segments(kaldi: Path) -> None:
         "u4": "no_audio", "u5": "bad_time", "u6": "no_transcript", "u7": "no_audio"
     }  # fmt: skip
     assert [row["duration"] for row in cleaned(kaldi)] == ["1.75", "1.5", "5"]
+
+
+def test_videos_that_a_kaldi_folder_names_are_those_of_the_manifest(kaldi: Path) -> None:
+    (kaldi / "data/train/utt2video").write_text("u1 talk_a\nu2 talk_a\nu3 talk_b\n", encoding="utf-8")
+    imported(kaldi, "kaldi", "data/train", "--columns", "video_id=utt2video")
+    assert [row["video_id"] for row in cleaned(kaldi)] == ["talk_a", "talk_a", "talk_b"]
 
 
 def test_a_kaldi_folder_without_segments(kaldi: Path) -> None:
@@ -155,6 +163,21 @@ def test_nemo_json_lines(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert refused[0]["place"] == "line 4"
     assert [row["duration"] for row in cleaned(tmp_path)] == ["5", "1.5", "2"]
+
+
+def test_rows_that_no_text_file_holds_are_told_and_the_others_can_be_read(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.wav", 1.0, seed=1)
+    lines = [
+        '{"audio_filepath": "a.wav", "text": "câu một"}',
+        r'{"audio_filepath": "a.wav", "text": "nửa \ud83d"}',
+        r'{"audio_filepath": "a.wav", "text": "câu\u0000hai"}',
+        r'{"audio_filepath": "a\u0000.wav", "text": "câu ba"}',
+        r'{"audio_filepath": "a\ud83d.wav", "text": "câu bốn"}',
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    _, refused, _ = imported(tmp_path, "nemo", "a.jsonl")
+    assert [row["reason"] for row in refused] == ["bad_row"] * 4
+    assert [row["transcript"] for row in cleaned(tmp_path)] == ["câu một"]
 
 
 def test_a_manifest_is_replaced_only_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -292,6 +315,30 @@ def test_a_dataset_saved_to_disk(tmp_path: Path) -> None:
         ("row 4", "no_audio"), ("row 5", "no_transcript")
     ]  # fmt: skip
     assert len(cleaned(tmp_path)) == 4
+
+
+def test_of_several_sounds_one_is_imported_and_names_may_differ_in_case(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"audio": datasets.Audio(), "sentence": datasets.Value("string"), "english": datasets.Audio()}
+    )
+    sounds = [{"bytes": wav_bytes(seed), "path": name} for seed, name in enumerate(("A.wav", "a.wav"))]
+    table = pyarrow.table(
+        {"audio": sounds, "sentence": ["câu 0", "câu 1"], "english": sounds}, schema=features.arrow_schema
+    )
+    datasets.Dataset(table).save_to_disk(tmp_path / "saved")
+    rows, _, _ = imported(tmp_path, "datasets", "saved")
+    assert list(rows[0]) == ["audio_path", "transcript", "translation"]
+    clips = "data/export/audio/saved/clips"
+    assert [row["audio_path"] for row in rows] == [f"{clips}/A.wav", f"{clips}/part2/a.wav"]
+
+
+def test_a_streamed_dataset_that_breaks_off_says_so(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"audio": "a.wav", "text": "câu"\n', encoding="utf-8")
+    options = DatasetOptions(tmp_path / "audio", split="train", streaming=True)
+    with pytest.raises(ManifestError, match="datasets opens it and reads its rows"):
+        DatasetImporter(str(tmp_path), options, data_root=tmp_path, columns={})
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -1,11 +1,13 @@
 """`datasets` datasets, of the Hub or of a folder. Their audio is written as files, as it is, never decoded.
 
-Since nothing is decoded, torchcodec is not needed; only folders of audio files with a `metadata.csv` cannot
-be opened without it, and these are tables already (`timed_table`).
+Other sounds, pictures and the like are left out. Since nothing is decoded, torchcodec is not needed; only
+folders of audio files with a `metadata.csv` cannot be opened without it, and these are tables already
+(`timed_table`).
 """
 
 import io
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,15 +78,19 @@ class DatasetImporter:
     ) -> None:
         self.source = name
         self._options, self._data_root, self._base = options, data_root, base or data_root
-        self._rows = _undecoded(_opened(name, options))
-        features = self._rows.features or dict.fromkeys(next(iter(self._rows), {}))
-        available = list(features)
+        rows = _undecoded(_opened(name, options))
+        with _told(name):
+            features = rows.features or dict.fromkeys(next(iter(rows), {}))
+        audio_field = columns.get("audio_path", USUAL_FIELDS["audio_path"][0])
+        others = [field for field in features if field != audio_field and _holds_bytes(features[field])]
+        self._rows = rows.remove_columns(others) if others else rows
+        available = [field for field in features if field not in others]
         usual = {
             column: next((field for field in fields if field in available), fields[0])
             for column, fields in USUAL_FIELDS.items()
         }
         self._fields = chosen_columns(usual, columns, available, name)
-        require_columns(self._fields, name, available)
+        require_columns(self._fields, name, list(features))
         self._labels: dict[str, Any] = {
             field: feature for field, feature in features.items() if hasattr(feature, "int2str")
         }
@@ -110,11 +116,11 @@ class DatasetImporter:
                 yield ImportedRow(f"row {number}", content)
 
     def _values(self, row: Mapping[str, Any], number: int) -> dict[str, str]:
-        values = {column: self._text(field, row[field]) for column, field in self._fields.items()
+        values = {column: self._text(field, row.get(field)) for column, field in self._fields.items()
                   if column != "audio_path"}  # fmt: skip
         if not values["transcript"].strip():
             raise Refusal("no_transcript", f"{self._fields['transcript']} is empty")
-        return {"audio_path": self._audio(row[self._fields["audio_path"]], number), **values}
+        return {"audio_path": self._audio(row.get(self._fields["audio_path"]), number), **values}
 
     def _text(self, field: str, value: Any) -> str:
         if field in self._labels and isinstance(value, int) and value >= 0:
@@ -137,22 +143,24 @@ class DatasetImporter:
                 content = Path(name).read_bytes()
         if content is None and name:
             content = _read_remote(name)
-        if content is None and value.get("array") is not None:
+        if content is None and value.get("array") is not None and value.get("sampling_rate"):
             name, content = "", _as_wav(value["array"], value["sampling_rate"])
         if not content:
             raise Refusal("no_audio", "0 bytes")
         return self._written(name, content, number)
 
     def _written(self, name: str, content: bytes, number: int) -> str:
-        """Writes a clip under its name; the second of a name into a folder `part2`, and so on."""
+        """Writes a clip under its name; the second of a name into a folder `part2`, and so on. Names that
+        differ in case, or in how letters are composed, are one: they are on Windows and macOS."""
         name = _NOT_IN_NAMES.sub("_", PurePosixPath(name.replace("\\", "/")).name)
         if not PurePosixPath(name).suffix:
             magic = (suffix for start, suffix in _SUFFIXES_BY_MAGIC.items() if content.startswith(start))
             name = f"{name or f'{number:08d}'}{next(magic, '.mp3')}"
-        self._num_of_name[name] += 1
+        key = unicodedata.normalize("NFC", name).casefold()
+        self._num_of_name[key] += 1
         folder = self._options.audio_dir / "clips"
-        if self._num_of_name[name] > 1:
-            folder /= f"part{self._num_of_name[name]}"
+        if self._num_of_name[key] > 1:
+            folder /= f"part{self._num_of_name[key]}"
         path = folder / name
         audio_path = path_in_root(str(path), Path(), self._data_root)
         if path.is_file() and path.read_bytes() == content:
@@ -208,6 +216,11 @@ def _undecoded(rows: Any) -> Any:
         if isinstance(feature, Audio):
             rows = rows.cast_column(field, Audio(decode=False))
     return rows
+
+
+def _holds_bytes(feature: Any) -> bool:
+    """Sounds, pictures, videos: no text for a table."""
+    return hasattr(feature, "decode_example") or "binary" in str(getattr(feature, "dtype", ""))
 
 
 class _told:  # noqa: N801 - reads as the words of a with statement

@@ -1,6 +1,7 @@
 """What all importers share: rows, or the reasons why they are none, and the manifest that is written."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ REASONS: Final = {
 """Reason code of a row that could not be imported, and the rule that it breaks."""
 
 _NUM_SHOWN: Final = 3
+_NO_TEXT: Final = re.compile("[\0\ud800-\udfff]")
 
 _logger = get_logger(__name__)
 
@@ -77,7 +79,7 @@ def write_imported(importer: Importer, output: Path, *, overwrite: bool = False)
             found="a file that is there already",
             do="name another --output, or replace it with --overwrite",
         )
-    columns = [*FIRST_COLUMNS, *(column for column in importer.columns if column not in FIRST_COLUMNS)]
+    columns = list(dict.fromkeys((*FIRST_COLUMNS, *importer.columns)))
     refused_path = output.with_name(f"{output.stem}_not_imported.tsv")
     num_written = num_without_translation = 0
     refused: Counter[str] = Counter()
@@ -86,15 +88,16 @@ def write_imported(importer: Importer, output: Path, *, overwrite: bool = False)
         with atomic_writer(refused_path) as not_imported:
             not_imported.write(format_record(("place", "reason", "detail"), "\t"))
             for row in importer.rows():
-                if isinstance(row.content, Refusal):
-                    refused[row.content.reason] += 1
-                    record = (row.place, row.content.reason, row.content.detail)
+                content = _as_text(row.content)
+                if isinstance(content, Refusal):
+                    refused[content.reason] += 1
+                    record = (row.place, content.reason, content.detail)
                     not_imported.write(format_record(record, "\t"))
                     continue
-                values = [row.content.get(column, "") for column in columns]
+                values = [content.get(column, "") for column in columns]
                 manifest.write(format_record(values, delimiter_of(output)))
                 num_written += 1
-                num_without_translation += not row.content.get("translation")
+                num_without_translation += not content.get("translation")
         if num_written == 0:
             raise _nothing_imported(importer.source, refused, refused_path)
     summary = {
@@ -109,6 +112,18 @@ def write_imported(importer: Importer, output: Path, *, overwrite: bool = False)
     write_json(output.with_name(f"{output.stem}_import.json"), summary)
     _report(summary, output, refused_path)
     return summary
+
+
+def _as_text(content: Mapping[str, str] | Refusal) -> Mapping[str, str] | Refusal:
+    """The row; or why not, where a manifest with it could not be read any more."""
+    if isinstance(content, Refusal):
+        return content
+    try:
+        for value in content.values():
+            require_text(value)
+    except Refusal as refusal:
+        return refusal
+    return content
 
 
 def _report(summary: Mapping[str, Any], output: Path, refused_path: Path) -> None:
@@ -137,6 +152,12 @@ def _nothing_imported(source: str, refused: Counter[str], refused_path: Path) ->
 # --- parts of importers -----------------------------------------------------------------------------------
 
 
+def require_text(value: str) -> None:
+    """Raises Refusal for what no UTF-8 text file holds, and JSON's escapes do."""
+    if _NO_TEXT.search(value):
+        raise Refusal("bad_row", f"a NUL or half of a character (a surrogate) in {value!r}")
+
+
 def path_in_root(path: str, base: Path, data_root: Path) -> str:
     """A source's path as the manifest writes it: relative to `data_root`, with slashes.
 
@@ -144,8 +165,9 @@ def path_in_root(path: str, base: Path, data_root: Path) -> str:
         base: what a relative path counts from.
 
     Raises:
-        Refusal: it is empty, or not below `data_root`.
+        Refusal: it is empty, no text, or not below `data_root`.
     """
+    require_text(path)
     if not path.strip():
         raise Refusal("no_audio", "no path")
     file = _absolute(base / path.strip())

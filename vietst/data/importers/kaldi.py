@@ -58,7 +58,7 @@ class KaldiImporter:
                 if path is None:
                     raise Refusal("no_audio", f"recording {recording} is not in wav.scp")
                 of_row |= {"id": utterance, "audio_path": path_in_root(path, self._base, self._data_root)}
-                content = of_row | (_piece(recording, start, end) if self._has_segments else {})
+                content = (_piece(recording, start, end) if self._has_segments else {}) | of_row
             except Refusal as refusal:
                 content = refusal
             yield ImportedRow(utterance, content)

@@ -47,7 +47,7 @@ class NemoImporter:
     @cached_property
     def _fields(self) -> dict[str, str]:
         """Manifest column → field, of all lines; reads the file once for it."""
-        available = dict.fromkeys(key for _, entry in self._entries() for key in entry)
+        available = dict.fromkeys(key for entry in self._entries() for key in entry)
         if not available:
             raise ManifestError(
                 where=self.source,
@@ -89,10 +89,10 @@ class NemoImporter:
         end = "" if duration is None else format_seconds(offset + duration)
         return values | {"start_s": format_seconds(offset), "end_s": end}
 
-    def _entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for place, line in self._lines():
+    def _entries(self) -> Iterator[Mapping[str, Any]]:
+        for _, line in self._lines():
             try:
-                yield place, _parsed(line)
+                yield _parsed(line)
             except Refusal:
                 continue  # `rows` tells it
 
