@@ -23,6 +23,8 @@ MIN_OFFSET_S: Final = 0.02
 _PREROLL_S: Final = 1.0
 """Decoded and thrown away before a piece: a codec's frame needs those before it, Opus 80 ms of them."""
 _NUM_FIRST_FRAMES: Final = 4
+_LAST_PTS: Final = (1 << 63) - 1
+"""A container counts no further."""
 
 
 @contextlib.contextmanager
@@ -152,7 +154,9 @@ def _frames_before(
     """Frames from well before sample `start` on, and the place of the first one's first sample."""
     preroll = round(_PREROLL_S * stream.rate)
     if start > timeline.num_silent + timeline.num_decoded + preroll:
-        container.seek(timeline.pts_of(start - preroll), stream=stream)
+        if (pts := timeline.pts_of(start - preroll)) > _LAST_PTS:
+            return start, iter(())
+        container.seek(pts, stream=stream)
         frames = container.decode(stream)
         frame = next(frames, None)
         if frame is None:
