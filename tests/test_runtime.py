@@ -44,8 +44,10 @@ def test_a_password_in_an_address_is_not_shown() -> None:
         check=True,
     )
     assert shown.stdout.strip() == "https://hub.example"
-    error = VietstError(where="a", rule="b", found="GET http://mai:secret@hub.example/x?a@b failed", do="c")
-    assert error.found == "GET http://hub.example/x?a@b failed"
+    for password in ("secret", "se@cret"):
+        found = f"GET http://mai:{password}@hub.example/x?a@b failed"
+        error = VietstError(where="a", rule="b", found=found, do="c")
+        assert error.found == "GET http://hub.example/x?a@b failed"
 
 
 def test_the_message_comes_after_everything_else_that_was_printed() -> None:

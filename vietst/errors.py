@@ -7,7 +7,8 @@ exception that reaches the user is a bug of ours.
 import re
 from typing import Final
 
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]+@")
+# To the last @ of the host's part: a password may hold one.
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#\s]+@")
 
 
 def without_credentials(text: str) -> str:
