@@ -163,6 +163,12 @@ def test_two_trainings_do_not_write_into_one_run_folder(nano_config):
         pass  # free again after an error
 
 
+def test_a_run_folder_that_cannot_be_one_is_refused_before_anything_is_loaded(nano_config, tmp_path):
+    (tmp_path / "notes.txt").write_text("no folder")
+    with pytest.raises(VietstError, match=r"run folder .*notes\.txt"):
+        run_training(nano_config(f"output.dir={tmp_path / 'notes.txt' / 'run'}"))
+
+
 def test_resume_without_a_checkpoint_says_so(nano_config):
     with pytest.raises(CheckpointError, match="complete checkpoint"):
         run_training(nano_config(), resume=LATEST)

@@ -20,16 +20,16 @@ def sole_training(run_dir: Path) -> Iterator[None]:
     Rank 0 holds the lock for all processes; that of a killed one is free at once.
 
     Raises:
-        VietstError: another training writes into the folder.
+        VietstError: another training writes into the folder, or nobody may.
     """
     if rank() != 0:
         yield
         return
     from filelock import FileLock, Timeout
 
-    run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / LOCK_NAME)
     try:
+        run_dir.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout:
         raise VietstError(
@@ -38,6 +38,13 @@ def sole_training(run_dir: Path) -> Iterator[None]:
             found="another one that is running",
             do="wait for it or stop it, or name another folder: output.dir=outputs/NAME",
         ) from None
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise VietstError(
+            where=f"run folder {run_dir}",
+            rule="a folder, or room for one, where the training may write",
+            found=str(error),
+            do="name another folder: output.dir=outputs/NAME",
+        ) from error
     except (OSError, NotImplementedError) as error:
         logger.warning("the disk of %s has no locks (%s): start no second training there", run_dir, error)
     try:
