@@ -13,7 +13,7 @@ from typing import Final
 
 from vietst.evaluation.number_words import spoken_numbers
 from vietst.evaluation.scoring_normalizer import NUMBERS_ID, listed_loanwords, loanwords_id, loanwords_in
-from vietst.evaluation.vietnamese_syllables import parse_syllable, word_set
+from vietst.evaluation.vietnamese_syllables import word_set
 from vietst.text import NORMALIZER_ID, normalize_for_scoring
 
 _STYLE_AND_SCORING: Final = f"text.style, {NORMALIZER_ID}"
@@ -177,30 +177,33 @@ def _casing(text: str) -> Iterator[Occurrence]:
 
 
 def _punctuation(text: str) -> Iterator[Occurrence]:
-    ends, inside = bool(_ENDS.search(text)), bool(_INSIDE.search(_ENDS.sub("", text)))
+    plain = _EMOTICON.sub("", text).rstrip()
+    ends, inside = bool(_ENDS.search(plain)), bool(_INSIDE.search(_ENDS.sub("", plain)))
     yield "punctuation", ("both" if ends else "inside") if inside else "end" if ends else "none", text
 
 
 # --- numbers ------------------------------------------------------------------------------------------------
 
 _ALONE: Final = r"(?<![\w.,/:-])"
-_DONE: Final = r"(?![\w/]|[.,:-]\d)"
+_DONE: Final = r"(?=[đĐ]\b|(?![\w/]|[.,:-]\d))"
+_NO_DATE: Final = rf"(?!(?:24/7|1/[234]|2/3|3/4){_DONE})"
+"""Around the clock and fractions, as `figures.write_out_signs` reads them."""
 _PATTERNS: Final = tuple(
     (convention, way, re.compile(pattern, re.IGNORECASE))
     for convention, way, pattern in (
         ("dates", "iso", rf"{_ALONE}[12]\d{{3}}-\d\d-\d\d{_DONE}"),
         ("dates", "dash", rf"{_ALONE}\d\d?([.-])\d\d?\1[12]\d{{3}}{_DONE}"),
-        ("dates", "slash", rf"{_ALONE}(?:[12]?\d|3[01])/(?:0?\d|1[0-2])(?:/[12]\d{{3}})?{_DONE}"),
+        ("dates", "slash", rf"{_ALONE}{_NO_DATE}(?:[12]?\d|3[01])/(?:0?\d|1[0-2])(?:/[12]\d{{3}})?{_DONE}"),
         ("dates", "figures", r"\b\d\d? tháng \d\d?\b"),
         ("times", "colon", rf"{_ALONE}(?:[01]?\d|2[0-4]):[0-5]\d{_DONE}"),
-        ("times", "h", rf"{_ALONE}(?:[01]?\d|2[0-4])[hg](?:[0-5]\d)?{_DONE}"),
-        ("times", "figures", r"\b\d\d? giờ\b"),
-        ("thousands", "point", rf"{_ALONE}\d{{1,3}}(?:\.\d{{3}})+{_DONE}"),
-        ("thousands", "comma", rf"{_ALONE}\d{{1,3}}(?:,\d{{3}})*,\d\d0{_DONE}"),
+        ("times", "h", rf"{_ALONE}(?:[01]?\d|2[0-4])[hg](?:[0-5]\dp?)?{_DONE}"),
+        ("times", "figures", rf"{_ALONE}\d\d? giờ\b"),
+        ("thousands", "point", rf"{_ALONE}[1-9]\d{{0,2}}(?:\.\d{{3}})+{_DONE}"),
+        ("thousands", "comma", rf"{_ALONE}[1-9]\d{{0,2}}(?:,\d{{3}})*,\d\d0{_DONE}"),
         ("thousands", "space", rf"{_ALONE}[1-9]\d{{0,2}}(?: \d{{3}})+{_DONE}"),
         ("thousands", "none", rf"{_ALONE}(?!(?:19|20)\d\d\b)[1-9]\d{{3,}}{_DONE}"),
-        ("decimals", "comma", rf"{_ALONE}\d+,(?!\d\d0\b)\d+{_DONE}"),
-        ("decimals", "point", rf"{_ALONE}\d+\.(?!\d{{3}}\b)\d+{_DONE}"),
+        ("decimals", "comma", rf"{_ALONE}(?:0,\d+|\d+,(?!\d\d0\b)\d+){_DONE}"),
+        ("decimals", "point", rf"{_ALONE}(?:0\.\d+|\d+\.(?!\d{{3}}\b)\d+){_DONE}"),
         ("percent", "sign", r"(?<=\d)%"),
         ("percent", "spaced_sign", r"(?<=\d) +%"),
         ("percent", "vietnamese", r"\bphần trăm\b"),
@@ -290,12 +293,7 @@ _HYPHENATED: Final = re.compile(rf"{_LETTER}+(?:-{_LETTER}+)+")
 
 
 def _english_words(text: str) -> Iterator[Occurrence]:
-    hyphenated = [
-        found
-        for found in _HYPHENATED.findall(text.lower())
-        if all(parse_syllable(part) is not None for part in found.split("-"))
-        or any(loanwords_in(found.split("-")))
-    ]
+    hyphenated = [found for found in _HYPHENATED.findall(text.lower()) if any(loanwords_in(found.split("-")))]
     for found in hyphenated:
         yield "english_words", "hyphens", found
     others = normalize_for_scoring(_HYPHENATED.sub(" ", text)).split()
