@@ -221,6 +221,20 @@ def test_what_killed_commands_left_of_tables_is_deleted_and_a_linked_cache_too(d
     assert len(disk.rows()) == 55
 
 
+def test_videos_are_named_as_they_were_when_the_manifest_was_cleaned(disk: Disk) -> None:
+    """By a pattern of the command line, which the configuration does not know."""
+    paths = disk.config.paths
+    rows = read_table(paths.manifest_path)
+    write_table(paths.manifest_path, [{**row, "video_id": ""} for row in rows], list(rows[0]))
+    summary_file = paths.clean_manifest_path.with_name("preprocess_summary.json")
+    summary = json.loads(summary_file.read_text(encoding="utf-8"))
+    summary["options"]["video_id_pattern"] = r"video_(?P<video_id>\d+)/"
+    write_json(summary_file, summary)
+    audio_path = rows[0]["audio_path"]
+    found = find(disk.config, disk.write_list(Path(audio_path).parent.name.removeprefix("video_")))
+    assert audio_path in found.named.audio_paths
+
+
 def test_another_row_with_the_id_of_one_that_is_named_keeps_what_is_told_of_it(disk: Disk) -> None:
     paths = disk.config.paths
     video, other_video = named_videos(disk)

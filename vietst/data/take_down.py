@@ -4,6 +4,8 @@ Who starts it again after a kill finds what is left to do; who starts it twice f
 """
 
 import contextlib
+import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.build_members import one_at_a_time
 from vietst.data.feature_cache import FACTS_FILE_NAME
-from vietst.data.manifest import AUDIO_FACTS_NAME
+from vietst.data.manifest import AUDIO_FACTS_NAME, SUMMARY_NAME
 from vietst.data.sources import manifests_of
 from vietst.data.splits import AUDIT_NAME, read_audit, split_manifest
 from vietst.data.tables import write_json
@@ -73,9 +75,8 @@ def find(config: "RunConfig", takedown: Takedown) -> Found:
     Raises:
         ManifestError: a table that cannot be read.
     """
-    paths, pattern = config.paths, config.data.video_id_pattern
-    compiled = compile_video_id_pattern(pattern) if pattern is not None else None
-    named = find_in_manifests(manifests_of(config), takedown, compiled)
+    paths = config.paths
+    named = find_in_manifests(manifests_of(config), takedown, _video_id_pattern(config))
     manifests = clean_manifests(paths.clean_manifest_path, paths.splits_dir)
     tables = [*manifests, *split_files(paths.splits_dir)]
     num_rows = {path: find_in_table(path, takedown, named) for path in tables}
@@ -140,6 +141,15 @@ def take_down(config: "RunConfig", takedown: Takedown, *, rebuild: bool = True) 
     if problem is not None:
         raise problem
     return found
+
+
+def _video_id_pattern(config: "RunConfig") -> re.Pattern[str] | None:
+    """By which the manifest was cleaned; where nobody knows, as the configuration says."""
+    pattern = config.data.video_id_pattern
+    summary_file = config.paths.clean_manifest_path.with_name(SUMMARY_NAME)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        pattern = json.loads(summary_file.read_text(encoding="utf-8"))["options"]["video_id_pattern"]
+    return None if pattern is None else compile_video_id_pattern(pattern)
 
 
 def _facts_paths(config: "RunConfig") -> tuple[Path, Path]:
