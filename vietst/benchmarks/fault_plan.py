@@ -56,7 +56,7 @@ def plan_faults(rows: Sequence[Mapping[str, str]], *, share: float, seed: int) -
     number = round(share * len(rows))
     plan.shift(number)
     plan.miscut(number)
-    plan.swap_translations(number - number % 2)
+    plan.swap_translations(number - number % 2)  # they come in pairs
     plan.copy_transcripts(number)
     plan.replace_by_music(number)
     plan.silence_halves(number)
