@@ -9,9 +9,12 @@ import pytest
 from pyarrow import parquet
 
 from tests.script_runs import run_script
+from vietst.config import load_config
 from vietst.data.tables import read_table, write_table
+from vietst.data.take_down import take_down
 from vietst.data.takedown import add_entries
-from vietst.errors import ManifestError
+from vietst.errors import ManifestError, VietstError
+from vietst.hub.takedown_report import say_what_is_left
 
 
 def test_one_command_removes_a_video_and_says_what_is_still_around(tiny_corpus: Path, tmp_path: Path) -> None:
@@ -61,6 +64,33 @@ def test_a_list_that_is_empty_or_wrong(tmp_path: Path) -> None:
     assert finished.returncode == 2
     assert "line 1" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [
+        ("data/export/manifest_clean.tsv", "id;audio_path;duration;video_id\n1;a.wav;1;v1\n"),
+        ("data/splits/train.csv", "id;audio_path;duration;video_id\n1;a.wav;1;v1\n"),
+        ("data/export/manifest_clean.tsv", "id\taudio_path\tduration\tvideo_id\n1\ta.wav\tx\tv2\n"),
+        ("outputs/corpus/data/test-00000-of-00001.parquet", "broken"),
+    ],
+)
+def test_a_file_that_cannot_be_looked_into_is_named(tmp_path: Path, place: str, content: str) -> None:
+    """And not passed over as if it held nothing."""
+    paths = {"data_root": "", "clean_manifest_path": "data/export/manifest_clean.tsv"}
+    paths |= {name: f"data/{name}" for name in ("manifest_path", "features_dir", "takedown_path")}
+    paths |= {"splits_dir": "data/splits", "output_dir": "outputs"}
+    config = load_config("base", [f"paths.{k}={(tmp_path / v).as_posix()}" for k, v in paths.items()]).config
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text(content, encoding="utf-8")
+    takedown = add_entries(config.paths.takedown_path, ["v1"])
+
+    def take_down_and_say() -> None:
+        say_what_is_left(config, takedown, take_down(config, takedown), is_done=True)
+
+    with pytest.raises(VietstError) as caught:
+        take_down_and_say()
+    assert Path(place).name in caught.value.where
 
 
 @pytest.mark.parametrize("entry", ["speaker_id=", "# a remark", "two\nlines", " "])

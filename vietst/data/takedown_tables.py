@@ -6,7 +6,7 @@ import re
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from vietst.data.records import format_record
 from vietst.data.rejections import REJECTED_COLUMNS, TAKEN_DOWN
 from vietst.data.row_rules import taken_down_by
 from vietst.data.sources import Manifests, digest_of, paths_of
-from vietst.data.splits import SET_ASIDE_NAME, read_audit, split_path
+from vietst.data.splits import SET_ASIDE_NAME, read_audit, read_split_file, split_path
 from vietst.data.tables import (
     atomic_writer,
     delimiter_of,
@@ -94,9 +94,13 @@ def find_in_manifests(manifests: Manifests, takedown: Takedown, pattern: re.Patt
 
 
 def find_in_table(path: Path, takedown: Takedown, named: NamedRows) -> int:
-    """How many rows of a cleaned manifest or split the list names; adds them to `named`."""
+    """How many rows of a cleaned manifest or split the list names; adds them to `named`.
+
+    Raises:
+        ManifestError: it is none: a table without these columns would seem to hold nothing of a video.
+    """
     num_rows = 0
-    for row in _rows(path):
+    for row in _rows(path, ("id", "audio_path", "video_id")):
         if (entry := takedown.entry_for(row)) is not None:
             named.add(entry, row)
             num_rows += 1
@@ -105,11 +109,10 @@ def find_in_table(path: Path, takedown: Takedown, named: NamedRows) -> int:
 
 def num_named(path: Path, takedown: Takedown, named: NamedRows) -> int:
     """How many rows the list names of a table that may not say of which video or channel they are."""
-    ids = {row_id for row_id, _ in named.entry_of} | named.audio_paths
-
+    ids = {row_id for row_id, _ in named.entry_of if row_id} | named.audio_paths
     return sum(
         (takedown.entry_for(row) or named.entry_for(row)) is not None
-        or (not row.get("audio_path") and row["id"] in ids)
+        or (not row.get("audio_path") and row.get("id") in ids)
         for row in _rows(path)
     )
 
@@ -179,11 +182,11 @@ def clear_manifest(path: Path, manifests: Manifests, takedown: Takedown, named: 
         manifests: what was cleaned.
     """
     remove_rows(path, takedown)
-    rows = list(_rows(path))
+    rows = read_split_file(path) if has_rows(path) else []
     output = {
         "digest": file_digest(path),
         "num_rows": len(rows),
-        "hours": round(sum(float(row["duration"]) for row in rows) / 3600, 6),
+        "hours": round(sum(row["duration"] for row in rows) / 3600, 6),
     }
     for summary_file in (path.with_name(SUMMARY_NAME), summary_path(path)):
         try:
@@ -275,8 +278,8 @@ def _counted(rejected: list[dict[str, str]], action: str) -> dict[str, int]:
     return dict(sorted(Counter(row["reason"] for row in rejected if row["action"] == action).items()))
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
+def _rows(path: Path, required_columns: Sequence[str] = ()) -> Iterator[dict[str, str]]:
     """The rows of a table; none where there is no file, or nothing below its header."""
     if path.is_file() and has_rows(path):
-        for _, row in open_table(path).rows():
+        for _, row in open_table(path, required_columns).rows():
             yield row

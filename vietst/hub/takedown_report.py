@@ -13,7 +13,7 @@ from vietst.data.take_down import Found
 from vietst.data.takedown import NAMING_COLUMNS, Takedown
 from vietst.data.takedown_features import named_rows
 from vietst.data.takedown_tables import num_named
-from vietst.errors import ManifestError
+from vietst.errors import HubError, ManifestError
 from vietst.evaluation.report import PREDICTIONS_SUFFIX
 from vietst.hub.corpus import FOLDER_NAME
 from vietst.hub.published_record import RESOLVED_CONFIG, RUN_FACTS, read_record
@@ -52,10 +52,18 @@ def say_what_was_found(takedown: Takedown, found: Found, *, is_done: bool) -> No
 
 
 def say_what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_done: bool) -> None:
-    """Lists what nobody can take out of a file, and what is for its owner to decide."""
-    lines = list(what_is_left(config, takedown, found, is_done=is_done))
-    if lines:
-        logger.warning("still there:\n%s", "\n".join(f"  - {line}" for line in lines))
+    """Lists what nobody can take out of a file, and what is for its owner to decide.
+
+    Raises:
+        VietstError: a file that cannot be looked into; what was found before it is listed.
+    """
+    lines = []
+    try:
+        for line in what_is_left(config, takedown, found, is_done=is_done):
+            lines.append(f"  - {line}")
+    finally:
+        if lines:
+            logger.warning("still there:\n%s", "\n".join(lines))
 
 
 def what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_done: bool) -> Iterator[str]:
@@ -114,12 +122,21 @@ def _audits(data_dir: Path) -> dict[Path, list[Path]]:
 
 def _num_rows_of_corpus(folder: Path, takedown: Takedown) -> int:
     """How many utterances of a published corpus (`vietst.hub.corpus`) the list names."""
-    from pyarrow import parquet  # type: ignore[import-untyped]
+    from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped]
 
     num_rows = 0
     for path in sorted(folder.glob("data/*.parquet")):
-        columns = [name for name in parquet.read_schema(path).names if name in NAMING_COLUMNS]
-        num_rows += int(named_rows(parquet.read_table(path, columns=columns), takedown).sum())
+        try:
+            columns = [name for name in parquet.read_schema(path).names if name in NAMING_COLUMNS]
+            table = parquet.read_table(path, columns=columns)
+        except ArrowInvalid as error:
+            raise HubError(
+                where=str(path),
+                rule="a Parquet file, so that what it holds can be told",
+                found=str(error),
+                do="delete it, and publish the corpus again",
+            ) from error
+        num_rows += int(named_rows(table, takedown).sum())
     return num_rows
 
 
