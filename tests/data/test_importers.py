@@ -317,20 +317,29 @@ def test_a_dataset_saved_to_disk(tmp_path: Path) -> None:
     assert len(cleaned(tmp_path)) == 4
 
 
-def test_of_several_sounds_one_is_imported_and_names_may_differ_in_case(tmp_path: Path) -> None:
+def test_of_several_sounds_one_is_imported_names_may_differ_in_case_and_a_missing_file_is_one_row(
+    tmp_path: Path,
+) -> None:
     import datasets
 
     features = datasets.Features(
         {"audio": datasets.Audio(), "sentence": datasets.Value("string"), "english": datasets.Audio()}
     )
-    sounds = [{"bytes": wav_bytes(seed), "path": name} for seed, name in enumerate(("A.wav", "a.wav"))]
+    names = ("A.wav", "gone.wav", "a.wav")
+    sounds = [
+        {"bytes": None if name == "gone.wav" else wav_bytes(seed), "path": name}
+        for seed, name in enumerate(names)
+    ]
     table = pyarrow.table(
-        {"audio": sounds, "sentence": ["câu 0", "câu 1"], "english": sounds}, schema=features.arrow_schema
+        {"audio": sounds, "sentence": ["câu 0", "câu 1", "câu 2"], "english": sounds},
+        schema=features.arrow_schema,
     )
-    datasets.Dataset(table).save_to_disk(tmp_path / "saved")
-    rows, _, _ = imported(tmp_path, "datasets", "saved")
+    (tmp_path / "folder").mkdir()
+    pyarrow.parquet.write_table(table, tmp_path / "folder/train.parquet")
+    rows, refused, _ = imported(tmp_path, "datasets", "folder", "--split", "train")
+    assert [(row["place"], row["reason"]) for row in refused] == [("row 1", "no_audio")]
     assert list(rows[0]) == ["audio_path", "transcript", "translation"]
-    clips = "data/export/audio/saved/clips"
+    clips = "data/export/audio/folder/clips"
     assert [row["audio_path"] for row in rows] == [f"{clips}/A.wav", f"{clips}/part2/a.wav"]
 
 

@@ -142,7 +142,10 @@ class DatasetImporter:
             except Refusal:
                 content = Path(name).read_bytes()
         if content is None and name:
-            content = _read_remote(name)
+            try:
+                content = _read_remote(name)
+            except FileNotFoundError as error:
+                raise Refusal("no_audio", f"{name} is not there") from error
         if content is None and value.get("array") is not None and value.get("sampling_rate"):
             name, content = "", _as_wav(value["array"], value["sampling_rate"])
         if not content:
