@@ -146,6 +146,16 @@ def test_features_that_know_no_source_are_refused(tiny_corpus: Path, two_sources
     assert "data.sources=" in refused.value.do
 
 
+def test_a_source_that_was_added_since_the_features_were_built_is_not_silently_left_out(
+    two_sources: Path, overrides
+) -> None:
+    loaded = load_config("nano_whisper", overrides("run", sources(two_sources, {**WEIGHTS, "third": 1.0})))
+    with pytest.raises(ConfigError) as refused:
+        run_training(loaded)
+    assert refused.value.found == "features of other, own"
+    assert "third" in refused.value.do
+
+
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(two_sources: Path, tmp_path: Path, overrides, seen) -> None:
     # Batches by seconds are the same list for both, by the laws of tests/data/test_source_weights.py.

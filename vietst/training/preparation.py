@@ -202,11 +202,12 @@ def _draws(config: RunConfig, train: UtteranceDataset) -> EpochDraws | None:
     if not weights:
         return None
     known = set(_sources_of(train))
-    if not known <= set(weights):
+    if known != set(weights):
+        told = ", ".join(sorted(name or "no source" for name in known))
         raise ConfigError(
-            where="data.sources",
-            rule="every utterance is of one of these sources",
-            found=f"features of {', '.join(sorted(name or 'no source' for name in known))}",
+            where=f"data.sources: {', '.join(weights)}",
+            rule="every utterance of train is of one of these sources, and each of them has some",
+            found=f"features of {told}",
             do=build_command(config, input_kind_of_config(config)),
         )
     if set(weights.values()) == {1.0}:
