@@ -90,6 +90,7 @@ def test_what_cannot_be_pushed_is_refused_with_what_to_do(hub: LoopbackHub, mode
         "public": (TOKEN, ["hub.repo_id=tester/seen"]),
         "taken": (TOKEN, ["hub.repo_id=tester/taken"]),
         "branch": (TOKEN, ["hub.repo_id=tester/main_only", "hub.revision=theirs"]),
+        "new branch": (TOKEN, ["hub.repo_id=tester/taken", "hub.revision=new"]),
         "no name": (TOKEN, ["hub.repo_id=a/b/c"]),
         "full": (TOKEN, ["hub.repo_id=tester/full"]),
         "broken": (TOKEN, ["hub.repo_id=tester/broken"]),
@@ -107,6 +108,7 @@ def test_what_cannot_be_pushed_is_refused_with_what_to_do(hub: LoopbackHub, mode
         "public": "a public repository, and what is published is to be private",
         "taken": "the name is taken: it holds pytorch_model.bin",
         "branch": "the name is taken: it holds pytorch_model.bin",
+        "new branch": "the name is taken: it holds pytorch_model.bin",
         "no name": "hub.repo_id",
         "full": "make room in the account",
         "broken": "HTTP 500",
@@ -120,6 +122,7 @@ def test_what_cannot_be_pushed_is_refused_with_what_to_do(hub: LoopbackHub, mode
     assert not hub.asked("PUT ")
     for repository in store.repositories.values():
         assert "config.json" not in repository.commit_at("main").files
+        assert "new" not in repository.branches
 
 
 def test_a_push_goes_to_the_branch_that_was_asked_for_and_drops_what_the_model_no_longer_has(

@@ -4,10 +4,13 @@ What a broken push has uploaded already, the next one does not send again; a rea
 `HF_ENDPOINT` names another Hub than huggingface.co.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
+
+from huggingface_hub.errors import RevisionNotFoundError
 
 from vietst.config_schema import HubSection
 from vietst.errors import HubError, VietstError
@@ -49,9 +52,11 @@ def require_repository(hub: HubSection) -> str:
         repo_id, files = open_repository(hub.repo_id, kind="model", private=hub.private, refused=refused)
         api = HfApi()
         if hub.revision is not None:
-            api.create_branch(repo_id, branch=hub.revision, exist_ok=True)
-            files = api.list_repo_files(repo_id, revision=hub.revision)
+            with contextlib.suppress(RevisionNotFoundError):  # a new branch begins as the main one is
+                files = api.list_repo_files(repo_id, revision=hub.revision)
         _refuse_other_content(hub, files)
+        if hub.revision is not None:
+            api.create_branch(repo_id, branch=hub.revision, exist_ok=True)
         # The Hub tells how a file would be uploaded only to those who may; a small one is not sent by this.
         api.preupload_lfs_files(repo_id, [CommitOperationAdd("README.md", b"-")], revision=hub.revision)
         return repo_id
