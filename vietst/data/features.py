@@ -13,7 +13,7 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from vietst.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     import torch
 
-FEATURE_CODE_VERSION: Final = 1
+FEATURE_CODE_VERSION: Final = 2
 """Raise it with every change of this module (or of audio reading) that changes values: old caches are then
 no longer taken for current ones."""
 
@@ -32,6 +32,8 @@ _LOG_FLOOR: Final = -10.0
 _DYNAMIC_RANGE: Final = 8.0
 """Everything more than 8 powers of ten (80 dB) below the loudest value of the window is raised to there."""
 _VARIANCE_FLOOR: Final = 1e-7
+_FILTERS_PER_BAND: Final = 16
+"""Of 80 or 128; with fewer, the calls cost more than the zeros that are left out."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +193,13 @@ def _extract_log_mel(signal: np.ndarray, kind: InputKind) -> Extracted:
     import torch
 
     num_frames = kind.num_frames(len(signal))
-    window, mel_filters = _log_mel_constants(kind)
+    window, mel_bands = _log_mel_constants(kind)
     samples = torch.from_numpy(_frame_samples(signal, num_frames, kind))
     frames = samples.unfold(0, kind.fft_size_samples, kind.hop_length_samples)  # [num_frames, fft]
     spectrum = torch.view_as_real(torch.fft.rfft(frames * window))  # [num_frames, fft/2 + 1, 2]
-    power = torch.addcmul(spectrum[..., 0].square(), spectrum[..., 1], spectrum[..., 1])
-    log_power = (power @ mel_filters).clamp_(min=10.0**_LOG_FLOOR).log10_()  # [num_frames, num_mel_bins]
+    squared = spectrum.flatten(1).square_()  # real and imaginary parts in turn; the filters add them up
+    power = torch.cat([squared[:, band.parts] @ band.filters for band in mel_bands], dim=1)
+    log_power = power.clamp_(min=10.0**_LOG_FLOOR).log10_()  # [num_frames, num_mel_bins]
     loudest = float(log_power.max())
     if num_frames < kind.num_window_frames:
         # The frames that are left out are part of the window whose maximum counts.
@@ -229,22 +232,38 @@ def _frame_samples(signal: np.ndarray, num_frames: int, kind: InputKind) -> np.n
     return samples
 
 
+class _MelBand(NamedTuple):
+    """Neighbouring mel filters, and the frequencies that any of them weighs: most of all filters is zeros."""
+
+    parts: slice
+    """Of the real and imaginary parts of the spectrum, in turn."""
+    filters: "torch.Tensor"
+    """[num_parts, filters of the band]."""
+
+
 @functools.lru_cache(maxsize=8)
-def _log_mel_constants(kind: InputKind) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Hann window [fft] and mel filters [fft/2 + 1, num_mel_bins], as WhisperFeatureExtractor makes them."""
+def _log_mel_constants(kind: InputKind) -> tuple["torch.Tensor", list[_MelBand]]:
+    """Hann window [fft] and mel filters, as WhisperFeatureExtractor makes them."""
     import torch
     from transformers.audio_utils import mel_filter_bank
 
-    mel_filters = mel_filter_bank(
-        num_frequency_bins=1 + kind.fft_size_samples // 2,
-        num_mel_filters=kind.num_mel_bins,
-        min_frequency=0.0,
-        max_frequency=SAMPLE_RATE_HZ / 2,
-        sampling_rate=SAMPLE_RATE_HZ,
-        norm="slaney",
-        mel_scale="slaney",
-    )
-    return torch.hann_window(kind.fft_size_samples), torch.from_numpy(mel_filters).float()
+    mel_filters = torch.from_numpy(
+        mel_filter_bank(
+            num_frequency_bins=1 + kind.fft_size_samples // 2,
+            num_mel_filters=kind.num_mel_bins,
+            min_frequency=0.0,
+            max_frequency=SAMPLE_RATE_HZ / 2,
+            sampling_rate=SAMPLE_RATE_HZ,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+    ).float()
+    bands = []
+    for filters in mel_filters.split(_FILTERS_PER_BAND, dim=1):  # [fft/2 + 1, filters of the band]
+        weighed = filters.any(dim=1).nonzero().flatten().tolist()
+        first, end = weighed[0], weighed[-1] + 1
+        bands.append(_MelBand(slice(2 * first, 2 * end), filters[first:end].repeat_interleave(2, dim=0)))
+    return torch.hann_window(kind.fft_size_samples), bands
 
 
 def pad_log_mel(
