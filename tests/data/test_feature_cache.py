@@ -22,6 +22,7 @@ from vietst.data.audio import load_waveform
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.feature_cache import build_feature_cache, features_of, open_feature_cache
 from vietst.data.features import (
+    FEATURE_CODE_VERSION,
     LOG_MEL_80,
     LOG_MEL_80_NANO,
     LOG_MEL_128,
@@ -425,9 +426,9 @@ def test_what_differs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     directory = build(tmp_path)
     same_name = InputKind("log_mel-80", "log_mel", 30.0, 80, 400, 200)
     assert "other settings" in found_instead(tmp_path, same_name).found
-    monkeypatch.setattr(feature_plan, "FEATURE_CODE_VERSION", 2)
-    monkeypatch.setattr(feature_card, "FEATURE_CODE_VERSION", 2)
-    assert "version 1, instead of" in found_instead(tmp_path).found
+    monkeypatch.setattr(feature_plan, "FEATURE_CODE_VERSION", 99)
+    monkeypatch.setattr(feature_card, "FEATURE_CODE_VERSION", 99)
+    assert f"version {FEATURE_CODE_VERSION}, instead of" in found_instead(tmp_path).found
     monkeypatch.undo()
     monkeypatch.setattr(feature_plan, "MIN_SHARD_DURATION_S", 2.0)
     monkeypatch.setattr(feature_plan, "MIN_NUM_SHARDS", 2)
@@ -576,6 +577,6 @@ def test_the_key_changes_with_the_settings_and_the_code(
     write_corpus(tmp_path, num_clips=6)
     kinds = [LOG_MEL_80, LOG_MEL_128, LOG_MEL_80_NANO, WAVEFORM_16K, log_mel_kind(80, 320, 5)]
     keys = {key_of(tmp_path, kind) for kind in kinds}
-    monkeypatch.setattr(feature_plan, "FEATURE_CODE_VERSION", 2)
+    monkeypatch.setattr(feature_plan, "FEATURE_CODE_VERSION", 99)
     keys |= {key_of(tmp_path, kind) for kind in kinds}
     assert len(keys) == 10
