@@ -234,6 +234,16 @@ def test_rows_on_the_list_are_in_no_split_and_forgotten(tmp_path: Path) -> None:
     assert "của v04" not in everything
 
 
+def test_a_row_that_is_set_aside_is_taken_down_too(tmp_path: Path) -> None:
+    videos = {f"v{n:03d}": "yes" for n in range(10, 18)}
+    rows = verified_rows(40, {**videos, **{f"{video}-0001": "no" for video in videos}})
+    split_verified(tmp_path, rows, eval_from="verified")
+    set_aside = tmp_path / "splits" / "set_aside.csv"
+    named, *others = (row["id"] for row in read_table(set_aside))
+    split_verified(tmp_path, rows, takedown=takedown_of(tmp_path, named))
+    assert [row["id"] for row in read_table(set_aside)] == others
+
+
 @pytest.mark.parametrize(
     ("entry", "row", "is_named"),
     [

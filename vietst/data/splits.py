@@ -151,11 +151,13 @@ def splits_are_current(
 
 
 def any_taken_down(splits_dir: Path, takedown: Takedown) -> bool:
-    """Whether a split holds a row that is on the takedown list. Raises ManifestError as reading does."""
+    """Whether a split, or what was set aside, holds a row that is on the takedown list. Raises ManifestError
+    as reading does."""
+    files, set_aside = [split_path(splits_dir, split) for split in SPLITS], splits_dir / SET_ASIDE_NAME
+    if set_aside.is_file() and has_rows(set_aside):
+        files.append(set_aside)
     return bool(takedown) and any(
-        takedown.entry_for(row) is not None
-        for split in SPLITS
-        for _, row in open_split_file(split_path(splits_dir, split)).rows()
+        takedown.entry_for(row) is not None for path in files for _, row in open_split_file(path).rows()
     )
 
 

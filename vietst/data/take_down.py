@@ -74,6 +74,7 @@ def find(config: "RunConfig", takedown: Takedown) -> Found:
 
     Raises:
         ManifestError: a table that cannot be read.
+        FeatureCacheError: a shard that cannot.
     """
     paths = config.paths
     named = find_in_manifests(manifests_of(config), takedown, _video_id_pattern(config))

@@ -106,7 +106,8 @@ def what_is_left(config: "RunConfig", takedown: Takedown, found: Found, *, is_do
     if isinstance(paths.features_dir, str):
         yield (
             f"{paths.features_dir}: push features that were built after this (build_features.py "
-            "--push_to_hub); older revisions keep the others until the repository's history is squashed"
+            "--push_to_hub); older revisions keep the others until the repository's history is squashed, and "
+            "what was read of them lies in the Hub's cache of each machine (hf cache)"
         )
 
 
