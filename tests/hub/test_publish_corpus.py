@@ -159,6 +159,18 @@ def test_a_time_that_is_no_number_is_refused_with_its_row(tmp_path: Path) -> Non
         publish_corpus(write_corpus_files(tmp_path, video_start_s="00:01:30"), CorpusOptions())
 
 
+@pytest.mark.parametrize("change", [{"rules_version": 1}, {"splits": {}}])
+def test_splits_that_are_not_those_of_their_audit_are_refused(
+    config: RunConfig, change: dict[str, Any]
+) -> None:
+    path = config.paths.splits_dir / "audit.json"
+    audit = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(audit | change), encoding="utf-8")
+    with pytest.raises(HubError, match=r"train\.csv") as caught:
+        publish_corpus(config, CorpusOptions())
+    assert "split_data.py" in caught.value.do
+
+
 def test_what_is_to_be_taken_down_is_not_published(config: RunConfig, tmp_path: Path) -> None:
     config.paths.takedown_path.write_text("v003\n", encoding="utf-8")
     with pytest.raises(HubError, match="takedown") as caught:

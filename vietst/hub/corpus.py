@@ -12,7 +12,7 @@ import math
 import re
 import string
 from array import array
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,8 +21,16 @@ from urllib.parse import quote
 from vietst.audit.audit import SIGNALS_NAME
 from vietst.audit.signals import SIGNALS, Kind, Signal
 from vietst.constants import SPLITS
-from vietst.data.splits import any_taken_down, open_split_file, read_audit, split_path, split_rows
-from vietst.data.tables import open_table
+from vietst.data.splits import (
+    AUDIT_NAME,
+    RULES_VERSION,
+    any_taken_down,
+    open_split_file,
+    read_audit,
+    split_path,
+    split_rows,
+)
+from vietst.data.tables import Table, open_table
 from vietst.data.takedown import read_takedown
 from vietst.data.verified import VERIFIED_COLUMN, read_verified
 from vietst.errors import HubError
@@ -98,11 +106,13 @@ def write_corpus(
 
     Raises:
         ManifestError: missing or broken splits.
-        HubError: rows that are on the takedown list, or a text that names a place on this machine.
+        HubError: rows that are on the takedown list, splits that somebody changed, or a text that names a
+            place on this machine.
     """
     audit = read_audit(paths.splits_dir)
     _refuse_taken_down(paths)
     tables = {split: open_split_file(split_path(paths.splits_dir, split)) for split in SPLITS}
+    _require_described(audit, tables)
     known = tuple(dict.fromkeys(name for table in tables.values() for name in table.columns))
     signals = None
     if audit_dir is not None:
@@ -123,6 +133,19 @@ def write_corpus(
         num_with_signals=signals.num_found if signals else None,
         left_out=[name for name in known if name not in published],
     )
+
+
+def _require_described(audit: dict[str, Any], tables: Mapping[str, Table]) -> None:
+    """Refuses splits that their `audit.json` is not about: the card tells what stands there."""
+    described = audit.get("splits", {}) if audit.get("rules_version") == RULES_VERSION else {}
+    for split, table in tables.items():
+        if described.get(split, {}).get("digest") != table.digest:
+            raise HubError(
+                where=str(table.path),
+                rule="splits are published as split_data.py of this version wrote them",
+                found=f"another file than {table.path.with_name(AUDIT_NAME)} describes",
+                do="python scripts/split_data.py; utterances stay in their splits",
+            )
 
 
 def _refuse_taken_down(paths: "PathsSection") -> None:
