@@ -128,6 +128,10 @@ def test_text_that_is_no_other_reading_of_a_number_stays(text: str) -> None:
     assert numbers(text) == text
 
 
+def test_a_number_that_a_model_repeats_without_end_is_read_by_its_digits() -> None:
+    assert numbers("1" * 5000 + "/2") == "một " * 5000 + "hai"
+
+
 SAME_WORD = [
     ("phây-búc", "Facebook"),
     ("Lên phây búc đi", "lên facebook đi"),

@@ -19,7 +19,9 @@ _ENDS: Final = r"(?![\w/]|[.,:-]\d)"
 _ISO_DATE: Final = re.compile(rf"{_ALONE}([12]\d{{3}})-(\d\d)-(\d\d){_ENDS}")
 _DATE: Final = re.compile(rf"{_ALONE}(\d\d?)([/.-])(\d\d?)\2([12]\d{{3}}){_ENDS}")
 _MONTH: Final = re.compile(rf"(?P<named>\btháng\s+)?{_ALONE}(\d\d?)/([12]\d{{3}}){_ENDS}", re.IGNORECASE)
-_SLASH: Final = re.compile(rf"(?P<day>\b(?:ngày|mùng|mồng|hôm)\s+)?{_ALONE}(\d+)/(\d+){_ENDS}", re.IGNORECASE)
+_SLASH: Final = re.compile(
+    rf"(?P<day>\b(?:ngày|mùng|mồng|hôm)\s+)?{_ALONE}(\d{{1,15}})/(\d{{1,15}}){_ENDS}", re.IGNORECASE
+)
 # 9:30, 9h30, 9h, 9g30; but 5G is no time.
 _TIME: Final = re.compile(rf"{_ALONE}([01]?\d|2[0-4])(?:[hH]|[:hHgG]([0-5]\d))(?:[pP]h?)?{_ENDS}")
 _DEGREES: Final = re.compile(r"(?<=\d)\s*°\s*")
