@@ -147,6 +147,7 @@ def test_nemo_json_lines(tmp_path: Path) -> None:
         {"audio_filepath": "wav/a.wav", "text": " ", "duration": 1},
         {"audio_filepath": ["wav/a.wav", "wav/b.wav"], "text": "hai kênh", "duration": 1},
         {"audio_filepath": "wav/a.wav", "text": "xấu", "offset": -1},
+        {"audio_filepath": "wav/a.wav", "text": "xa", "offset": 10**400},
         ["no object"],
     ]
     text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries) + '{"half": \n'
@@ -159,7 +160,7 @@ def test_nemo_json_lines(tmp_path: Path) -> None:
     ]
     assert (rows[0]["lang"], rows[0]["tags"], rows[2]["translation"]) == ("vi", '["x", "y"]', "dịch")
     assert [row["reason"] for row in refused] == [
-        "outside_data_root", "no_transcript", "no_audio", "bad_time", "bad_row", "bad_row"
+        "outside_data_root", "no_transcript", "no_audio", "bad_time", "bad_time", "bad_row", "bad_row"
     ]  # fmt: skip
     assert refused[0]["place"] == "line 4"
     assert [row["duration"] for row in cleaned(tmp_path)] == ["5", "1.5", "2"]

@@ -4,6 +4,7 @@ A line with an `offset` is a piece of its file, from there on for its duration.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -126,7 +127,7 @@ def _number(entry: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < float("inf"):
+    if not is_number or not 0 <= value <= sys.float_info.max:
         raise Refusal("bad_time", f"{name}: {value!r}")
     return float(value)
 
