@@ -179,17 +179,27 @@ class Pipeline:
 
     def prepare_manifest(self, corpus_options: list[str]) -> None:
         print("[2/6] Prepare data", flush=True)
-        manifest = self.config.paths.manifest_path
+        from vietst.data.audited_manifest import is_audited
+        from vietst.data.sources import manifests_of
+
+        manifests, clean_path = manifests_of(self.config), self.config.paths.clean_manifest_path
+        if isinstance(manifests, Path):
+            self.provide_manifest(manifests, corpus_options)
+        print("[2a]  Clean the manifest", flush=True)
+        if is_audited(self.plan.work_dir / clean_path):
+            print(f"      {clean_path} is what an audit left", flush=True)
+        else:
+            self.run("preprocess_manifest.py", "--config", self.plan.config)
+        print("[2b]  Split by video", flush=True)
+        self.run("split_data.py", "--config", self.plan.config)
+
+    def provide_manifest(self, manifest: Path, corpus_options: list[str]) -> None:
         if (self.plan.work_dir / manifest).is_file():
             print(f"      {manifest} is there", flush=True)
         else:
             print(f"      no manifest at {manifest}: making the synthetic sample corpus", flush=True)
             self.run("make_sample_corpus.py", "--output_dir", manifest.parent,
                      "--data_root", self.config.paths.data_root, *corpus_options)  # fmt: skip
-        print("[2a]  Clean the manifest", flush=True)
-        self.run("preprocess_manifest.py", "--config", self.plan.config)
-        print("[2b]  Split by video", flush=True)
-        self.run("split_data.py", "--config", self.plan.config)
 
     def build_features(self) -> None:
         print(f"[2c]  Build features ({self.plan.config})", flush=True)

@@ -486,3 +486,12 @@ def test_rows_on_the_takedown_list_are_removed_and_their_texts_are_not_kept(corp
     assert summary["removed"] == {"taken_down": 4}
     assert [reason for _, _, reason in corpus.reasons()] == ["taken_down"] * 4
     assert "bí mật" not in corpus.clean.with_name(REJECTED_NAME).read_text(encoding="utf-8")
+
+
+def test_what_an_audit_left_is_not_cleaned_over(corpus: Corpus) -> None:
+    corpus.write([{"audio_path": corpus.clip("v_1.wav")}])
+    corpus.clean.write_text("what an audit left\n")
+    corpus.clean.with_suffix(".json").write_text('{"made_by": "scripts/audit_manifest.py"}')
+    with pytest.raises(ManifestError, match="what an audit dropped"):
+        corpus.preprocess()
+    assert corpus.clean.read_text() == "what an audit left\n"

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from vietst.config import load_config
 from vietst.runtime import EXIT_PREEMPTED
 from vietst.training.launching import NOTE_FILE
 
@@ -63,6 +64,28 @@ def test_a_signal_reaches_the_training_and_the_launcher_waits_for_it(tmp_path, t
 
 
 # --- run_pipeline.py -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stages"),
+    [
+        ([], ["make_sample_corpus.py", "preprocess_manifest.py", "split_data.py"]),
+        (["data.sources={own: {manifest: own.tsv}}"], ["preprocess_manifest.py", "split_data.py"]),
+        (["paths.clean_manifest_path=audited.tsv"], ["make_sample_corpus.py", "split_data.py"]),
+    ],
+)
+def test_a_pipeline_makes_no_sample_for_sources_and_cleans_nothing_over_what_an_audit_left(
+    repo_root: Path, tmp_path: Path, overrides: list[str], stages: list[str]
+) -> None:
+    (tmp_path / "audited.json").write_text('{"made_by": "scripts/audit_manifest.py"}', encoding="utf-8")
+    script = runpy.run_path(str(repo_root / "scripts" / "run_pipeline.py"))
+    pipeline = script["Pipeline"].__new__(script["Pipeline"])
+    pipeline.plan = SimpleNamespace(config="nano_whisper", work_dir=tmp_path)
+    pipeline.config = load_config("nano_whisper", overrides).config
+    started: list[str] = []
+    pipeline.run = lambda script, *options: started.append(script)
+    pipeline.prepare_manifest([])
+    assert started == stages
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vietst.data.audio_facts import AudioFactsFile
+from vietst.data.audited_manifest import is_audited, summary_path
 from vietst.data.cleaning_pass import CleaningPass
 from vietst.data.records import format_record
 from vietst.data.rejections import Journal
@@ -74,6 +75,13 @@ def preprocess_manifest(
             rule="the cleaned manifest is a file of its own",
             found="the manifest itself",
             do="name another --output",
+        )
+    if is_audited(output_path):
+        raise ManifestError(
+            where=str(output_path),
+            rule="cleaning does not put back what an audit dropped",
+            found=f"what an audit left; {summary_path(output_path)} says so",
+            do="name another --output (paths.clean_manifest_path), or delete that file",
         )
     if not audio_root.is_dir():
         raise ManifestError(
