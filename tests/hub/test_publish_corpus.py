@@ -18,6 +18,7 @@ from vietst.data.splits import read_split, split_manifest
 from vietst.data.tables import read_table, write_table
 from vietst.errors import HubError
 from vietst.hub.corpus_by_hand import CorpusOptions, publish_corpus
+from vietst.hub.corpus_publishing import push_corpus
 from vietst.hub.metadata_rules import check_card
 
 CONTENT = [*COLUMNS, "video_start_s", "verified", "source_url"]
@@ -139,6 +140,15 @@ def test_addresses_are_made_from_a_column(config: RunConfig, tmp_path: Path) -> 
     for address in wrong:
         with pytest.raises(HubError, match="--source_url"):
             publish_corpus(config, CorpusOptions(source_url=address))
+
+
+def test_the_address_of_a_pushed_corpus_shows_no_password(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://mai:secret@hub.example")
+    monkeypatch.setattr("huggingface_hub.HfApi.create_commit", lambda *args, **kwargs: None)
+    corpus = publish_corpus(config, CorpusOptions())
+    assert push_corpus("mai/talks", corpus, public=False) == "https://hub.example/datasets/mai/talks"
 
 
 @pytest.mark.parametrize(

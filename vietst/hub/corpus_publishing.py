@@ -7,7 +7,7 @@ from vietst.constants import SPLITS
 from vietst.errors import HubError, VietstError
 from vietst.hub.corpus import Corpus, data_file
 from vietst.hub.corpus_card import CARD_NAME
-from vietst.hub_access import HUB_ERRORS, open_repository, refusal
+from vietst.hub_access import HUB_ERRORS, hub_address, open_repository, refusal
 from vietst.runtime import get_logger
 
 _OWN_FILES: Final = (CARD_NAME, *map(data_file, SPLITS))
@@ -50,7 +50,7 @@ def push_corpus(repo_id: str, corpus: Corpus, *, public: bool) -> str:
     """
     import huggingface_hub
 
-    address = f"{huggingface_hub.constants.ENDPOINT}/datasets/{repo_id}"
+    address = f"{hub_address()}/datasets/{repo_id}"
     logger.warning(
         "publishing to %s, %s: for each utterance %s",
         address,
