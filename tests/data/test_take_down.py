@@ -310,6 +310,13 @@ def test_without_a_rebuild_features_are_deleted_at_once(disk: Disk) -> None:
         disk.open_cache()
 
 
+def test_where_there_are_no_splits_features_are_deleted_at_once(disk: Disk) -> None:
+    takedown = disk.write_list(named_videos(disk)[0])
+    shutil.rmtree(disk.config.paths.splits_dir)
+    take_down(disk.config, takedown)
+    assert find(disk.config, takedown).caches == []
+
+
 def test_training_refuses_what_is_named_and_names_the_command(disk: Disk) -> None:
     from vietst.training.preparation import _open_features
 

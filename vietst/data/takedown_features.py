@@ -26,7 +26,7 @@ from vietst.data.feature_shards import TEMPORARY_PREFIX
 from vietst.data.features import InputKind
 from vietst.data.takedown import NAMING_COLUMNS, Takedown
 from vietst.data.takedown_tables import ABANDONED_AFTER_S, NamedRows
-from vietst.errors import FeatureCacheError
+from vietst.errors import FeatureCacheError, ManifestError
 from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
@@ -173,10 +173,12 @@ def delete(caches: Sequence[NamedCache], leftovers: Sequence[Path]) -> None:
 def _plan(
     splits_dir: Path, features_dir: Path, kind: InputKind, audio_root: Path, measured: Path
 ) -> CachePlan | None:
-    """The plan for the splits as they are; audio that was touched since is compared by its hash."""
+    """The plan for the splits as they are; audio that was touched since is compared by its hash. None: there
+    can be none."""
     facts_file = AudioFactsFile(features_dir / FACTS_FILE_NAME)
     facts_file.add_from(measured)
-    with contextlib.suppress(FeatureCacheError):  # audio that cannot be used: building says which
+    # No splits, or audio that cannot be used: building says which.
+    with contextlib.suppress(FeatureCacheError, ManifestError):
         return make_plan(splits_dir, kind, audio_root=audio_root, facts_file=facts_file, progress=False)
     return None
 
