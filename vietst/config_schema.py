@@ -138,7 +138,7 @@ class DataSection(Section):
 
     video_id_pattern: str | None = None
     """Regular expression that finds the video in `audio_path` (its first group, or the whole match) where the
-    manifest has no `video_id`. None: the rule of `vietst.data.manifest`."""
+    manifest has no `video_id`. None: the rule of `vietst.data.video_ids`."""
 
     stream_features: bool = False
     """Leave the training split's features on the Hub (`paths.features_dir: hf://…`), where the disk is too
