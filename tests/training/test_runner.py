@@ -1,6 +1,10 @@
 """Whole training runs, tiny, in this process: what they leave behind, that they learn and resume exactly."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,6 +165,27 @@ def test_two_trainings_do_not_write_into_one_run_folder(nano_config):
             assert str(run_dir) in str(refused.value)
     with sole_training(run_dir):
         pass  # free again after an error
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
+def test_a_killed_training_leaves_its_run_folder_free_though_a_worker_lives_on(tmp_path):
+    program = (
+        "import os, pathlib, sys, time\n"
+        "from vietst.training.sole_training import sole_training\n"
+        "with sole_training(pathlib.Path(sys.argv[1])):\n"
+        "    worker = os.fork()\n"
+        "    if worker: print(worker, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
+        worker = int(training.stdout.readline())
+        training.kill()
+    try:
+        with sole_training(tmp_path):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
 
 
 def test_a_run_folder_that_cannot_be_one_is_refused_before_anything_is_loaded(nano_config, tmp_path):

@@ -208,7 +208,7 @@ def _draws(config: RunConfig, train: UtteranceDataset) -> EpochDraws | None:
             where=f"data.sources: {', '.join(weights)}",
             rule="every utterance of train is of one of these sources, and each of them has some",
             found=f"features of {told}",
-            do=build_command(config, input_kind_of_config(config)),
+            do=f"{build_command(config, input_kind_of_config(config))}; or take out a source without rows",
         )
     if set(weights.values()) == {1.0}:
         return None

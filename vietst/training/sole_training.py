@@ -17,7 +17,8 @@ logger = get_logger(__name__)
 def sole_training(run_dir: Path) -> Iterator[None]:
     """No other training, on any machine that shares the disk, is inside this block for the same run folder.
 
-    Rank 0 holds the lock for all processes; that of a killed one is free at once.
+    Rank 0 holds the lock for all processes; that of a killed one is free at once, also while data loaders'
+    workers live on (filelock 3.30 closes it in forked processes).
 
     Raises:
         VietstError: another training writes into the folder, or nobody may.
