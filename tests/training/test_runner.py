@@ -173,8 +173,7 @@ def test_a_killed_training_leaves_its_run_folder_free_though_a_worker_lives_on(t
         "import os, pathlib, sys, time\n"
         "from vietst.training.sole_training import sole_training\n"
         "with sole_training(pathlib.Path(sys.argv[1])):\n"
-        "    worker = os.fork()\n"
-        "    if worker: print(worker, flush=True)\n"
+        "    if os.fork() == 0: print(os.getpid(), flush=True)\n"
         "    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
