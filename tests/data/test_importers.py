@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -265,8 +266,9 @@ def wav_bytes(seed: int) -> bytes:
     return file.getvalue()
 
 
-def write_parquet(path: Path) -> None:
-    """Five rows as the Hub keeps them: audio inside, two of one name, one without audio, one without text."""
+def write_parquet(path: Path, named: Sequence[str] = ()) -> None:
+    """Six rows as the Hub keeps them: audio inside, two of one name, one without audio, one without text; and
+    rows that only name a file."""
     from datasets import Audio, ClassLabel, Features, Value
 
     features = Features(
@@ -281,10 +283,10 @@ def write_parquet(path: Path) -> None:
     audio: list[Any] = [{"bytes": wav_bytes(seed), "path": name} for seed, name in enumerate(names)]
     table = pyarrow.table(
         {
-            "audio": [*audio, None, audio[0]],
-            "sentence": ["câu 0", "câu 1", "câu 2", "câu 3", "câu 4", ""],
-            "talk": [1, 1, 2, 2, 3, 3],
-            "language": [0, 1, 0, 0, 0, 0],
+            "audio": [*audio, None, audio[0], *({"bytes": None, "path": name} for name in named)],
+            "sentence": ["câu 0", "câu 1", "câu 2", "câu 3", "câu 4", "", *("câu" for _ in named)],
+            "talk": [1, 1, 2, 2, 3, 3, *(3 for _ in named)],
+            "language": [0, 1, 0, 0, 0, 0, *(0 for _ in named)],
         },
         schema=features.arrow_schema,
     )
@@ -355,7 +357,11 @@ def test_a_streamed_dataset_that_breaks_off_says_so(tmp_path: Path) -> None:
 def test_a_dataset_of_the_hub(repo_root: Path, tmp_path: Path, streaming: bool) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    write_parquet(tmp_path / "repository/data/train-00000-of-00001.parquet")
+    # A dataset from elsewhere gets at no file of this machine.
+    write_clip(tmp_path / "private.wav", 1.0, seed=9)
+    (corpus / "own.wav").write_bytes((tmp_path / "private.wav").read_bytes())
+    named = [str(tmp_path / "private.wav"), "own.wav", (tmp_path / "private.wav").as_uri()]
+    write_parquet(tmp_path / "repository/data/train-00000-of-00001.parquet", named)
     with LoopbackHub(tmp_path / "hub") as hub:
         repository = hub.store.create("dataset", "tester/speech", "public")
         path = "data/train-00000-of-00001.parquet"
@@ -372,7 +378,11 @@ def test_a_dataset_of_the_hub(repo_root: Path, tmp_path: Path, streaming: bool) 
             if streaming
             else machine.run("import_manifest.py", "datasets", "tester/other", "--output", "other.tsv")
         )
-    assert_imported(corpus, Path("data/export/audio/tester--speech/clips"), read_table(corpus / OUTPUT))
+    clips = Path("data/export/audio/tester--speech/clips")
+    assert_imported(corpus, clips, read_table(corpus / OUTPUT))
+    assert len(list((corpus / clips).rglob("*.wav"))) == 4
+    refused = (corpus / OUTPUT).with_name("manifest_not_imported.tsv").read_text(encoding="utf-8")
+    assert refused.count("a file of this machine") == len(named)
     if missing is not None:
         assert_refused(missing, "tester/other")
 

@@ -78,6 +78,7 @@ class DatasetImporter:
     ) -> None:
         self.source = name
         self._options, self._data_root, self._base = options, data_root, base or data_root
+        self._is_of_hub = not Path(name).exists()
         rows = _undecoded(_opened(name, options))
         with _told(name):
             features = rows.features or dict.fromkeys(next(iter(rows), {}))
@@ -136,6 +137,8 @@ class DatasetImporter:
         if not isinstance(value, Mapping):
             raise Refusal("no_audio", "nothing" if value is None else type(value).__name__)
         name, content = value.get("path") or "", value.get("bytes")
+        if content is None and name and self._is_of_hub and not _came_along(name):
+            raise Refusal("no_audio", f"{name}: a file of this machine, not of the dataset")
         if content is None and name and Path(name).is_file():
             try:
                 return path_in_root(name, Path(), self._data_root)
@@ -250,6 +253,18 @@ class _told:  # noqa: N801 - reads as the words of a with statement
         raise ManifestError(
             where=self._name, rule="datasets opens it and reads its rows", found=found, do=do
         ) from error
+
+
+def _came_along(path: str) -> bool:
+    """Whether a file that a dataset of the Hub names is remote, or in a cache of what was downloaded."""
+    import datasets
+    from huggingface_hub import constants
+
+    place = path.rpartition("::")[2]  # of a member of an archive, where the archive lies
+    if "://" in place:
+        return place.startswith(("hf://", "https://", "http://"))
+    caches = map(Path, (datasets.config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE))
+    return any(Path(place).resolve().is_relative_to(cache.resolve()) for cache in caches)
 
 
 def _read_remote(path: str) -> bytes:
