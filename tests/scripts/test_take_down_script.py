@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from tests.script_runs import run_script
+from vietst.audit.audit import WORK_NAME
 from vietst.config import load_config
 from vietst.data.tables import read_table, write_table
 from vietst.data.take_down import take_down
@@ -30,7 +31,7 @@ def test_one_command_removes_a_video_and_says_what_is_still_around(tiny_corpus: 
     write_table(
         tmp_path / "outputs/results/old_run_predictions.csv", test_rows, ["id", "video_id", "transcript"]
     )
-    for table in ("audit/signals.tsv", "audit_stopped/work/rows/000000-0.tsv"):
+    for table in (Path("audit", "signals.tsv"), Path("audit_stopped", WORK_NAME, "rows", "000000-0.tsv")):
         write_table(tmp_path / "data" / table, test_rows, ["id"])
     (tmp_path / "outputs/corpus/data").mkdir(parents=True)
     table = pyarrow.table({"id": ["a", "b"], "video_id": [video, "another"]})
