@@ -181,6 +181,17 @@ def test_splits_that_are_not_those_of_their_audit_are_refused(
     assert "split_data.py" in caught.value.do
 
 
+def test_a_broken_record_of_the_audit_is_refused_before_anything_is_written(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    record = tmp_path / "data/audit/audit.json"
+    record.write_text('{"model": ', encoding="utf-8")
+    with pytest.raises(HubError, match="a record as it was written") as caught:
+        publish_corpus(config, CorpusOptions())
+    assert caught.value.where == str(record)
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_what_is_to_be_taken_down_is_not_published(config: RunConfig, tmp_path: Path) -> None:
     config.paths.takedown_path.write_text("v003\n", encoding="utf-8")
     with pytest.raises(HubError, match="takedown") as caught:

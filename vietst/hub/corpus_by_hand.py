@@ -1,6 +1,5 @@
 """Publishing a corpus from the command line: the folder, its card, and the repository if one is named."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from vietst.audit.audit import RECORD_NAME, SIGNALS_NAME
 from vietst.hub.corpus import FOLDER_NAME, Corpus, write_corpus
 from vietst.hub.corpus_card import write_corpus_card
 from vietst.hub.corpus_publishing import push_corpus, require_repository
+from vietst.hub.published_record import read_record
 from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
@@ -35,13 +35,15 @@ def publish_corpus(config: "RunConfig", options: CorpusOptions) -> Corpus:
 
     Raises:
         ManifestError: missing or broken splits.
-        HubError: what may not be published, or a Hub that refuses, which is told before anything is written.
+        HubError: an audit's record that cannot be read; what may not be published, or a Hub that refuses,
+            which is told before anything is written.
     """
     repo_id = options.repo_id
     if repo_id is not None:
         repo_id = require_repository(repo_id, public=options.public)
     folder = options.output or config.paths.output_dir / FOLDER_NAME
     audit_dir = options.audit_dir or _audit_beside(config)
+    audit_record = _record(audit_dir)
     corpus = write_corpus(config.paths, folder, audit_dir=audit_dir, source_url=options.source_url)
     write_corpus_card(
         corpus,
@@ -49,7 +51,7 @@ def publish_corpus(config: "RunConfig", options: CorpusOptions) -> Corpus:
         repo_id=repo_id,
         license=options.license,
         contact=options.contact,
-        audit_record=_record(audit_dir),
+        audit_record=audit_record,
     )
     _say(corpus)
     if repo_id is not None:
@@ -66,8 +68,7 @@ def _record(audit_dir: Path | None) -> dict[str, Any] | None:
     path = audit_dir / RECORD_NAME if audit_dir is not None else None
     if path is None or not path.is_file():
         return None
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
+    return read_record(path)
 
 
 def _say(corpus: Corpus) -> None:

@@ -90,7 +90,7 @@ def read_record(path: Path | None) -> dict[str, Any]:
 def _unreadable(path: Path, found: str) -> HubError:
     return HubError(
         where=str(path),
-        rule="a record as training wrote it",
+        rule="a record as it was written, JSON or YAML",
         found=found,
         do="restore the file from the run, or delete it: the card then says that this is not recorded",
     )
