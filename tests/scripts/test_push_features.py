@@ -18,6 +18,7 @@ from tests.hub.server import TOKEN, LoopbackHub
 from tests.tiny_runs import tiny_run_overrides
 from tests.user_machine import Machine, assert_refused
 from vietst.config import load_config
+from vietst.data.features import FEATURE_CODE_VERSION
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +105,7 @@ def test_what_is_published_is_the_cache_privately_and_nothing_of_the_machine(
     assert "who may see the private repository" in pushed.stderr
     split_hash = json.loads((machine.corpus / "data/splits/audit.json").read_text())["split_hash"]
     assert split_hash in readme
-    assert re.search(r"\| `log_mel-80-hop320-4s` \| 1 \| \d+ \(0\.00 h\)", readme)
+    assert re.search(rf"\| `log_mel-80-hop320-4s` \| {FEATURE_CODE_VERSION} \| \d+ \(0\.00 h\)", readme)
     everything = readme.encode() + b"".join(files.values()) + pushed.stdout.encode() + pushed.stderr.encode()
     for secret in (TOKEN, str(machine.corpus), str(machine.folder)):
         assert secret.encode() not in everything
@@ -257,7 +258,8 @@ def without_a_train_shard(files: dict[str, bytes]) -> None:
 
 def of_other_code(files: dict[str, bytes]) -> None:
     path = next(path for path in files if path.endswith("feature_card.json"))
-    files[path] = files[path].replace(b'"feature_code_version": 1', b'"feature_code_version": 7')
+    ours = f'"feature_code_version": {FEATURE_CODE_VERSION}'.encode()
+    files[path] = files[path].replace(ours, b'"feature_code_version": 99')
 
 
 def with_card_of_another(files: dict[str, bytes]) -> None:
@@ -310,7 +312,7 @@ def test_what_is_opened_is_what_was_pushed_and_all_else_is_refused(
         "revision": "no such branch, tag or commit",
         "no address": "hf://datasets/OWNER/NAME",
         "other kind": f"only {KIND}-",
-        "other code": "feature code version 7, this is version 1",
+        "other code": f"feature code version 99, this is version {FEATURE_CODE_VERSION}",
         "no features": "no features of this project",
         "no card": "only",
         "other text": "whose hash stands in the folder's name",

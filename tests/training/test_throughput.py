@@ -182,7 +182,12 @@ def test_a_batch_that_brings_the_encoders_states_needs_less(kind, tiny_corpus, t
     model = preparation.architecture.build_for_training(config, LossWeights(), None)
     flops = flops_of_batches(config, model, preparation.input_kind)
     targets = {"labels": torch.ones(2, 10), "label_positions": torch.arange(20), "row_index": torch.ones(2)}
-    computed = flops({**targets, "input_values": torch.zeros(2, 32_000)})
+    window = preparation.input_kind.num_window_frames
+    heard = {
+        "whisper": {"input_features": torch.zeros(2, 80, window)},
+        "e2e": {"input_values": torch.zeros(2, 32_000)},
+    }
+    computed = flops({**targets, **heard[kind]})
     assert 0 < flops({**targets, "encoder_states": torch.zeros(2, 100, 32)}) < 0.8 * computed
 
 
