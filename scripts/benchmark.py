@@ -43,7 +43,7 @@ good rows it drops; the seed model must not have seen that corpus. audit_trainin
 trained on that corpus without faults, with them, and with what the audit leaves (a training for each of
 these and each seed; with --work_dir, finished ones are used again).
 Each prints its figures and ratios, and adds them with the machine and the versions to
-benchmarks/<stage>.json. Run it on an idle machine.
+benchmarks/<stage>.json; several stages are told together in benchmarks/table.md. Run it on an idle machine.
 """
 
 import argparse

@@ -17,7 +17,7 @@ _, _, output_dir, stage, *rest = sys.argv
 if stage == "start":
     sys.exit(2)
 bars = [Bar(f"{stage} {' '.join(rest)}", measured, 1.5, at_least=True) for measured in (1.0, 2.0)]
-add_result(pathlib.Path(output_dir), stage, {}, bars)
+add_result(pathlib.Path(output_dir), stage, {}, bars, description=f"clips of {stage}: 2 s")
 """
 
 
@@ -40,7 +40,7 @@ def test_a_stage_that_fails_leaves_the_others_in_the_table(tmp_path: Path) -> No
     script.write_text(SCRIPT, encoding="utf-8")
     table, failed = run_table(script, ["start", "long_form", "scaling"], tmp_path / "results")
     assert failed == ["start"]
-    lines = [line.split() for line in table.splitlines()]
+    *lines, last = [line.split() for line in table.splitlines()]
     assert [(line[0], line[-1]) for line in lines[1:]] == [
         ("long_form", "MISSED"),
         ("long_form", "met"),
@@ -48,6 +48,11 @@ def test_a_stage_that_fails_leaves_the_others_in_the_table(tmp_path: Path) -> No
         ("scaling", "met"),
     ]
     assert "--speed_minutes 10" in table
+    page = Path(last[-1]).read_text(encoding="utf-8")
+    assert table.rpartition("\n")[0] in page
+    assert [line for line in page.splitlines() if line.startswith("## ")] == ["## long_form", "## scaling"]
+    assert page.count("cores of") == 2
+    assert "clips of scaling: 2 s" in page
 
 
 def test_the_last_run_counts(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Benchmark results on disk, one JSON file per stage, with the machine and the versions; and as a table."""
+"""Benchmark results on disk: one JSON file per stage, with the machine and the versions; all as a page."""
 
 import datetime
 import json
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vietst.data.tables import write_json
+from vietst.data.tables import atomic_writer, write_json
 from vietst.runtime import environment_record
 
 
@@ -26,12 +26,15 @@ class Bar:
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
-def add_result(output_dir: Path, stage: str, results: dict[str, Any], bars: Iterable[Bar] = ()) -> Path:
-    """Appends a run to `<stage>.json`. Returns the file."""
+def add_result(
+    output_dir: Path, stage: str, results: dict[str, Any], bars: Iterable[Bar] = (), *, description: str = ""
+) -> Path:
+    """Appends a run to `<stage>.json`, with what was said of it. Returns the file."""
     path = result_path(output_dir, stage)
     run = {
         "measured_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "results": results,
+        "description": description,
         "bars": [{**asdict(bar), "is_met": bar.is_met} for bar in bars],
         "environment": environment_record(),
     }
@@ -48,6 +51,32 @@ def last_bars(output_dir: Path, stage: str) -> list[Bar]:
     """Of the last run that was added."""
     *_, run = _runs(result_path(output_dir, stage))
     return [Bar(**{name: value for name, value in bar.items() if name != "is_met"}) for bar in run["bars"]]
+
+
+def write_page(output_dir: Path, stages: Sequence[str]) -> Path:
+    """Writes `table.md`: the bars of the stages' last runs, and of each the figures, machine and versions.
+
+    Returns the file.
+    """
+    last_runs = {stage: _runs(result_path(output_dir, stage))[-1] for stage in stages}
+    bars = [(stage, bar) for stage in stages for bar in last_bars(output_dir, stage)]
+    path = output_dir / "table.md"
+    with atomic_writer(path) as file:
+        file.write(f"# Measured\n\n```text\n{describe_bars(bars)}\n```\n")
+        for stage, run in last_runs.items():
+            file.write(f"\n## {stage}\n\n{_circumstances(run)}\n\n```text\n{run['description']}\n```\n")
+    return path
+
+
+def _circumstances(run: dict[str, Any]) -> str:
+    environment = run["environment"]
+    devices = [gpu["name"] for gpu in environment["gpus"]]
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+    machine = [f"{environment['num_cpu_cores']} cores of {environment['cpu']}", *devices]
+    return (
+        f"{run['measured_at']}, {', '.join(machine)}, Python {environment['python']}, {packages}; "
+        f"commit {environment['git_commit'] or 'not known'}."
+    )
 
 
 def _runs(path: Path) -> list[dict[str, Any]]:

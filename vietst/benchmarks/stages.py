@@ -4,7 +4,7 @@ import argparse
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -257,10 +257,11 @@ def run_stage(name: str, options: dict[str, Any], output_dir: Path) -> str:
     module = importlib.import_module(f"vietst.benchmarks.{module_name}")
     results = getattr(module, function)(**options, **stage.fixed)
     bars = module.bars(results) if hasattr(module, "bars") else []
-    said = [module.describe(results)]
+    description = module.describe(results)
+    said = [description]
     if bars:
         said.append(describe_bars([(name, bar) for bar in bars]))
-    said.append(f"added to {add_result(output_dir, name, results, bars)}")
+    said.append(f"added to {add_result(output_dir, name, results, bars, description=description)}")
     if hasattr(module, "draw"):
         drawing = output_dir / f"{name}.png"
         module.draw(results).savefig(drawing)
@@ -268,23 +269,24 @@ def run_stage(name: str, options: dict[str, Any], output_dir: Path) -> str:
     return "\n".join(said)
 
 
-def run_table(script: Path, names: Iterable[str], output_dir: Path) -> tuple[str, list[str]]:
+def run_table(script: Path, names: Sequence[str], output_dir: Path) -> tuple[str, list[str]]:
     """Runs stages one after the other, each in a process of its own; one that fails does not stop the others.
 
     Args:
         script: scripts/benchmark.py.
 
     Returns:
-        All bars as a table, and the names of the stages that failed.
+        All bars as a table, with where the page of all figures lies, and the names of the stages that failed.
     """
-    from vietst.benchmarks.results import describe_bars, last_bars
+    from vietst.benchmarks.results import describe_bars, last_bars, write_page
 
     bars, failed = [], []
-    for name in names:
-        print(f"--- {name}: {STAGES[name].help}", flush=True)
+    for number, name in enumerate(names, start=1):
+        print(f"--- {number} of {len(names)}, {name}: {STAGES[name].help}", flush=True)
         command = [sys.executable, str(script), "--output_dir", str(output_dir), name, *STAGES[name].in_table]
         if subprocess.run(command).returncode == 0:
             bars += [(name, bar) for bar in last_bars(output_dir, name)]
         else:
             failed.append(name)
-    return describe_bars(bars), failed
+    page = write_page(output_dir, [name for name in names if name not in failed])
+    return f"{describe_bars(bars)}\nall figures: {page}", failed
