@@ -1,4 +1,6 @@
-"""Every command of the README is run, in its order, in a clean copy of the project.
+"""Every command of the README and of the pages beside the code is run, in a clean copy of the project.
+
+The README's come first, in their order, then those of each page, which build on them.
 
 Commands are run as they stand, but for what `SMOKE_ADDITIONS` adds to make them small. Commands for hardware
 that is not here are run with `--dry_run` on a local model; the launch file they name is read by accelerate.
@@ -35,13 +37,34 @@ CHECKED_ELSEWHERE = {
     "bash scripts/test.sh": "it is what continuous integration runs (.ci/run)",
 }
 
+MEASURED_BLOCKS = {"results", "memory", "speed", "launch_modes", "audit"}
 
-def code_blocks(readme: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
 
-def commands(readme: str) -> list[str]:
-    return [line for block in code_blocks(readme, "bash") for line in block.splitlines() if line.strip()]
+@pytest.fixture(scope="module")
+def pages(repo_root: Path) -> dict[Path, str]:
+    """The README, then the pages in the folders that they are about."""
+    paths = [repo_root / "README.md", *sorted((repo_root / "vietst").rglob("README.md"))]
+    return {path: path.read_text(encoding="utf-8") for path in paths}
+
+
+def code_blocks(pages: dict[Path, str], language: str) -> list[str]:
+    """Each once, where the first page has it."""
+    block = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return list(dict.fromkeys(found for text in pages.values() for found in block.findall(text)))
+
+
+def commands(pages: dict[Path, str]) -> list[str]:
+    lines = [line for block in code_blocks(pages, "bash") for line in block.splitlines()]
+    return list(dict.fromkeys(filter(str.strip, lines)))
+
+
+def anchors(page: str) -> set[str]:
+    """As GitHub makes them of headings; code blocks have comments that look like headings."""
+    prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def write_corpora(folder: Path) -> None:
@@ -105,32 +128,53 @@ def as_run_here(command: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_readme_runs(repo_root, checkout):
-    readme = (repo_root / "README.md").read_text(encoding="utf-8")
-    found = commands(readme)
-    assert len(found) >= 10
+def test_every_command_of_the_readme_and_its_pages_runs(pages, checkout):
+    found = commands(pages)
+    assert len(found) >= 20
     # The real features that the dry runs of dev and prod ask for are built by the bare build_features.py.
     ordered = sorted(found, key=lambda command: "run_dev.sh" in command or "run_prod.sh" in command)
     for command in ordered:
         if command not in CHECKED_ELSEWHERE:
             run(checkout, as_run_here(command))
-    for block in code_blocks(readme, "python"):
+    for block in code_blocks(pages, "python"):
         run(checkout, [sys.executable, "-c", block])
 
 
-def test_launch_files_and_configurations_that_the_readme_names_exist(repo_root):
+def test_launch_files_and_configurations_that_the_pages_name_exist(repo_root, pages):
     from accelerate.commands.config.config_args import load_config_from_file
 
     from vietst.config import load_config, shipped_config_names
 
-    readme = (repo_root / "README.md").read_text(encoding="utf-8")
-    for path in set(re.findall(r"accelerate_configs/\w+\.yaml", readme)):
+    text = "\n".join(pages.values())
+    for path in set(re.findall(r"accelerate_configs/\w+\.yaml", text)):
         load_config_from_file(str(repo_root / path))
-    for name in set(re.findall(r"--config (\w+)", readme)):
+    for name in set(re.findall(r"--config (\w+)", text)):
         assert name in shipped_config_names()
         load_config(name)
-    for path in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
-        assert (repo_root / path).exists(), path
+
+
+def test_links_and_their_anchors_lead_somewhere(pages):
+    for page, text in pages.items():
+        for link in LINK.findall(text):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{page}: {link}"
+            if anchor:
+                assert anchor in anchors(pages[target]), f"{page}: {link}"
+
+
+def test_the_readme_leads_to_every_page(repo_root, pages):
+    linked = {repo_root / link for link in LINK.findall(pages[repo_root / "README.md"])}
+    assert pages.keys() - linked == {repo_root / "README.md"}
+
+
+def test_what_was_measured_stands_in_one_page_between_its_marks(pages):
+    marked = [
+        name
+        for text in pages.values()
+        for name in re.findall(r"^<!-- (\w+):begin -->\n.*?^<!-- \1:end -->$", text, re.MULTILINE | re.DOTALL)
+    ]
+    assert sorted(marked) == sorted(MEASURED_BLOCKS)
 
 
 def test_what_is_checked_elsewhere_is(repo_root):

@@ -108,7 +108,7 @@ def test_every_data_file_of_the_package_is_shipped(
     files = [
         path.relative_to(repo_root / "vietst").as_posix()
         for path in (repo_root / "vietst").rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc")
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "README.md"
     ]
     assert "configs/base.yaml" in files
     assert [file for file in files if not any(fnmatch.fnmatch(file, pattern) for pattern in patterns)] == []
