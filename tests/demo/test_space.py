@@ -85,6 +85,7 @@ def installed_with(requirements: list[str]) -> set[str]:
 def test_the_folder_names_what_a_space_needs(repo_root: Path, tmp_path: Path) -> None:
     written = write_space(repo_root, "tester/model", tmp_path / "space")
     assert written.returncode == 0, written.stderr
+    assert [path.parent.name for path in (tmp_path / "space").rglob("README.md")] == ["space"]
     readme = (tmp_path / "space" / "README.md").read_text(encoding="utf-8")
     facts = yaml.safe_load(readme.split("---")[1])
     assert (facts["sdk"], facts["sdk_version"]) == ("gradio", metadata.version("gradio"))

@@ -38,8 +38,11 @@ REQUIRED: Final = (
 )
 """What the copied package imports while the page runs; a test starts it with nothing else."""
 
-_NOT_COPIED: Final = ("training", "benchmarks", "doctor", "export", "evaluate_modules", "__pycache__")
-"""Folders of the package that the page does not need."""
+_NOT_COPIED: Final = (
+    *("training", "benchmarks", "doctor", "export", "evaluate_modules", "__pycache__"),
+    "README.md",  # their links lead to what is not there
+)
+"""What the page does not need of the package."""
 
 _README: Final = """\
 A page that writes down Vietnamese speech with English words in it, by the model
