@@ -78,6 +78,17 @@ def test_a_script_that_works_ends_with_0() -> None:
     assert run_main("print('fine')").returncode == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenMP tells its settings in other words elsewhere")
+def test_torchs_threads_do_not_burn_the_cores_of_others_while_they_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    told = {"OMP_DISPLAY_ENV": "verbose"}
+    assert "GOMP_SPINCOUNT = '0'" in run_main("import torch", **told).stderr
+    chosen = run_main("import torch", **told, OMP_WAIT_POLICY="ACTIVE")
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in chosen.stderr
+
+
 @pytest.mark.slow
 def test_letters_that_the_output_cannot_take_end_nothing() -> None:
     answer = run_main("print('người')", PYTHONIOENCODING="ascii")
