@@ -50,6 +50,21 @@ def test_no_license_suits_a_corpus_without_derivatives(corpus: str) -> None:
         assert "publish" in refusal(WHISPER, license=license, dataset_license=corpus)
 
 
+@pytest.mark.parametrize("corpus", ["cc-by-nd-4.0", "cc-by-nc-nd-4.0"])
+def test_what_may_not_be_published_is_not_pushed_for_everybody_without_a_license_either(corpus: str) -> None:
+    message = refusal(WHISPER, private=False, dataset_license=corpus)
+    assert f"training data is under {corpus}" in message
+    assert "hub.private=true" in message
+    assert "state hub.dataset_license=own" in message
+    assert "hub.base_license" in refusal([], "local", private=False, base_license=corpus)
+    assert license_of(WHISPER, private=True, dataset_license=corpus) is None
+
+
+def test_other_corpora_do_not_forbid_a_model_that_everybody_sees() -> None:
+    assert license_of(WHISPER, private=False, dataset_license="cc-by-nc-4.0") == "cc-by-nc-4.0"
+    assert license_of(WHISPER, private=False) is None
+
+
 @pytest.mark.parametrize("corpus", ["cc-by-sa-4.0", "gpl-3.0", "cc-by-nc-sa-4.0"])
 def test_share_alike_asks_for_itself(corpus: str) -> None:
     assert "same license" in refusal(WHISPER, license="apache-2.0", dataset_license=corpus)

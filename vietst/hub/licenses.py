@@ -18,6 +18,9 @@ OWN: Final = "own"
 """For `hub.dataset_license`: the data are one's own, or were licensed for this, so they ask for nothing."""
 
 
+_NO_DERIVATIVES_MEANS: Final = "it permits nobody to publish what is derived from it"
+
+
 class Term(StrEnum):
     """What a license asks of works that are derived from what carries it."""
 
@@ -75,7 +78,8 @@ def model_license(hub: HubSection, base_origin: str | None, base_hub_ids: Sequen
     that all of them permit, if all are known.
 
     Raises:
-        HubError: a license that the Hub does not know or a source forbids, or a source of unknown license.
+        HubError: a license that the Hub does not know or a source forbids, a source of unknown license, or
+            one that forbids that everybody sees the model, whatever its license.
     """
     sources = sources_of(hub, base_origin, base_hub_ids)
     for key, stated in (
@@ -85,6 +89,9 @@ def model_license(hub: HubSection, base_origin: str | None, base_hub_ids: Sequen
     ):
         if stated is not None and not (stated == OWN and key != "hub.license"):
             _require_known(key, stated)
+    if not hub.private:
+        for source in sources:
+            _require_permission_to_publish(source)
     if hub.license is None:
         return ModelLicense(_first_permitted(sources), sources)
     if Term.UNCLEAR in _terms(hub.license):
@@ -116,7 +123,7 @@ def why_forbidden(license: str, source: Source) -> str | None:
     assert source.license is not None
     asked = _terms(source.license)
     if Term.NO_DERIVATIVES in asked:
-        return "it permits nobody to publish what is derived from it"
+        return _NO_DERIVATIVES_MEANS
     if Term.UNCLEAR in asked:
         return "it does not say what it permits"
     if license == source.license:
@@ -126,6 +133,18 @@ def why_forbidden(license: str, source: Source) -> str | None:
     if Term.NON_COMMERCIAL in asked and Term.NON_COMMERCIAL not in _terms(license):
         return "what is derived from it may not be given away for commercial use"
     return None
+
+
+def _require_permission_to_publish(source: Source) -> None:
+    if source.license in (None, OWN) or Term.NO_DERIVATIVES not in _terms(str(source.license)):
+        return
+    raise HubError(
+        where="hub.private=false",
+        rule="a model for everybody to see is one that its base models and training data permit to publish",
+        found=f"the {source.name} is under {source.license}: {_NO_DERIVATIVES_MEANS}",
+        do="keep it private (--private, hub.private=true); or get permission from its owner, and state "
+        f"{source.key}={OWN} then",
+    )
 
 
 def _require_permission(license: str, source: Source) -> None:
