@@ -1,5 +1,6 @@
 """Audio files: everything that is meant well is read, everything else has its reason code."""
 
+import math
 import os
 import shutil
 import struct
@@ -154,26 +155,45 @@ def without_frame_count(path: Path) -> Path:
     return path
 
 
-def test_an_mp3_of_constant_rate_needs_no_count_of_its_frames(tmp_path: Path) -> None:
+def test_an_mp3_of_constant_rate_that_the_decoder_takes_for_longer_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
+    num_samples = 60 * 44_100
     with soundfile.SoundFile(
-        path, "w", 44_100, 1, "MPEG_LAYER_III", bitrate_mode="CONSTANT", compression_level=0.5
+        path, "w", 44_100, 1, "MPEG_LAYER_III", bitrate_mode="CONSTANT", compression_level=0.9
     ) as file:
-        file.write(tone(44_100, 3.0))
-    assert measure_audio(without_frame_count(path)).duration_s == pytest.approx(3.0, abs=0.1)
+        file.write(0.1 * np.random.default_rng(0).standard_normal(num_samples))
+    taken_for = soundfile.info(without_frame_count(path)).frames
+    assert taken_for > num_samples + 10_000, "the decoder's guess is no longer wrong: nothing is tested"
+    facts = measure_audio(path)
+    assert facts.num_samples == pytest.approx(num_samples, abs=2 * audio_headers.MPEG_FRAME_SAMPLES)
+    whole = load_waveform(path, sample_rate_hz=44_100)
+    assert len(whole) == facts.num_samples
+    for piece in (Piece(30.123, 31.5), Piece(59.0, math.inf)):
+        found = load_waveform(path, piece, sample_rate_hz=44_100)
+        start = round(piece.start_s * 44_100)
+        np.testing.assert_allclose(found, whole[start : start + len(found)], atol=1e-6)
+    assert start + len(found) == len(whole)
+    with pytest.raises(AudioError, match="the sound ends at 60"):
+        load_waveform(path, Piece(59.0, 60.2))
+    content = bytearray(path.read_bytes())
+    damaged = len(content) // 3
+    content[damaged : damaged + 2000] = bytes(2000)
+    path.write_bytes(content)
+    assert code_of(path) == "audio_unreadable", "frames behind the damage would be left out"
 
 
 @pytest.mark.parametrize("sample_rate_hz", [44_100, 22_050])
-def test_an_mp3_that_the_decoder_would_cut_short_is_refused(tmp_path: Path, sample_rate_hz: int) -> None:
-    samples = np.concatenate(
-        [
-            np.zeros((2 * sample_rate_hz, 1)),
-            0.3 * np.random.default_rng(0).standard_normal((sample_rate_hz, 1)),
-        ]
-    )
+@pytest.mark.parametrize("begins_with", ["noise", "silence"])
+def test_an_mp3_of_variable_rate_without_a_count_is_refused(
+    tmp_path: Path, sample_rate_hz: int, begins_with: str
+) -> None:
+    noise = 0.3 * np.random.default_rng(0).standard_normal((sample_rate_hz, 1))
+    parts = [noise, np.zeros((2 * sample_rate_hz, 1))]  # the decoder takes it for shorter, or for longer
+    samples = np.concatenate(parts if begins_with == "noise" else parts[::-1])
     path = without_frame_count(write(tmp_path / "a.mp3", samples, sample_rate_hz, "MPEG_LAYER_III"))
     with path.open("rb") as file:
-        num_samples = audio_headers.count_mp3_samples(file)
+        num_samples, is_constant = audio_headers.count_mp3_samples(file) or (0, True)
+    assert not is_constant
     assert num_samples == pytest.approx(3 * sample_rate_hz, abs=3000)
     assert code_of(path) == "audio_unreadable"
 

@@ -160,9 +160,9 @@ def _open_mono(path: Path, piece: Piece | None) -> Iterator[Mono]:
     if piece is None:
         with open_sound(path) as file:
             yield Mono(mono_blocks(file, path), file.samplerate, file.channels)
-    elif _is_for_soundfile(path, *_stamp(path)):
+    elif (num_frames := _num_seekable_frames(path, *_stamp(path))) is not None:
         with soundfile.SoundFile(os.fspath(path)) as file:
-            start, stop = piece.sample_span(file.samplerate, file.frames, path)
+            start, stop = piece.sample_span(file.samplerate, num_frames, path)
             file.seek(start)
             yield Mono(mono_blocks(file, path, stop - start), file.samplerate, file.channels)
     else:
@@ -173,20 +173,33 @@ def _open_mono(path: Path, piece: Piece | None) -> Iterator[Mono]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_for_soundfile(path: Path, num_bytes: int, mtime_ns: int) -> bool:
-    """Whether soundfile decodes this file and seeks in it; asked once, for it may take reading all of an MP3.
+def _num_seekable_frames(path: Path, num_bytes: int, mtime_ns: int) -> int | None:
+    """Samples per channel of a file that soundfile decodes and seeks in; None: it does not.
+
+    Asked once, for it may take reading all of an MP3.
 
     Raises:
         AudioError: as `open_sound`, but for what soundfile does not know.
     """
     try:
         with open_sound(path) as file:
-            return file.seekable() and file.frames < UNKNOWN_NUM_FRAMES
+            return file.frames if file.seekable() and file.frames < UNKNOWN_NUM_FRAMES else None
     except AudioError as error:
         # Without a cause soundfile knew the file, and we do not trust its length.
         if error.code != "audio_unreadable" or error.__cause__ is None:
             raise
-        return False
+        return None
+
+
+class _CountedSound(soundfile.SoundFile):
+    """A file whose length is what was counted where libsndfile takes it for longer."""
+
+    num_counted: int | None = None
+    """Samples per channel; None: libsndfile knows."""
+
+    @property
+    def frames(self) -> int:
+        return int(super().frames) if self.num_counted is None else self.num_counted
 
 
 def open_sound(source: Path | bytes) -> soundfile.SoundFile:
@@ -215,7 +228,7 @@ def _open_stream(raw: BinaryIO, num_bytes: int, source: Path | bytes) -> soundfi
     if num_bytes == 0:
         raise audio_error("audio_empty", where, "a file of 0 bytes", "cut the clip again")
     try:
-        file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source))
+        file = _CountedSound(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source))
     # soundfile asks for rate and channels of a headerless .raw file by a TypeError.
     except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:
         raise audio_error(
@@ -225,7 +238,7 @@ def _open_stream(raw: BinaryIO, num_bytes: int, source: Path | bytes) -> soundfi
             "convert it, for example: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac",
         ) from error
     num_missing = missing_bytes(raw, num_bytes)
-    num_counted = count_mp3_samples(raw) if file.format == "MP3" else None
+    counted = count_mp3_samples(raw) if file.format == "MP3" else None
     if num_missing:
         file.close()
         raise audio_error(
@@ -234,7 +247,16 @@ def _open_stream(raw: BinaryIO, num_bytes: int, source: Path | bytes) -> soundfi
             f"{num_missing} bytes fewer than its header promises",
             "copy or cut it again",
         )
-    if num_counted is not None and abs(num_counted - file.frames) > _MP3_TOLERANCE_SAMPLES:
+    if counted is not None:
+        _trust_count(file, *counted, where)
+    return file
+
+
+def _trust_count(file: _CountedSound, num_counted: int, is_constant: bool, where: str) -> None:
+    """Has an MP3 end where its frames do, or refuses one in which libsndfile would find no places."""
+    if is_constant and num_counted < file.frames:
+        file.num_counted = num_counted
+    elif abs(num_counted - file.frames) > _MP3_TOLERANCE_SAMPLES:
         file.close()
         raise audio_error(
             "audio_unreadable",
@@ -242,7 +264,6 @@ def _open_stream(raw: BinaryIO, num_bytes: int, source: Path | bytes) -> soundfi
             f"an MP3 without a Xing frame, whose {num_counted} samples are taken for {file.frames}",
             "write its frames anew: ffmpeg -i IN -c copy OUT.mp3",
         )
-    return file
 
 
 def mono_blocks(

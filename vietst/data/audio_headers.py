@@ -68,12 +68,14 @@ def _missing_ogg_bytes(file: BinaryIO, num_bytes: int) -> int:
     return max(0, table_end + sum(tail[page + 27 : table_end]) - len(tail))
 
 
-def count_mp3_samples(file: BinaryIO) -> int | None:
-    """Samples per channel of an MP3 that does not say so itself, by walking over its frames.
+def count_mp3_samples(file: BinaryIO) -> tuple[int, bool] | None:
+    """Samples per channel of an MP3 that does not say so itself, by walking over its frames, and whether
+    these are of a constant bit rate up to its end.
 
     None for an MP3 whose first frame carries a count (Xing, Info or VBRI), which the decoder knows to read.
-    Without one the decoder guesses the length from the file's size and stops there, wrong for a variable
-    bit rate.
+    Without one the decoder guesses the length from the bytes of the file and of its first frame, and stops
+    there: a few thousandths too far where a constant bit rate does not divide into whole bytes a frame, and
+    anywhere where the bit rate varies.
     """
     file.seek(0)
     head = file.read(10)
@@ -88,11 +90,15 @@ def count_mp3_samples(file: BinaryIO) -> int | None:
     content = first_frame + file.read()
     position = 0
     num_samples = 0
+    sizes = set()
     while frame := _mpeg_frame(content[position : position + 4]):
         frame_bytes, frame_samples = frame
         position += frame_bytes
         num_samples += frame_samples
-    return num_samples
+        sizes.add(frame_bytes)
+    is_at_end = position >= len(content) or content[position : position + 3] in (b"TAG", b"APE")
+    is_constant = num_samples > 0 and max(sizes) - min(sizes) <= 1  # a byte of padding
+    return num_samples, is_constant and is_at_end
 
 
 def _mpeg_frame(header: bytes) -> tuple[int, int] | None:
