@@ -167,6 +167,28 @@ def test_nemo_json_lines(tmp_path: Path) -> None:
     assert [row["duration"] for row in cleaned(tmp_path)] == ["5", "1.5", "2"]
 
 
+def test_nemo_times_come_from_the_fields_that_are_chosen(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.wav", 5.0, seed=1)
+    entries: list[dict[str, Any]] = [
+        {"audio_filepath": "a.wav", "text": "câu một", "duration": 9, "length_s": 5.0},
+        {"audio_filepath": "a.wav", "text": "câu hai", "length_s": 1.5, "from": 0.75},
+        {"audio_filepath": "a.wav", "text": "câu ba", "from": 1, "to": 3.25},
+        {"audio_filepath": "a.wav", "text": "câu bốn", "length_s": "5"},
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    columns = ("duration=length_s", "start_s=from", "end_s=to")
+    rows, refused, _ = imported(tmp_path, "nemo", "a.jsonl", "--columns", *columns)
+    assert [(row["duration"], row["start_s"], row["end_s"]) for row in rows] == [
+        ("5", "", ""),
+        ("", "0.75", "2.25"),
+        ("", "1", "3.25"),
+    ]
+    assert [(row["reason"], row["detail"]) for row in refused] == [("bad_time", "length_s: '5'")]
+    (tmp_path / OUTPUT).unlink()
+    answer = run_script("import_manifest.py", tmp_path, "nemo", "a.jsonl", "--columns", "duration=seconds")
+    assert_refused(answer, "no seconds; there are: audio_filepath, text, duration, length_s")
+
+
 def test_rows_that_no_text_file_holds_are_told_and_the_others_can_be_read(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.wav", 1.0, seed=1)
     lines = [

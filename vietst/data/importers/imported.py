@@ -194,14 +194,7 @@ def chosen_columns(
     Raises:
         ManifestError: a chosen field is not there.
     """
-    missing = [name for name in chosen.values() if name not in available]
-    if missing:
-        raise ManifestError(
-            where=where,
-            rule="--columns names fields that are there",
-            found=f"no {' and no '.join(missing)}; there are: {', '.join(available)}",
-            do="correct --columns MANIFEST_COLUMN=FIELD",
-        )
+    require_fields(chosen, available, where)
     mapped = dict(chosen)
     for column, name in standard.items():
         if name in available and column not in mapped and name not in mapped.values():
@@ -210,6 +203,18 @@ def chosen_columns(
         if name not in mapped.values() and name not in mapped:
             mapped[name] = name
     return mapped
+
+
+def require_fields(chosen: Mapping[str, str], available: Sequence[str], where: str) -> None:
+    """Raises ManifestError where a chosen field is not there."""
+    missing = [name for name in chosen.values() if name not in available]
+    if missing:
+        raise ManifestError(
+            where=where,
+            rule="--columns names fields that are there",
+            found=f"no {' and no '.join(missing)}; there are: {', '.join(available)}",
+            do="correct --columns MANIFEST_COLUMN=FIELD",
+        )
 
 
 def require_columns(mapped: Mapping[str, str], where: str, available: Sequence[str]) -> None:

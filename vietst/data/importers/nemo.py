@@ -1,6 +1,7 @@
 """NeMo's manifests: a JSON object on each line, with `audio_filepath`, `text`, `duration`, `offset`.
 
-A line with an `offset` is a piece of its file, from there on for its duration.
+A line with an `offset` is a piece of its file, from there on for its duration, or to an end where `--columns`
+names one.
 """
 
 import json
@@ -10,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from vietst.data.audio_pieces import format_seconds
+from vietst.data.audio_pieces import PIECE_COLUMNS, format_seconds
 from vietst.data.importers.imported import (
     ImportedRow,
     Refusal,
     chosen_columns,
     path_in_root,
     require_columns,
+    require_fields,
 )
 from vietst.errors import ManifestError
 
@@ -27,7 +29,9 @@ USUAL_FIELDS: Final = {
 }
 """Manifest column → field."""
 
-_TIMES: Final = ("offset", "duration")
+_USUAL_TIMES: Final = {"start_s": "offset", "duration": "duration"}
+"""The same, of fields that hold seconds."""
+_TIME_COLUMNS: Final = (*_USUAL_TIMES, "end_s")
 
 
 class NemoImporter:
@@ -43,7 +47,10 @@ class NemoImporter:
     ) -> None:
         self.source = str(path)
         self._path, self._data_root, self._base = path, data_root, base or path.parent
-        self._chosen = columns
+        times = {column: field for column, field in columns.items() if column in _TIME_COLUMNS}
+        self._chosen_times = times
+        self._chosen = {column: field for column, field in columns.items() if column not in times}
+        self._time_fields = {**_USUAL_TIMES, **times}
 
     @cached_property
     def _fields(self) -> dict[str, str]:
@@ -56,15 +63,16 @@ class NemoImporter:
                 found="none is",
                 do="write JSON lines, one object a line (a JSON array is none)",
             )
-        known = [key for key in available if key not in _TIMES]
+        require_fields(self._chosen_times, list(available), self.source)
+        known = [key for key in available if key not in (*self._time_fields.values(), "duration")]
         fields = chosen_columns(USUAL_FIELDS, self._chosen, known, self.source)
         require_columns(fields, self.source, list(available))
-        self._has_offsets = "offset" in available
+        self._has_pieces = any(self._time_fields.get(column) in available for column in PIECE_COLUMNS)
         return fields
 
     @property
     def columns(self) -> Sequence[str]:
-        times = ["duration", *(["start_s", "end_s"] if self._fields and self._has_offsets else [])]
+        times = ["duration", *(PIECE_COLUMNS if self._fields and self._has_pieces else [])]
         return [*self._fields, *times]
 
     def rows(self) -> Iterator[ImportedRow]:
@@ -84,11 +92,16 @@ class NemoImporter:
         if not values["transcript"].strip():
             raise Refusal("no_transcript", f"{self._fields['transcript']} is empty")
         values["audio_path"] = path_in_root(path, self._base, self._data_root)
-        offset, duration = (_number(entry, name) for name in _TIMES)
-        if offset is None:
-            return values | {"duration": "" if duration is None else format_seconds(duration)}
-        end = "" if duration is None else format_seconds(offset + duration)
-        return values | {"start_s": format_seconds(offset), "end_s": end}
+        start_s, duration_s, end_s = (self._seconds(entry, column) for column in _TIME_COLUMNS)
+        if start_s is None and end_s is None:
+            return values | {"duration": _written(duration_s)}
+        if end_s is None and start_s is not None and duration_s is not None:
+            end_s = start_s + duration_s
+        return values | {"start_s": _written(start_s), "end_s": _written(end_s)}
+
+    def _seconds(self, entry: Mapping[str, Any], column: str) -> float | None:
+        field = self._time_fields.get(column)
+        return None if field is None else _number(entry, field)
 
     def _entries(self) -> Iterator[Mapping[str, Any]]:
         for _, line in self._lines():
@@ -130,6 +143,10 @@ def _number(entry: Mapping[str, Any], name: str) -> float | None:
     if not is_number or not 0 <= value <= sys.float_info.max:
         raise Refusal("bad_time", f"{name}: {value!r}")
     return float(value)
+
+
+def _written(time_s: float | None) -> str:
+    return "" if time_s is None else format_seconds(time_s)
 
 
 def text_of(value: Any) -> str:
