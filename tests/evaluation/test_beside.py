@@ -18,6 +18,7 @@ from vietst.evaluation.cascade import CascadeOptions
 from vietst.evaluation.comet import CometOptions
 from vietst.evaluation.evaluate_model import evaluate_model
 from vietst.evaluation.evaluate_predictions import evaluate_predictions_file
+from vietst.evaluation.interpolation import InterpolationOptions, evaluate_with_interpolation
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.report import read_metrics, read_predictions, read_utterance_scores, write_results
 from vietst.evaluation.scoring import ScoringOptions, SplitOptions
@@ -295,6 +296,24 @@ def test_where_comet_fails_all_else_is_written(
     assert "changed spans" in printed.out
     assert "comet" not in read_metrics(tmp_path / "results" / "ours_metrics.json")
     assert (tmp_path / "results" / "ours_report.html").is_file()
+
+
+def test_where_comet_fails_the_curve_of_mixtures_is_written_too(tiny_corpus: Path, tmp_path: Path) -> None:
+    base, tuned = write_model(tmp_path / "base"), write_model(tmp_path / "tuned")
+    with pytest.raises(VietstError, match="exit code 1"):
+        evaluate_with_interpolation(
+            InterpolationOptions(str(base), []),
+            model_dir=str(tuned),
+            model_type=None,
+            task=None,
+            split=SplitOptions(tiny_corpus / "data" / "splits" / "test.csv", tiny_corpus, 8, None, 0),
+            scoring=ScoringOptions(tmp_path / "results"),
+            beside=BesideOptions(comet=comet("broken")),
+        )
+    metrics = read_metrics(tmp_path / "results" / "tuned_metrics.json")
+    curve = read_metrics(tmp_path / "results" / "tuned_interpolation.json")
+    assert [point["share_of_tuned"] for point in curve["points"]] == [0, 1]
+    assert curve["points"][1]["test"]["wer"] == metrics["wer"]
 
 
 def test_a_comet_program_that_is_not_there_is_refused_at_once(

@@ -41,6 +41,18 @@ class BesideOptions:
     comet: CometOptions | None = None
 
 
+class IncompleteError(VietstError):
+    """A part of an evaluation failed that others do not need; the rest is done and written.
+
+    Args:
+        metrics: the content of `<run>_metrics.json`.
+    """
+
+    def __init__(self, problem: VietstError, metrics: dict[str, Any]) -> None:
+        super().__init__(where=problem.where, rule=problem.rule, found=problem.found, do=problem.do)
+        self.metrics = metrics
+
+
 class Beside:
     """What `BesideOptions` ask for, looked at before a model is run.
 
@@ -80,7 +92,7 @@ class Beside:
         """Score a run beside all that was asked for, write results and report, print and return the metrics.
 
         Raises:
-            VietstError: a part failed that others do not need; what could be done is written and printed.
+            IncompleteError: a part failed that others do not need; what could be done is written and printed.
         """
         if self._cascade is not None:
             cascade = self._cascade.of(run.predictions)
@@ -103,7 +115,7 @@ class Beside:
         for problem in self._problems[1:]:
             logger.error("%s", problem)
         if self._problems:
-            raise self._problems[0]
+            raise IncompleteError(self._problems[0], metrics) from self._problems[0]
         return metrics
 
     def _without_a_model(self, predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:

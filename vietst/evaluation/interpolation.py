@@ -16,7 +16,7 @@ from vietst.constants import TRANSCRIBE
 from vietst.data.features import input_kind_of
 from vietst.data.tables import file_digest, write_json
 from vietst.errors import VietstError
-from vietst.evaluation.beside import BesideOptions
+from vietst.evaluation.beside import BesideOptions, IncompleteError
 from vietst.evaluation.chart_style import save_chart
 from vietst.evaluation.decode import DecodingOptions, decode_rows
 from vietst.evaluation.evaluate_model import evaluate_model
@@ -84,6 +84,7 @@ def evaluate_with_interpolation(
     Raises:
         VietstError: as `evaluate_model`; a base that the model was not trained from; an extra set that is
             not there.
+        IncompleteError: as `evaluate_model`, after the curve was written.
     """
     run_name = run_name or Path(model_dir).absolute().name
     if interpolation.save_to is not None:
@@ -93,15 +94,19 @@ def evaluate_with_interpolation(
     window_s = input_kind_of(pair.processor.feature_extractor).window_s
     test_rows = hearable(plan.rows, window_s, model_dir, split.test_csv)
     mixtures = _Mixtures(plan, pair, test_rows, _extra_sets_of_run(plan, pair))
-    metrics = evaluate_model(
-        model_dir=model_dir,
-        model_type=model_type,
-        task=task,
-        split=split,
-        scoring=scoring,
-        beside=beside,
-        run_name=run_name,
-    )
+    incomplete = None
+    try:
+        metrics = evaluate_model(
+            model_dir=model_dir,
+            model_type=model_type,
+            task=task,
+            split=split,
+            scoring=scoring,
+            beside=beside,
+            run_name=run_name,
+        )
+    except IncompleteError as error:  # no reason to leave out the curve
+        incomplete, metrics = error, error.metrics
     curve = mixtures.curve(run_name, interpolation, metrics)
     files = _write(curve, scoring, run_histories(Path(model_dir)))
     if interpolation.save_to is not None and interpolation.save_share is not None:
@@ -110,6 +115,8 @@ def evaluate_with_interpolation(
     table = curve_table(curve)
     lines = [*aligned([table.header, *table.rows]), *table.notes]
     print("\n".join(["", *lines, "", "Written:", *(f"  {path}" for path in files)]))
+    if incomplete is not None:
+        raise incomplete
     return curve
 
 
