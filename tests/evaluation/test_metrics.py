@@ -9,6 +9,7 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vietst.evaluation.changed_spans import changed_span_counts
 from vietst.evaluation.metrics import (
     GUIDE_TARGETS,
     Prediction,
@@ -256,10 +257,23 @@ def test_random_sentence_baseline_is_seeded_and_leads_with_normalized_error_rate
     training = [f"Câu khác {number}" for number in range(50)]
     one, same, other = (baselines(predictions, training, training, seed=s) for s in (1, 1, 2))
     assert one == same != other
-    assert one["random_training_sentence"].keys() == {"wer", "cer", "bleu", "chrf"}
+    assert one["random_training_sentence"].keys() == {"wer", "cer", "bleu", "chrf", "change"}
     assert (
         33 < one["random_training_sentence"]["wer"] < 67
     )  # "câu" always fits, "số" never, the number rarely
+
+
+def test_the_score_of_changes_says_what_unrelated_sentences_get() -> None:
+    transcripts = ["mình fix cái bug này nhé", "team họp lúc ba giờ"]
+    references = ["mình sửa cái lỗi này nhé", "nhóm họp lúc ba giờ"]
+    predictions = [
+        Prediction(transcript, "v", 1, transcript, reference)
+        for transcript, reference in zip(transcripts, references, strict=True)
+    ]
+    drawn = baselines(predictions, [], ["trời mưa to quá"], seed=0)["random_training_sentence"]
+    change, deleted, added, _ = changed_span_counts(transcripts, references, ["trời mưa to quá"] * 2)
+    assert added.score == 0
+    assert drawn["change"] == change.score == deleted.score / 2 > 20
 
 
 def test_random_sentence_baseline_never_draws_an_empty_text() -> None:

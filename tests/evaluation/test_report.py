@@ -62,7 +62,7 @@ def test_metrics_file_holds_scores_and_what_is_needed_to_judge_them(tmp_path: Pa
     assert metrics["real_time_factor"] == pytest.approx(0.05)
     assert metrics["targets"]["wer"] == {"target": "< 15", "value": scores["wer"], "met": scores["wer"] < 15}
     assert metrics["bleu_above_copy"] == scores["bleu"] - metrics["baselines"]["copy"]["bleu"]
-    assert metrics["baselines"]["random_training_sentence"].keys() == {"wer", "cer", "bleu", "chrf"}
+    assert metrics["baselines"]["random_training_sentence"].keys() == {"wer", "cer", "bleu", "chrf", "change"}
     assert [(row["video_id"], row["num_utterances"]) for row in metrics["by_video"]] == [("a", 2), ("b", 1)]
     assert metrics["by_video"][1]["wer"] == 0
     assert metrics["code_switching"]["mixed_error_rate"] == scores["wer"]

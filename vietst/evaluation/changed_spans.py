@@ -9,6 +9,10 @@ that it keeps kept.
 `change` is the mean of the F1 of deletions and additions, each the mean over the four orders. It differs from
 SARI in three ways: what is kept is reported beside it, not in it, so that the copy scores 0; deletions count
 by F1 as the others do; and counts are summed over the corpus before dividing, as for BLEU.
+
+A text that has nothing to do with the transcript deletes all of it, and so what has to be deleted too: the
+deletions of such a system have a high F1, its additions almost none. Where nothing was translated begins is
+therefore 0 for a copy, and for other texts what unrelated sentences score (`metrics.baselines`).
 """
 
 import functools

@@ -364,8 +364,9 @@ def baselines(
     `copy`: the transcript handed in as the translation (`bleu`, `chrf`, `chrf++`, `change`). Most of a
     code-switched sentence is already Vietnamese, so this scores high, but for `change`.
     `random_training_sentence`: for each utterance a text drawn from
-    the training split (`wer`, `cer`, `bleu`, `chrf`): what a model gets that learned the sentences and
-    does not listen. A baseline is absent where the references or the training texts for it are.
+    the training split (`wer`, `cer`, `bleu`, `chrf`, `change`): what a model gets that learned the sentences
+    and does not listen. In `change` that is far from 0: whoever writes something else deletes all that
+    has to be deleted. A baseline is absent where the references or the training texts for it are.
     """
     generator = random.Random(seed)
     predictions = list(map(in_own_style, predictions))
@@ -377,8 +378,8 @@ def baselines(
         copies = [p.transcript for p in translated]
         normalized_copies = _normalized(copies)
         change, *_ = changed_span_counts(normalized_copies, _normalized(translations), normalized_copies)
-        counts = (bleu_counts(translations, copies), *chrf_counts(translations, copies), change)
-        result["copy"] = {score.name: score.score for score in counts}
+        of_copies = (bleu_counts(translations, copies), *chrf_counts(translations, copies), change)
+        result["copy"] = {score.name: score.score for score in of_copies}
     drawn: dict[str, float] = {}
     if transcripts and (candidates := [text for text in training_transcripts if text.strip()]):
         texts = _normalized(generator.choices(candidates, k=len(transcripts)))
@@ -390,7 +391,10 @@ def baselines(
     if translated and (candidates := [text for text in training_translations if text.strip()]):
         style = translated[0].text_style
         texts = [styled(text, style) for text in generator.choices(candidates, k=len(translations))]
-        drawn |= {"bleu": bleu(translations, texts), "chrf": chrf(translations, texts)}
+        sources = _normalized([p.transcript for p in translated])
+        change, *_ = changed_span_counts(sources, _normalized(translations), _normalized(texts))
+        of_texts = (bleu_counts(translations, texts), chrf_counts(translations, texts)[0], change)
+        drawn |= {score.name: score.score for score in of_texts}
     if drawn:
         result["random_training_sentence"] = drawn
     return result
