@@ -262,6 +262,38 @@ def test_only_a_damaged_shard_is_built_again(tmp_path: Path, computed: list[int]
     assert contents(directory) == expected
 
 
+def test_a_shard_that_was_cut_off_later_is_named_and_the_same_command_mends_it(
+    tmp_path: Path, computed: list[int]
+) -> None:
+    write_corpus(tmp_path)
+    directory = build(tmp_path)
+    expected = contents(directory)
+    shard = next(directory.glob("train/data-00001-*.arrow"))
+    num_rows = feature_shards.shard_num_rows(shard)
+    shard.write_bytes(shard.read_bytes()[:-300])
+    with pytest.raises(FeatureCacheError, match=r"build_features\.py --kinds log_mel-80") as refused:
+        open_cache(tmp_path)
+    assert refused.value.where == str(shard)
+    computed.clear()
+    build(tmp_path)
+    assert len(computed) == num_rows
+    assert contents(directory) == expected
+
+
+def test_a_damaged_cache_of_other_splits_is_not_copied_from(
+    tmp_path: Path, computed: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = write_corpus(tmp_path)
+    shard = next(build(tmp_path).glob("train/data-00001-*.arrow"))
+    shard.write_bytes(shard.read_bytes()[:-300])
+    computed.clear()
+    splits["train"][0]["transcript"] = "Sửa lại rồi"
+    write_splits(tmp_path / "splits", splits)
+    build(tmp_path)
+    assert len(computed) == 12
+    assert "is damaged, and nothing is copied from it" in caplog.text
+
+
 def test_what_an_interrupted_build_left_lying_is_removed(tmp_path: Path) -> None:
     write_corpus(tmp_path)
     directory = build(tmp_path)

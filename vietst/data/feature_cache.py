@@ -104,7 +104,7 @@ def build_feature_caches(
     directories = [features_dir / plan.directory_name for plan in plans]
     unfinished = []
     for plan, directory in zip(plans, directories, strict=True):
-        if _is_complete(directory, plan):
+        if _is_complete(directory, plan) and not _damaged_shards(directory, plan):
             logger.info("%s: nothing to do, it is built: %s", plan.kind.name, directory)
         else:
             unfinished.append((plan, directory))
@@ -158,11 +158,14 @@ def open_feature_cache(
     try:
         return datasets.load_from_disk(str(directory))
     except (OSError, ValueError) as error:
+        damaged = _damaged_shards(directory, plan)
+        others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        to_do = "write it again" if damaged else "delete this folder, and build it again"
         raise FeatureCacheError(
-            where=str(directory),
-            rule="its shards are whole Arrow files",
+            where=f"{damaged[0]}{others}" if damaged else str(directory),
+            rule="the shards of a feature cache are whole Arrow files",
             found=str(error),
-            do=f"delete this folder, and build it again: {build_command or default_command}",
+            do=f"{to_do}: {build_command or default_command}",
         ) from error
 
 
@@ -283,6 +286,13 @@ def _is_complete(directory: Path, plan: CachePlan) -> bool:
     return (directory / COMPLETE_MARK).is_file() and all(
         (directory / shard.path_in_cache).is_file() for shard in plan.shards
     )
+
+
+def _damaged_shards(directory: Path, plan: CachePlan) -> list[Path]:
+    """Of a cache that was complete: what is cut off or gone since. Values that changed are not noticed."""
+    return [
+        directory / shard.path_in_cache for shard in plan.shards if not _is_written(directory, plan, shard)
+    ]
 
 
 def _reusable_rows(features_dir: Path, plan: CachePlan) -> ReusableRows:

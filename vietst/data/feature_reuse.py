@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from vietst.constants import SPLITS
+from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
     import datasets
+
+logger = get_logger(__name__)
 
 _KEY: Final = np.dtype([("audio_digest", "S32"), ("duration_s", "<f8")])
 """Features are equal where the audio is, and as much of it counts."""
@@ -30,8 +33,15 @@ class ReusableRows:
     """The rows of finished caches of the same features, some 50 bytes for each."""
 
     def __init__(self, cache_directories: Iterable[Path]) -> None:
-        self._places = [(directory, split) for directory in cache_directories for split in SPLITS]
-        keys = [_keys_of_split(*place) for place in self._places]
+        self._places: list[tuple[Path, str]] = []
+        keys: list[np.ndarray] = []
+        for directory in cache_directories:
+            try:
+                keys += [_keys_of_split(directory, split) for split in SPLITS]
+            except (OSError, ValueError) as error:
+                logger.warning("%s is damaged, and nothing is copied from it: %s", directory, error)
+            else:
+                self._places += [(directory, split) for split in SPLITS]
         starts = np.cumsum([0, *map(len, keys)])
         all_keys = np.concatenate([np.empty(0, _KEY), *keys])
         # As plain bytes, which numpy sorts and searches quickly; only equality counts.
