@@ -70,6 +70,13 @@ SAME_NUMBER = [
     ("1/2", "một phần hai"),
     ("3/4", "ba phần tư"),
     ("8/100", "tám trên một trăm"),
+    ("9/10 điểm", "chín trên mười điểm", "9 trên 10 điểm"),
+    ("được 4,5/5 sao", "được bốn phẩy năm trên năm sao", "được bốn rưỡi trên năm sao"),
+    ("9/10 điểm danh", "chín tháng mười điểm danh"),
+    ("ngày 9/10", "ngày chín tháng mười"),
+    ("5km", "5 km", "năm km", "năm ki lô mét", "5 kilomet"),
+    ("1.200 kg", "1200kg", "một nghìn hai trăm ki lô gam"),
+    ("2,5cm", "2.5 cm", "hai phẩy năm xen ti mét"),
     ("9:30", "9h30", "9 giờ 30 phút", "chín giờ ba mươi", "chín giờ rưỡi", "09:30"),
     ("14h", "mười bốn giờ"),
     ("thứ 4", "thứ tư"),
@@ -122,6 +129,7 @@ def test_different_numbers_stay_different(one: str, other: str) -> None:
         "iphone 4k 5g covid19 1.2.3",
         "lẻ loi linh tinh rưỡi",
         "một chục trứng mùng hai tết được 9đ",
+        "km cuối tuần và kg gạo",
     ],
 )
 def test_text_that_is_no_other_reading_of_a_number_stays(text: str) -> None:
@@ -170,16 +178,19 @@ def test_the_list_says_each_spelling_once_in_its_normalized_form() -> None:
 
 def test_the_id_names_every_option() -> None:
     assert ScoringNormalizer().id == "vietst-1"
-    assert both.id == "vietst-1+numbers-2+loanwords-1"
-    assert (numbers.id, loanwords.id) == ("vietst-1+numbers-2", "vietst-1+loanwords-1")
+    assert both.id == "vietst-1+numbers-3+loanwords-1"
+    assert (numbers.id, loanwords.id) == ("vietst-1+numbers-3", "vietst-1+loanwords-1")
 
 
 # --- laws -------------------------------------------------------------------------------------------------
 
-FIGURES = "0 1 2 5 9 10 15 20 24 105 1.000 2,5 3,14 9:30 9h 20/11 1/2 % $ -5 007 2024 1995 4k , . / : -"
+FIGURES = (
+    "0 1 2 5 9 10 15 5km 9/10 20 24 105 1.000 2,5 3,14 9:30 9h 20/11 1/2 % $ -5 007 2024 1995 4k , . / : -"
+)
 WORDS = (
     "không một hai ba bốn năm sáu bảy tám chín mười mươi mốt tư lăm nhăm hăm rưỡi trăm nghìn ngàn "
-    "triệu tỷ tỉ lẻ linh phẩy chấm phần giờ phút ngày tháng thứ nhất người phây búc ô kê la con ten nơ bye"
+    "triệu tỷ tỉ lẻ linh phẩy chấm phần giờ phút ngày tháng thứ nhất điểm sao km người "
+    "phây búc ô kê la con ten nơ bye"
 )
 PIECES = [*FIGURES.split(), *WORDS.split()]
 texts = st.one_of(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vietst.audit.audio_signals import ClipSound
     from vietst.inference.voice_activity import SileroNetwork
 
-STAGE_SETTINGS: Final = {"stage": "rows", "version": 3}
+STAGE_SETTINGS: Final = {"stage": "rows", "version": 4}
 """`version` goes up when a signal of this stage would get another value."""
 
 FINGERPRINT: Final = "fingerprint"

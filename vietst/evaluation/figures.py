@@ -28,6 +28,13 @@ _DEGREES: Final = re.compile(r"(?<=\d)\s*°\s*")
 _DONG: Final = re.compile(r"(?<=000)\s?[đĐ]\b")  # 9đ may be marks
 _MINUS: Final = re.compile(r"(?<!\S)[-−](?=\d)")
 
+_MARK: Final = re.compile(
+    rf"{_ALONE}(\d{{1,2}}(?:[.,]\d{{1,2}})?)/(5|10|20|100)(?=\s+(?:điểm(?!\s+(?:danh|thi))|sao)\b)",
+    re.IGNORECASE,
+)
+"""9/10 điểm, 4,5/5 sao: out of so many; but ngày 9/10, and 9/10 điểm danh (a roll call), are days."""
+_UNIT: Final = re.compile(rf"{_ALONE}(\d+(?:[.,]\d+)*)(km|kg|cm|mm)\b", re.IGNORECASE)
+
 _FRACTIONS: Final = frozenset({(1, 2), (1, 3), (2, 3), (1, 4), (3, 4)})
 _ALWAYS: Final = (24, 7)
 """Around the clock: read as two numbers."""
@@ -37,15 +44,17 @@ def write_out_signs(text: str) -> str:
     """Dates, times, fractions, degrees, the đ of amounts and the minus sign in words; figures stay figures.
 
     20/11/2024 → 20 tháng 11 năm 2024; 9:30, 9h30 → 9 giờ 30; 3/4 → 3 phần 4; 8/100 → 8 trên 100;
-    50.000đ → 50.000 đồng.
+    9/10 điểm → 9 trên 10 điểm; 50.000đ → 50.000 đồng; 5km → 5 km.
     """
     text = _ISO_DATE.sub(lambda date: _date(date[3], date[2], date[1]) or date[0], text)
     text = _DATE.sub(lambda date: _date(date[1], date[3], date[4]) or date[0], text)
     text = _MONTH.sub(_month, text)
+    text = _MARK.sub(r"\1 trên \2", text)
     text = _SLASH.sub(_slashed, text)
     text = _TIME.sub(_time, text)
     text = _DEGREES.sub(" độ ", text)
     text = _DONG.sub(" đồng", text)
+    text = _UNIT.sub(r"\1 \2", text)
     return _MINUS.sub("âm ", text)
 
 
