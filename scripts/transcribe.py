@@ -54,6 +54,12 @@ def parse_arguments() -> argparse.Namespace:
         help="longest segment in seconds, cut at pauses (default: 7 for subtitles, else what "
         "the model hears at once, which is faster)",
     )
+    add(
+        "--context",
+        choices=["full", "bucketed"],
+        help="Whisper: hear every segment in the model's whole window, or in the shortest that fits "
+        "(default: as the model was trained)",
+    )
     add("--overwrite", action="store_true", help="write again what is there, also what was made elsewhere")
     return parser.parse_args()
 
@@ -77,12 +83,13 @@ def main() -> None:
     )
     from vietst.models.loading import model_version
 
-    translator = SpeechTranslator.from_pretrained(arguments.model)
+    translator = SpeechTranslator.from_pretrained(arguments.model, context=arguments.context)
     format_names = list(dict.fromkeys(arguments.format or ["srt"]))
     options = Options(
         model=model_version(arguments.model),
         tasks=translator.tasks_of(arguments.task),
         max_segment_s=segment_limit_s(arguments.max_segment_s, format_names),
+        context=translator.context,
     )
     plan = make_plan(recordings, format_names, options, overwrite=arguments.overwrite)
     print(describe_plan(plan), flush=True)

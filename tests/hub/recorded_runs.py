@@ -89,8 +89,9 @@ def write_state(folder: Path, step: int) -> None:
     )
 
 
-def evaluate(run: Path, num_videos: int = 12) -> Path:
-    """`results/run_metrics.json` beside the run, from predictions with some errors."""
+def evaluate(run: Path, num_videos: int = 12, windows: dict[str, Any] | None = None) -> Path:
+    """`results/run_metrics.json` beside the run, from predictions with some errors; `windows`: short ones."""
+    run_facts = json.loads((run / "run_facts.json").read_text(encoding="utf-8"))
     predictions = [
         Prediction(
             id=f"video_{video}/{number}",
@@ -110,10 +111,12 @@ def evaluate(run: Path, num_videos: int = 12) -> Path:
         "model": str(run),
         "device": "cuda:0",
         "dtype": "bfloat16",
-        "decoding": {"tasks": ["transcribe", "translate"], "batch_size": 16, "num_beams": 5},
+        "model_type": run_facts["architecture"],
+        "decoding": {"tasks": ["transcribe", "translate"], "batch_size": 16, "num_beams": 5}
+        | {"context": windows},
         "test_csv": "data/splits/test.csv",
         "test_csv_digest": SPLIT_HASH,
-        "run": json.loads((run / "run_facts.json").read_text(encoding="utf-8")),
+        "run": run_facts,
     }
     timing = Timing(latencies_s=[0.5] * len(predictions), compute_s=9.0)
     baselines = {"copy": {"bleu": 40.0, "chrf": 50.0}, "random_training_sentence": {"wer": 101.0}}

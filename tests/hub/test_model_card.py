@@ -146,6 +146,27 @@ def test_a_plainer_style_of_writing_is_said_to_its_users(tmp_path: Path) -> None
     assert "It writes" not in as_is
 
 
+def test_the_windows_of_training_are_said_and_how_to_choose_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "short", "prod_whisper", ["audio.context=bucketed"])
+    evaluate(run, windows={"windows_s": [3.0, 4.0], "margin_s": 0.5})
+    short = card_of(run).text
+    windows = "3, 4, 6, 8, 11, 15, 20 s"
+    assert f"| windows | the shortest that a batch fits: {windows} or the whole one (30 s) |" in short
+    share = load_config("prod_whisper").config.audio.context_longer_share
+    assert f"| longer windows than a batch needs | {share:.0%} of the training |" in short
+    assert f"short windows ({windows}) beside its whole one" in short
+    assert '`context="full"`' in short
+    assert "| windows | the shortest that a clip fits |" in short, "in which the scores were made"
+    run = write_run(tmp_path / "whole", "prod_whisper")
+    evaluate(run)
+    whole = card_of(run).text
+    assert "| windows | the whole one (30 s) |" in whole
+    assert "| windows | the whole one |" in whole
+    assert "It was trained in its whole window alone" in whole
+    assert "short windows" not in whole
+    assert "windows" not in card_of(write_run(tmp_path / "e2e", "prod_e2e")).text
+
+
 def test_what_is_not_recorded_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

@@ -54,6 +54,7 @@ def test_each_clip_is_heard_in_its_own_window_whatever_is_beside_it(model_dir, t
     rows = read_split_file(test_csv)
     clips = [tiny_corpus / str(row["audio_path"]) for row in rows]
     translator = SpeechTranslator.from_pretrained(model_dir)
+    assert translator.context == "bucketed", "as it was trained"
     said = texts(translator.each(clips))
     assert {frames for _, frames in heard} > {110, 160}, "short and long windows"
     assert FULL not in {frames for _, frames in heard}
@@ -78,8 +79,9 @@ def test_the_whole_window_is_heard_where_it_is_asked_for(model_dir, tiny_corpus,
 
 def test_a_model_that_was_not_trained_in_windows_is_heard_in_them_with_a_warning(tmp_path, caplog) -> None:
     whole = write_model(tmp_path, "whisper")
-    assert SpeechTranslator.from_pretrained(whole)._decoder.record.context is None
+    assert SpeechTranslator.from_pretrained(whole).context == "full"
     asked = SpeechTranslator.from_pretrained(whole, context="bucketed")
+    assert asked.context == "bucketed"
     assert asked._decoder.context.windows_s == (3.0, 4.0)
     assert "was not trained in short windows" in caplog.text
     with pytest.raises(ModelError, match="bucketed is for Whispers"):

@@ -27,7 +27,7 @@ from vietst.inference.transcribe_files import (
     segment_limit_s,
 )
 
-OPTIONS = Options(model="commit 1", tasks=(TRANSCRIBE,), max_segment_s=None)
+OPTIONS = Options(model="commit 1", tasks=(TRANSCRIBE,), max_segment_s=None, context="full")
 OF_ANOTHER_MODEL = dataclasses.replace(OPTIONS, model="commit 2")
 
 

@@ -56,6 +56,11 @@ def test_a_folder_becomes_subtitles_and_the_bad_file_is_said(
     assert "2 recordings done already by this model with these options" in again.stdout
     assert "Nothing to do." in again.stdout
 
+    in_windows = run_script(repo_root, tmp_path, *arguments, "--format", "srt", "--context", "bucketed")
+    assert in_windows.returncode == 0, in_windows.stderr
+    assert "was not trained in short windows" in in_windows.stderr
+    assert "2 recordings to transcribe" in in_windows.stdout, "another way of hearing is another output"
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),

@@ -1,5 +1,7 @@
 """What a model is not good for, or nobody has looked at, as far as its records tell."""
 
+import math
+
 from vietst.constants import TRANSLATE
 from vietst.hub.card_records import RunRecords
 
@@ -8,6 +10,14 @@ def window_s(records: RunRecords) -> float | None:
     """Seconds that the model hears at once; None: as many as memory allows, or not recorded."""
     seconds = records.feature_extractor.get("chunk_length")
     return seconds if isinstance(seconds, int | float) else None
+
+
+def short_windows_s(records: RunRecords) -> list[float]:
+    """Those in seconds that a Whisper was trained in besides its whole one; none, if it was not."""
+    if records.model is None or records.model.context is None:
+        return []
+    whole_s = window_s(records) or math.inf
+    return [seconds for seconds in records.model.context.windows_s if seconds < whole_s]
 
 
 def limits(records: RunRecords) -> list[str]:
@@ -30,6 +40,12 @@ def limits(records: RunRecords) -> list[str]:
         sentences.append(
             f"It was trained on clips of at most {longest:g} s, and may stop early in longer ones. "
             "`SpeechTranslator` cuts them at pauses."
+        )
+    is_whisper = records.model is not None and records.model.architecture == "whisper"
+    if is_whisper and not short_windows_s(records):
+        sentences.append(
+            'It was trained in its whole window alone; in shorter ones (`context="bucketed"`) it may repeat '
+            "itself."
         )
     sentences.append("It is meant for Vietnamese with English words inside, and for no other language.")
     if records.model is None or TRANSLATE in records.model.tasks:

@@ -15,6 +15,7 @@ from vietst.evaluation.report_tables import (
     slice_tables,
     word_class_table,
 )
+from vietst.hub.card_limits import short_windows_s, window_s
 from vietst.hub.card_records import RunRecords
 from vietst.hub.licenses import OWN
 from vietst.hub.private_text import is_plain
@@ -92,6 +93,7 @@ def training_rows(records: RunRecords) -> Rows:
         ("loss", _loss(records)),
         ("writing", _writing(records)),
         ("masking (SpecAugment)", _masking(records)),
+        *_window_rows(records),
         ("seed", shown(records.setting("training", "seed"))),
         ("hardware", _hardware(records)),
         ("time", _time(results)),
@@ -155,6 +157,26 @@ def _batch(records: RunRecords) -> str:
     if training["batch_seconds"] is not None:
         return f"{training['batch_seconds'] * times:g} s of audio in each step, padding counted"
     return f"{training['batch_size'] * times} utterances in each step"
+
+
+def _window_rows(records: RunRecords) -> Rows:
+    """In which windows a Whisper heard its clips; others hear them as long as they are."""
+    if records.model is None or records.model.architecture != "whisper":
+        return []
+    whole = f"the whole one ({shown(window_s(records), '{:g} s')})"
+    shorter = short_windows_s(records)
+    if not shorter:
+        return [("windows", whole)]
+    share = shown(records.setting("audio", "context_longer_share"), "{:.0%}")
+    return [
+        ("windows", f"the shortest that a batch fits: {listed_seconds(shorter)} or {whole}"),
+        ("longer windows than a batch needs", f"{share} of the training"),
+    ]
+
+
+def listed_seconds(seconds: Sequence[float]) -> str:
+    """Windows as text."""
+    return ", ".join(f"{window_s:g}" for window_s in seconds) + " s"
 
 
 @_of_section("training")
@@ -292,6 +314,7 @@ def decoding_rows(results: Mapping[str, Any]) -> Rows:
         ),
         ("its file", shown(facts.get("test_csv_digest"), "`{}`")),
         ("decoding", "greedy" if num_beams == 1 else shown(num_beams, "{} beams")),
+        *([("windows", _windows_of(decoding))] if facts.get("model_type") == "whisper" else []),
         ("device", f"{shown(facts.get('device'))}, {shown(facts.get('dtype'))}"),
         (
             "latency",
@@ -301,6 +324,12 @@ def decoding_rows(results: Mapping[str, Any]) -> Rows:
         ("real-time factor", shown(results.get("real_time_factor"), "{:.4f}")),
         ("normalizer of WER and CER", shown(results["normalizer"], "`{}`")),
     ]
+
+
+def _windows_of(decoding: Mapping[str, Any]) -> str:
+    if "context" not in decoding:
+        return NOT_RECORDED
+    return "the whole one" if decoding["context"] is None else "the shortest that a clip fits"
 
 
 def signature_lines(results: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from vietst.config_schema import HubSection
 from vietst.constants import TRANSCRIBE, TRANSLATE
 from vietst.data.tables import write_json
 from vietst.hub import card_tables
-from vietst.hub.card_limits import limits
+from vietst.hub.card_limits import limits, short_windows_s
 from vietst.hub.card_metadata import card_data, training_datasets
 from vietst.hub.card_records import RunRecords, read_records
 from vietst.hub.licenses import ModelLicense, model_license
@@ -131,7 +131,7 @@ def _render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    model, results = records.model, records.results
+    model, results, short_windows = records.model, records.results, short_windows_s(records)
     content = environment.get_template("model_card.md").render(
         card_data=metadata.to_yaml(),
         repo_id=repo_id,
@@ -154,6 +154,7 @@ def _render(
         training_rows=card_tables.training_rows(records),
         version_rows=card_tables.version_rows(records),
         limits=limits(records),
+        short_windows=card_tables.listed_seconds(short_windows) if short_windows else None,
         license=license,
         charts=charts,
         results_name=RESULTS_NAME,

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from vietst.config_schema import ContextChoice
 from vietst.constants import BOTH
 from vietst.data.audio import UNKNOWN_NUM_FRAMES
 from vietst.data.containers import open_container
@@ -45,6 +46,8 @@ class Options:
     tasks: tuple[str, ...]
     max_segment_s: float | None
     """As `SpeechTranslator.each` takes it."""
+    context: ContextChoice
+    """What `SpeechTranslator.context` says."""
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,11 @@ class SpeechTranslator:
         return self._decoder.record.architecture
 
     @property
+    def context(self) -> ContextChoice:
+        """`bucketed`: it hears each segment in the shortest window that fits; else `full`."""
+        return "full" if self._decoder.record.context is None else "bucketed"
+
+    @property
     def device(self) -> torch.device:
         """Where the model runs."""
         device: torch.device = self._decoder.model.device
