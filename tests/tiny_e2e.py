@@ -17,6 +17,7 @@ from tests.tiny_models import TEXTS, tone
 from vietst.constants import TASKS
 from vietst.data.ctc_units import CharacterTable
 from vietst.data.features import WAVEFORM_16K, extract
+from vietst.data.packed_clips import padded_batch
 from vietst.models import e2e_assembly, nano_e2e
 from vietst.models.e2e import E2ECollator, MultitaskE2E
 
@@ -127,7 +128,7 @@ def e2e_batch(
     characters: CharacterTable | None = None,
 ) -> dict[str, torch.Tensor]:
     """A collated batch without the keys that are not for the model."""
-    batch = E2ECollator(processor, WAVEFORM_16K, tasks, "vi", characters)(rows)
+    batch = padded_batch(E2ECollator(processor, WAVEFORM_16K, tasks, "vi", characters)(rows))
     return {key: value for key, value in batch.items() if key not in ("row_index", "duration_s")}
 
 

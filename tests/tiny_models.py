@@ -6,6 +6,7 @@ from transformers import WhisperProcessor
 
 from vietst.data.ctc_units import CharacterTable
 from vietst.data.features import LOG_MEL_80_NANO, extract
+from vietst.data.packed_clips import padded_batch
 from vietst.models import nano
 from vietst.models.multitask import LossWeights
 from vietst.models.whisper import MultitaskWhisper, WhisperCollator
@@ -89,5 +90,5 @@ def whisper_batch(
     characters: CharacterTable | None = None,
 ) -> dict[str, torch.Tensor]:
     """A collated batch without the keys that are not for the model."""
-    batch = WhisperCollator(processor, LOG_MEL_80_NANO, tasks, "vi", characters)(rows)
+    batch = padded_batch(WhisperCollator(processor, LOG_MEL_80_NANO, tasks, "vi", characters)(rows))
     return {key: value for key, value in batch.items() if key not in ("row_index", "duration_s")}

@@ -21,11 +21,12 @@ from vietst.data.encoder_states import (
     EncodedUtteranceDataset,
     FrozenEncoder,
     module_digest,
-    pad_states,
+    pack_states,
     states_of,
 )
 from vietst.data.feature_cache import features_of
 from vietst.data.features import LOG_MEL_80, LOG_MEL_80_NANO
+from vietst.data.packed_clips import padded_batch
 from vietst.errors import FeatureCacheError
 
 WIDTH = 6
@@ -125,7 +126,8 @@ def test_a_batch_is_padded_to_its_longest_and_says_what_is_real(tmp_path):
     splits = make_splits()
     states = build(tmp_path, splits, make_encoder())["train"]
     rows = [states[0], states[1]]
-    padded, mask = pad_states(rows)
+    packed = pack_states(rows, "states_mask")
+    padded, mask = padded_batch({"states": packed}).values()
     lengths = [row["num_positions"] for row in rows]
     assert lengths[0] != lengths[1]
     assert padded.dtype == torch.float16

@@ -97,7 +97,7 @@ def test_an_utterance_without_translation_trains_its_transcript_alone(processor)
     rows = waveform_rows(3)
     rows[1]["translation"] = ""
     batch = E2ECollator(processor, WAVEFORM_16K, TASKS, "vi")(rows)
-    assert batch["input_values"].shape[0] == 3
+    assert len(batch["input_values"].lengths) == 3
     assert batch["utterance_index"].tolist() == [0, 1, 2, 0, 2]
     assert batch["task_index"].tolist() == [0, 0, 0, 1, 1]
     assert batch["labels"].shape[0] == 5
@@ -105,7 +105,7 @@ def test_an_utterance_without_translation_trains_its_transcript_alone(processor)
 
 def test_waveforms_are_padded_with_zeros_and_masked_by_length(processor):
     rows = waveform_rows(3)
-    batch = E2ECollator(processor, WAVEFORM_16K, TASKS, "vi")(rows)
+    batch = e2e_batch(processor, rows)
     assert batch["input_values"].dtype == torch.float32
     assert batch["attention_mask"].dtype == torch.int64
     assert batch["attention_mask"].sum(dim=1).tolist() == [row["num_frames"] for row in rows]

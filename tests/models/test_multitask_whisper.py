@@ -43,7 +43,7 @@ def test_an_utterance_without_translation_trains_its_transcript_alone(processor)
     rows = cached_rows(3)
     rows[1]["translation"] = ""
     batch = WhisperCollator(processor, LOG_MEL_80_NANO, TASKS, "vi")(rows)
-    assert batch["input_features"].shape[0] == 3
+    assert len(batch["input_features"].lengths) == 3
     assert batch["utterance_index"].tolist() == [0, 1, 2, 0, 2]
     assert batch["task_index"].tolist() == [0, 0, 0, 1, 1]
     assert batch["labels"].shape[0] == 5

@@ -10,6 +10,7 @@ from tests.doubled_batch import loss_and_gradients
 from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper_processor
 from vietst.data.context import ContextWindows
 from vietst.data.features import LOG_MEL_80_NANO
+from vietst.data.packed_clips import padded_batch
 from vietst.models import whisper
 from vietst.models.whisper import WhisperCollator
 
@@ -22,9 +23,8 @@ def processor():
 
 
 def bucketed_batch(processor, rows, windows=WINDOWS):
-    batch = WhisperCollator(processor, LOG_MEL_80_NANO, ("transcribe", "translate"), "vi", windows=windows)(
-        rows
-    )
+    collator = WhisperCollator(processor, LOG_MEL_80_NANO, ("transcribe", "translate"), "vi", windows=windows)
+    batch = padded_batch(collator(rows))
     return {key: value for key, value in batch.items() if key not in ("row_index", "duration_s")}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,6 +16,7 @@ from tests.tiny_runs import tiny_e2e_run_overrides, tiny_run_overrides
 from tests.training.known_batches import BY_SECONDS, assert_figures, ids_of_batches
 from vietst.config import load_config
 from vietst.data.batching import UtteranceDataset
+from vietst.data.packed_clips import PackedClips, padded_batch
 from vietst.models.multitask import LossWeights
 from vietst.training import throughput as throughput_module
 from vietst.training.model_flops import flops_of_batches, peak_flops
@@ -105,7 +107,8 @@ def test_seconds_are_those_of_the_steps_and_waiting_that_of_their_batches(monkey
     now = 0.0
     monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now)
     monkeypatch.setattr(throughput_module, "peak_memory_bytes", lambda: 3 * 2**30)
-    batch = {"duration_s": torch.tensor([1.0, 2.0]), "attention_mask": torch.tensor([[1, 0], [1, 1]])}
+    clips = PackedClips(torch.zeros(3), (1, 2), (0.0, 0.0), 2, mask_name="attention_mask")
+    batch = {"duration_s": torch.tensor([1.0, 2.0]), "input_values": clips}
 
     def loader() -> Iterator[Any]:
         nonlocal now
@@ -166,11 +169,17 @@ def test_the_operations_of_a_batch_are_those_that_pytorch_counts_when_it_is_comp
     model = preparation.architecture.build_for_training(config, LossWeights(), None)
     collator = preparation.collator(preparation.tasks, config.model.language)
     batch = collator([preparation.train[index] for index in (1, 5, 8)])
-    inputs = {name: value for name, value in batch.items() if name not in ("row_index", "duration_s")}
+    padded = padded_batch(batch)
+    inputs = {name: value for name, value in padded.items() if name not in ("row_index", "duration_s")}
     with FlopCounterMode(display=False) as counter:
         model.train()(**inputs).loss.backward()
     forecast = flops_of_batches(config, model, preparation.input_kind)(batch)
     assert forecast == pytest.approx(counter.get_total_flops(), rel=0.005)
+
+
+def packed(*shape: int) -> PackedClips:
+    """Two clips of this shape."""
+    return PackedClips.of([np.zeros(shape, np.float16)] * 2)
 
 
 @pytest.mark.parametrize("kind", ["whisper", "e2e"])
@@ -184,11 +193,11 @@ def test_a_batch_that_brings_the_encoders_states_needs_less(kind, tiny_corpus, t
     targets = {"labels": torch.ones(2, 10), "label_positions": torch.arange(20), "row_index": torch.ones(2)}
     window = preparation.input_kind.num_window_frames
     heard = {
-        "whisper": {"input_features": torch.zeros(2, 80, window)},
-        "e2e": {"input_values": torch.zeros(2, 32_000)},
+        "whisper": {"input_features": packed(window, 80)},
+        "e2e": {"input_values": packed(32_000)},
     }
     computed = flops({**targets, **heard[kind]})
-    assert 0 < flops({**targets, "encoder_states": torch.zeros(2, 100, 32)}) < 0.8 * computed
+    assert 0 < flops({**targets, "encoder_states": packed(100, 32)}) < 0.8 * computed
 
 
 @pytest.mark.parametrize(

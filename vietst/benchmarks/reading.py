@@ -1,9 +1,9 @@
 """Benchmark stage `reading`: how long a training waits for its data.
 
 The model of the configuration nano_whisper trains on the corpus at hand, with its batches read by one worker,
-and its own meter says which share of the time it waited (`vietst.training.throughput`). Beside it: reading
-and collating an epoch's batches alone, against slicing and collating the same features out of one array that
-lies in the page cache.
+and its own meter says which share of the time it waited (`vietst.training.throughput`). Beside it: reading,
+collating and padding an epoch's batches alone, against slicing and padding the same features out of one array
+that lies in the page cache.
 """
 
 import statistics
@@ -21,6 +21,7 @@ from vietst.config import load_config
 from vietst.config_rules import accumulation_steps
 from vietst.data.feature_cache import features_of
 from vietst.data.features import pad_log_mel
+from vietst.data.packed_clips import padded_batch
 from vietst.training.arguments import training_arguments
 from vietst.training.preparation import Preparation, prepare
 from vietst.training.runner import build_trainer
@@ -79,7 +80,7 @@ def _some_batches(num_utterances: int, batch_size: int) -> list[list[int]]:
 
 def _compare_reading(
     preparation: Preparation,
-    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
     batches: list[list[int]],
     folder: Path,
     num_rounds: int,
@@ -91,7 +92,7 @@ def _compare_reading(
     for _ in range(num_rounds):
         started_at = time.perf_counter()
         for batch in batches:
-            collate([rows[index] for index in batch])
+            padded_batch(collate([rows[index] for index in batch]))
         seconds["here"].append(time.perf_counter() - started_at)
         started_at = time.perf_counter()
         for clips in from_array():

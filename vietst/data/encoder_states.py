@@ -1,4 +1,4 @@
-"""States of a frozen encoder in place of features: what computes them, cached rows, padded batches.
+"""States of a frozen encoder in place of features: what computes them, cached rows, packed batches.
 
 How they come to lie on disk: `vietst.data.encoder_state_cache`.
 """
@@ -14,6 +14,7 @@ import torch
 
 from vietst.data.batching import UtteranceDataset
 from vietst.data.features import InputKind
+from vietst.data.packed_clips import PackedClips
 
 if TYPE_CHECKING:
     import datasets
@@ -76,17 +77,6 @@ def states_of(row: Mapping[str, Any]) -> np.ndarray:
     return np.frombuffer(row["encoder_states"], dtype="<f2").reshape(row["num_positions"], -1)
 
 
-def pad_states(rows: Sequence[Mapping[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """States of a batch, padded with zeros to the longest.
-
-    Returns:
-        float16 [num_utterances, longest, width]; mask int64 [num_utterances, longest], 1 at real positions.
-    """
-    states = [states_of(row) for row in rows]
-    longest = max(map(len, states))
-    padded = np.zeros((len(states), longest, states[0].shape[1]), dtype=np.float16)
-    mask = np.zeros((len(states), longest), dtype=np.int64)
-    for index, clip in enumerate(states):
-        padded[index, : len(clip)] = clip
-        mask[index, : len(clip)] = 1
-    return torch.from_numpy(padded), torch.from_numpy(mask)
+def pack_states(rows: Sequence[Mapping[str, Any]], mask_name: str | None = None) -> PackedClips:
+    """States of a batch: float16 [num_utterances, longest, width] with zeros behind them, when padded."""
+    return PackedClips.of([states_of(row) for row in rows], dtype=torch.float16, mask_name=mask_name)

@@ -32,9 +32,10 @@ from vietst.config_schema import AugmentationSection, RunConfig
 from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE, TRANSLATE
 from vietst.data.batching import Batch, label_batch, targets_of, utterance_batch
 from vietst.data.ctc_units import CtcTable
-from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pad_states
+from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pack_states
 from vietst.data.feature_cache import features_of
 from vietst.data.features import InputKind
+from vietst.data.packed_clips import PackedClips, padded_batch
 from vietst.errors import ModelError
 from vietst.models.label_loss import give_label_loss
 from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
@@ -148,28 +149,29 @@ def max_label_length(model_config: SpeechEncoderDecoderConfig) -> int:
 # --- collator ----------------------------------------------------------------------------------------
 
 
-def input_batch(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, torch.Tensor]:
-    """What the encoder reads: `input_values` and `attention_mask`, as in `E2ECollator`.
+def packed_input(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, PackedClips]:
+    """What the encoder reads, not padded yet: `input_values` of `E2ECollator`.
 
-    Rows that carry states of a frozen encoder give `encoder_states` and `encoder_states_mask` instead.
+    Rows that carry states of a frozen encoder give `encoder_states` instead.
     """
     if has_states(rows[0]):
-        states, states_mask = pad_states(rows)
-        return {"encoder_states": states, "encoder_states_mask": states_mask}
+        return {"encoder_states": pack_states(rows, mask_name="encoder_states_mask")}
     waveforms = [features_of(row, input_kind) for row in rows]
-    num_samples = torch.tensor([len(waveform) for waveform in waveforms])
-    input_values = torch.zeros(len(rows), int(num_samples.max()))
-    for row, waveform in zip(input_values, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(waveform.astype("float32"))
-    mask = torch.arange(input_values.shape[1]) < num_samples[:, None]
-    return {"input_values": input_values, "attention_mask": mask.to(torch.int64)}
+    return {"input_values": PackedClips.of(waveforms, mask_name="attention_mask")}
+
+
+def input_batch(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, torch.Tensor]:
+    """What the encoder reads: `input_values` or `encoder_states`, each with its mask."""
+    return padded_batch(packed_input(rows, input_kind))
 
 
 @dataclasses.dataclass
 class E2ECollator:
     """Rows of the feature cache → one batch.
 
-    Returned keys (U utterances, T targets, L longest decoder input, N samples of the longest clip):
+    Audio comes packed; `padded_batch` makes what stands here, on the device.
+
+    Keys (U utterances, T targets, L longest decoder input, N samples of the longest clip):
 
         input_values         float32 [U, N]     waveforms of zero mean and unit variance, padded with 0
         attention_mask       int64   [U, N]     1 at real samples
@@ -203,14 +205,14 @@ class E2ECollator:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
         tokenizer = self.processor.tokenizer
         targets = targets_of(rows, self.tasks)
-        batch = label_batch(
+        batch: dict[str, Any] = label_batch(
             targets,
             self._prompts,
             [text_token_ids(tokenizer, target.text) for target in targets],
             end_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        batch |= input_batch(rows, self.input_kind)
+        batch |= packed_input(rows, self.input_kind)
         return Batch(batch | utterance_batch(rows, self.ctc_table))
 
 

@@ -29,9 +29,10 @@ from vietst.constants import IGNORE_INDEX, TRANSCRIBE, TRANSLATE
 from vietst.data.batching import Batch, label_batch, targets_of, utterance_batch
 from vietst.data.context import Context, ContextWindows
 from vietst.data.ctc_units import CtcTable
-from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pad_states
+from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pack_states
 from vietst.data.feature_cache import features_of
-from vietst.data.features import InputKind, pad_log_mel
+from vietst.data.features import InputKind
+from vietst.data.packed_clips import PackedClips, padded_batch
 from vietst.errors import ModelError
 from vietst.models.label_loss import give_label_loss
 from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
@@ -119,21 +120,27 @@ def max_label_length(model_config: PretrainedConfig) -> int:
 # --- collator ----------------------------------------------------------------------------------------
 
 
-def input_batch(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, torch.Tensor]:
-    """What the encoder reads: `input_features` and `attention_mask`, as in `WhisperCollator`.
+def packed_input(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, PackedClips]:
+    """What the encoder reads, not padded yet: `input_features` of `WhisperCollator`.
 
     Rows that carry states of a frozen encoder give `encoder_states` instead.
     """
     if has_states(rows[0]):
-        return {"encoder_states": pad_states(rows)[0]}  # all are equally long
-    features = pad_log_mel(
-        [features_of(row, input_kind) for row in rows],
-        [row["pad_value"] for row in rows],
-        input_kind.num_window_frames,
-    )
-    num_frames = torch.tensor([row["num_frames"] for row in rows])
-    mask = torch.arange(input_kind.num_window_frames) < num_frames[:, None]
-    return {"input_features": torch.from_numpy(features), "attention_mask": mask.to(torch.int64)}
+        return {"encoder_states": pack_states(rows)}  # all are equally long
+    return {
+        "input_features": PackedClips.of(
+            [features_of(row, input_kind) for row in rows],
+            pad_values=[row["pad_value"] for row in rows],
+            padded_length=input_kind.num_window_frames,
+            time_is_last=True,
+            mask_name="attention_mask",
+        )
+    }
+
+
+def input_batch(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, torch.Tensor]:
+    """What the encoder reads: `input_features` and `attention_mask`, or `encoder_states`."""
+    return padded_batch(packed_input(rows, input_kind))
 
 
 @dataclasses.dataclass
@@ -142,7 +149,9 @@ class WhisperCollator:
 
     The window is the model's own, or with `windows` the shortest of them that the longest clip fits.
 
-    Returned keys (U utterances, T targets, L longest decoder input, W window frames, M mel bins):
+    Audio comes packed; `padded_batch` makes what stands here, on the device.
+
+    Keys (U utterances, T targets, L longest decoder input, W window frames, M mel bins):
 
         input_features     float32 [U, M, W]  log-mel, padded as WhisperFeatureExtractor pads to its window
         attention_mask     int64   [U, W]     1 at real frames; SpecAugment masks only those
@@ -178,14 +187,14 @@ class WhisperCollator:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
         tokenizer = self.processor.tokenizer
         targets = targets_of(rows, self.tasks)
-        batch = label_batch(
+        batch: dict[str, Any] = label_batch(
             targets,
             self._prompts,
             [text_token_ids(tokenizer, target.text) for target in targets],
             end_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        batch |= input_batch(rows, self._context.of_rows(rows))
+        batch |= packed_input(rows, self._context.of_rows(rows))
         batch |= utterance_batch(rows, self.ctc_table)
         if self.ctc_table is not None:
             num_frames = torch.tensor([row["num_frames"] for row in rows])

@@ -130,6 +130,7 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
     if deepspeed_is_on_cpu():
         _use_gloo_alone()
     evaluates = training.eval_strategy != "no"
+    pins_memory = dataloader.pin_memory and torch.cuda.is_available()
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir),
@@ -140,7 +141,8 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
         per_device_eval_batch_size=training.eval_batch_size or training.batch_size,
         gradient_accumulation_steps=gradient_accumulation_steps,
         dataloader_num_workers=dataloader.num_workers,
-        dataloader_pin_memory=dataloader.pin_memory and torch.cuda.is_available(),
+        dataloader_pin_memory=pins_memory,
+        accelerator_config={"non_blocking": pins_memory},  # copies to the GPU, which only then can be
         dataloader_prefetch_factor=dataloader.prefetch_factor if dataloader.num_workers else None,
         dataloader_persistent_workers=dataloader.num_workers > 0,
         remove_unused_columns=False,  # the collator reads columns that the model's forward does not name

@@ -91,12 +91,12 @@ def flops_of_batches(
         if is_log_mel and "encoder_states" in batch:
             return input_kind.window_s
         if is_log_mel:
-            num_frames = batch["input_features"].shape[-1]
+            num_frames = batch["input_features"].padded_length
             return float(num_frames * input_kind.hop_length_samples / SAMPLE_RATE_HZ)
         if "encoder_states" in batch:
-            num_samples = batch["encoder_states"].shape[1] * math.prod(model.config.encoder.conv_stride)
+            num_samples = batch["encoder_states"].padded_length * math.prod(model.config.encoder.conv_stride)
         else:
-            num_samples = batch["input_values"].shape[1]
+            num_samples = batch["input_values"].padded_length
         return float(num_samples / SAMPLE_RATE_HZ)
 
     now_and_later = {model.encoder_is_frozen, with_frozen_encoder(scope) == scope}

@@ -24,10 +24,8 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from vietst.data.packed_clips import PackedClips
 from vietst.training.memory_plan import GIBIBYTE
-
-_MASKS = ("attention_mask", "encoder_states_mask")
-"""Keys of a batch that tell audio from padding. Cached states of Whisper have none: they fill its window."""
 
 
 @dataclasses.dataclass
@@ -91,7 +89,6 @@ class ThroughputMeter(TrainerCallback):
         self._peak_flops, self._flops_of_batch = peak_flops, flops_of_batch
         self._span, self._before = Span(), Span()
         self._durations_s: list[torch.Tensor] = []
-        self._num_heard: list[torch.Tensor] = []
         self._step_started_at: float | None = None
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
@@ -110,10 +107,11 @@ class ThroughputMeter(TrainerCallback):
     def _count(self, batch: Mapping[str, Any]) -> None:
         self._span.num_utterances += len(batch["duration_s"])
         self._durations_s.append(batch["duration_s"])
-        for name in _MASKS:
-            if name in batch:
-                self._num_heard.append(batch[name].sum())
-                self._span.num_padded += batch[name].numel()
+        for clips in batch.values():
+            # Cached states of Whisper have no mask: they fill its window.
+            if isinstance(clips, PackedClips) and clips.mask_name is not None:
+                self._span.num_heard += sum(clips.lengths)
+                self._span.num_padded += len(clips.lengths) * clips.padded_length
         if self._flops_of_batch is not None:
             self._span.flops += self._flops_of_batch(batch)
 
@@ -136,9 +134,7 @@ class ThroughputMeter(TrainerCallback):
     def _finished_span(self) -> Span:
         if self._durations_s:
             self._span.audio_s += float(torch.cat(self._durations_s).cpu().double().sum())
-        if self._num_heard:
-            self._span.num_heard += int(torch.stack(self._num_heard).sum())
-        self._durations_s, self._num_heard = [], []
+        self._durations_s = []
         return self._span
 
     def _of_all_processes(self, span: Span) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Seq2SeqTrainer
@@ -15,6 +16,7 @@ from transformers.trainer_utils import seed_worker
 from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE
 from vietst.data.dealt_batches import DealtBatchSampler
 from vietst.data.duration_batches import DurationBatchSampler
+from vietst.data.packed_clips import padded_batch
 from vietst.data.source_weights import DrawnUtterances
 from vietst.evaluation.decode import cut_at_own_cap, max_new_tokens
 from vietst.models import lora
@@ -166,6 +168,10 @@ class SpeechTrainer(Seq2SeqTrainer):
             return super().get_total_train_batch_size(args)
         # What transformers reports as samples per second counts with this.
         return round(self._train_batches.num_utterances / self._train_batches.num_steps)
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        # What loads the data has moved the packed clips to the device; where nothing has, this does.
+        return super()._prepare_inputs(padded_batch(send_to_device(inputs, self.args.device)))
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         model_inputs = {key: value for key, value in inputs.items() if key not in _BOOKKEEPING_KEYS}
@@ -400,9 +406,9 @@ class SpeechTrainer(Seq2SeqTrainer):
         """
         from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_managed_module
 
-        inputs = self._prepare_inputs(inputs)
         if self._windows is not None and self._evaluates_in_full_window:
             inputs = in_longer_window(inputs, self._windows.context.input_kind.num_window_frames)
+        inputs = self._prepare_inputs(inputs)
         row_index, duration_s = (inputs.pop(key) for key in _BOOKKEEPING_KEYS)
         num_utterances, device = row_index.shape[0], row_index.device
         caps = [

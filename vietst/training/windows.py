@@ -5,17 +5,17 @@ drawn, from the seed and the number of the optimizer step (or epoch) alone: a tr
 shared by another number of processes, draws the same, and in one step no process waits for another's window.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from vietst.constants import SAMPLE_RATE_HZ
 from vietst.data.context import Context, longer_window
 from vietst.data.duration_batches import DurationBatchSampler
+from vietst.data.packed_clips import PackedClips
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TrainingWindows:
     def heard(self, batches: Iterator[dict[str, Any]], step: int) -> Iterator[dict[str, Any]]:
         """The same batches of this process, of the step after `step` others, each in its window."""
         for number, batch in enumerate(batches):
-            own_frames = batch["input_features"].shape[-1]
+            own_frames = batch["input_features"].padded_length
             yield in_longer_window(batch, self.num_frames(own_frames, step, number))
 
     def num_frames(self, own_frames: int, step: int, number: int) -> int:
@@ -63,13 +63,7 @@ class TrainingWindows:
 
 def in_longer_window(batch: dict[str, Any], num_frames: int) -> dict[str, Any]:
     """A batch of `WhisperCollator` as it would be in a window of so many frames, if that is longer."""
-    features: torch.Tensor = batch["input_features"]
-    num_more = num_frames - features.shape[-1]
-    if num_more <= 0:
+    clips: PackedClips = batch["input_features"]
+    if num_frames <= clips.padded_length:
         return batch
-    return {
-        **batch,
-        # The last frame of every clip is padding: a shorter window keeps a margin behind the longest.
-        "input_features": functional.pad(features, (0, num_more), mode="replicate"),
-        "attention_mask": functional.pad(batch["attention_mask"], (0, num_more)),
-    }
+    return {**batch, "input_features": dataclasses.replace(clips, padded_length=num_frames)}
