@@ -24,6 +24,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
 )
 
 from vietst.models.multitask import EncoderStates
+from vietst.models.spec_augment import feature_mask, time_mask
 
 
 class LengthTrueWav2Vec2(Wav2Vec2Model):
@@ -79,6 +80,31 @@ class LengthTrueWav2Vec2(Wav2Vec2Model):
             hidden_states = self._mask_hidden_states(hidden_states, attention_mask=frame_mask)
         states = self.encoder(hidden_states, attention_mask=frame_mask).last_hidden_state
         return EncoderStates(last_hidden_state=states, position_mask=frame_mask)
+
+    def _mask_hidden_states(
+        self,
+        hidden_states: torch.Tensor,
+        mask_time_indices: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """SpecAugment in training, as the stock class, whose masks a GPU has to wait for.
+
+        The mask vector in masked frames of [num_utterances, num_frames, width], 0 in masked channels.
+        """
+        config = self.config
+        if not (self.training and config.apply_spec_augment):
+            return hidden_states
+        num_utterances, num_frames, width = hidden_states.shape
+        if config.mask_time_prob > 0:
+            if attention_mask is None:
+                attention_mask = torch.ones_like(hidden_states[..., 0], dtype=torch.bool)
+            frames = time_mask(config, attention_mask.sum(dim=1), num_frames)
+            mask_vector = self.masked_spec_embed.to(hidden_states.dtype)
+            hidden_states = torch.where(frames[:, :, None], mask_vector, hidden_states)
+        if config.mask_feature_prob > 0:
+            channels = feature_mask(config, num_utterances, width, hidden_states.device)
+            hidden_states = hidden_states.masked_fill(channels[:, None], 0.0)
+        return hidden_states
 
     def shorten(self, frames: EncoderStates) -> EncoderStates:
         """What the decoder attends to: the frames through the length adaptor, or as they are without one."""

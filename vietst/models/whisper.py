@@ -48,6 +48,7 @@ from vietst.models.multitask import (
 )
 from vietst.models.shared_states import share_states, states_for_targets
 from vietst.models.short_windows import take_short_windows
+from vietst.models.spec_augment import feature_mask, time_mask
 from vietst.models.trainable import make_trainable
 
 # --- processor ---------------------------------------------------------------------------------------
@@ -244,9 +245,18 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
 
     def encode(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> EncoderStates:
         """[num_utterances, n_mels, num_frames] → states [num_utterances, num_positions, width]."""
-        if not self.encoder_is_frozen:
-            input_features = self.model._mask_input_features(input_features, attention_mask=attention_mask)
+        if self.training and not self.encoder_is_frozen and self.config.apply_spec_augment:
+            input_features = self._masked(input_features, attention_mask)
         return EncoderStates(self.model.encoder(input_features).last_hidden_state)
+
+    def _masked(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """SpecAugment: 0 in masked frames and mel bins."""
+        num_utterances, num_mel_bins, num_frames = input_features.shape
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_features[:, 0], dtype=torch.int64)
+        frames = time_mask(self.config, attention_mask.sum(dim=1), num_frames)
+        bins = feature_mask(self.config, num_utterances, num_mel_bins, input_features.device)
+        return input_features.masked_fill(frames[:, None] | bins[:, :, None], 0.0)
 
     def forward(
         self,
