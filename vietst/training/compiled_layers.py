@@ -1,9 +1,12 @@
 """torch.compile for training: the layers of encoder and decoder, each by itself.
 
 All layers of a stack share compiled code, so that compiling takes as long for 32 as for one ("regional
-compilation" in PyTorch's tutorials). Sizes are symbols: batches of other lengths and numbers of clips, and
-other windows, run the same code. Modules keep their names, and checkpoints stay those of eager training.
-What evaluation runs stays eager: caches of generation grow with every token.
+compilation" in PyTorch's tutorials). Sizes are symbols: other lengths, numbers of clips and windows run the
+same code, except that batches of a single clip have code of their own. Modules keep their names, and
+checkpoints are those of eager training. Evaluation stays eager: the caches of generation grow with every
+token.
+
+Not measured on a GPU yet.
 """
 
 from contextlib import AbstractContextManager
@@ -16,16 +19,20 @@ from vietst.errors import ConfigError
 
 BACKEND: Final = "inductor"
 
+_STACKS: Final = ("encoder.layers", "decoder.layers")
+"""How the names of the modules end whose children are compiled, in both architectures."""
+
 
 def compile_layers(model: nn.Module) -> None:
-    """Compile a model's layers, of encoder and decoder, at their first call.
+    """Have a model's layers compiled at their first call.
 
     Raises:
-        ConfigError: nothing on this machine compiles.
+        ConfigError: the launch, or this machine, cannot do it.
     """
+    _require_whole_weights()
     _require_compiler()
     for name, module in model.named_modules():
-        if name.endswith(("encoder.layers", "decoder.layers")):
+        if name.endswith(_STACKS):
             for layer in module.children():
                 layer.compile(backend=BACKEND, dynamic=True)
 
@@ -35,22 +42,33 @@ def eager() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager")
 
 
-def _require_compiler() -> None:
-    """Refuse what inductor would fail at in the first step, with pages of its own.
+def _require_whole_weights() -> None:
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+    from transformers.integrations import is_deepspeed_zero3_enabled
 
-    Raises:
-        ConfigError: no Triton for the GPU, or no C++ compiler for the CPU.
-    """
+    is_fsdp = PartialState().distributed_type == DistributedType.FSDP
+    if is_fsdp or is_deepspeed_zero3_enabled():
+        raise ConfigError(
+            where="training.compile",
+            rule="every process holds whole weights (one process, DDP, ZeRO-1, ZeRO-2)",
+            found="FSDP" if is_fsdp else "ZeRO-3",
+            do="set training.compile=false, or launch with accelerate_configs/h100x8.yaml",
+        )
+
+
+def _require_compiler() -> None:
+    """Refuse here what would fail in the first step, and say less about it."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
     from torch.utils._triton import has_triton
 
+    missing = None
     if torch.cuda.is_available():
         missing = None if has_triton() else "no Triton that knows this GPU"
     else:
         try:
             get_cpp_compiler()
-            missing = None
         except (InvalidCxxCompiler, RuntimeError):
             missing = "no C++ compiler"
     if missing is not None:

@@ -31,6 +31,7 @@ from vietst.training.checkpoint_writing import (
     require_space,
 )
 from vietst.training.checkpoints import RECORD_FILE, files_of
+from vietst.training.compiled_layers import eager
 from vietst.training.extra_sets import ForgettingGuard, ScoredSet
 from vietst.training.nonfinite import NonFiniteSteps, Policy, spread
 from vietst.training.parameter_groups import LearningRates, parameter_groups
@@ -415,7 +416,7 @@ class SpeechTrainer(Seq2SeqTrainer):
             max_new_tokens(clip_s, self._tokens_per_second, self._tokens_base)
             for clip_s in duration_s.tolist()
         ]
-        with torch.no_grad():
+        with torch.no_grad(), eager():
             outputs = model(**inputs)
             generated = self._generate(
                 self.accelerator.unwrap_model(model),
