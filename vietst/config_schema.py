@@ -110,6 +110,11 @@ class SourceSection(Section):
     """How often an epoch hears the source's training split, relative to its size: 2 is every utterance twice,
     0.2 every fifth, others in the next epoch. Weights change no split and no feature."""
 
+    language: Annotated[str, Field(min_length=2)] | None = None
+    """Language of its transcripts (`en`, `vi`), for the decoder prompt, written into the column `language` of
+    rows that do not say it themselves. None: what the rows say, else `model.language`, which translations are
+    in whatever is said here."""
+
 
 class DataSection(Section):
     """How the manifest is cleaned and split."""

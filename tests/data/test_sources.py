@@ -13,6 +13,7 @@ from vietst.constants import SPLITS
 from vietst.data.feature_cache import open_feature_cache
 from vietst.data.features import LOG_MEL_80
 from vietst.data.manifest import clean_manifest_is_current, preprocess_manifest
+from vietst.data.row_rules import PreprocessOptions
 from vietst.data.splits import split_manifest
 from vietst.data.tables import read_table
 from vietst.data.takedown import read_takedown
@@ -69,6 +70,19 @@ def test_rows_of_all_sources_are_cleaned_as_one(corpus: Path) -> None:
     assert "the same bytes are in own" in removed[1]["detail"]
     assert removed[2]["detail"] == "5 fields, the header names 7"
     assert summary["input"]["num_rows"] == 40 == summary["output"]["num_rows"] + len(removed)
+
+
+def test_rows_say_the_language_of_their_source_unless_they_say_one_themselves(corpus: Path) -> None:
+    lines = (corpus / "english.csv").read_text(encoding="utf-8").splitlines()
+    with_language = [f"{line},{'vi' if 'sentence 3' in line else ''}" for line in lines[1:]]
+    (corpus / "english.csv").write_text("\n".join([f"{lines[0]},language", *with_language]), encoding="utf-8")
+    clean, sources = corpus / "clean.tsv", manifests(corpus)
+    of_english = PreprocessOptions(languages={"english": "en"})
+    preprocess_manifest(sources, clean, audio_root=corpus, options=of_english, progress=False)
+    languages = {row["transcript"]: row["language"] for row in read_table(clean)}
+    assert (languages["câu 3"], languages["sentence 2"], languages["sentence 3"]) == ("", "en", "vi")
+    assert clean_manifest_is_current(sources, clean, audio_root=corpus, options=of_english)
+    assert not clean_manifest_is_current(sources, clean, audio_root=corpus)
 
 
 def test_cleaned_sources_are_current_until_one_of_them_changes(corpus: Path) -> None:

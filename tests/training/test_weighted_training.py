@@ -18,6 +18,10 @@ from vietst.data.preparation import prepare_features
 from vietst.data.splits import read_split
 from vietst.data.tables import read_table, write_table
 from vietst.errors import ConfigError
+from vietst.evaluation.beside import BesideOptions
+from vietst.evaluation.evaluate_model import evaluate_model
+from vietst.evaluation.scoring import ScoringOptions, SplitOptions
+from vietst.models import whisper
 from vietst.training.checkpoints import LATEST
 from vietst.training.runner import run_training
 from vietst.training.trainer import SpeechTrainer
@@ -121,6 +125,48 @@ def test_an_epoch_hears_each_source_by_its_weight_and_goes_on_where_it_was(
     run_training(load_config("nano_whisper", overrides("resumed", *options)), resume=LATEST)
     assert seen == all_batches[-len(seen) :]
     assert history(run_dir, "loss") == history(straight, "loss")
+
+
+def test_a_source_in_another_language_is_trained_and_scored_with_its_prompt(
+    tiny_corpus: Path, two_sources: Path, overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {
+        "own": {"manifest": (two_sources / "own.tsv").as_posix()},
+        "other": {"manifest": (two_sources / "other.tsv").as_posix(), "language": "en"},
+    }
+    more = (*paths(tiny_corpus, tmp_path), f"data.sources={json.dumps(named)}", "training.max_steps=1")
+    config = load_config("nano_whisper", overrides("run", *more, "evaluation.max_dev_utterances=null"))
+    prepare_features(config.config, [LOG_MEL_80_NANO], num_proc=1, progress=False)
+    asked: Counter[tuple[str, ...]] = Counter()
+    generate = whisper.generate
+
+    def counting(model, tokenizer, states, tasks, *, language, **options):
+        asked[(*tasks, language)] += len(states.last_hidden_state)
+        return generate(model, tokenizer, states, tasks, language=language, **options)
+
+    monkeypatch.setattr(whisper, "generate", counting)
+    run_dir = run_training(config)
+    spoken = Counter(row["language"] for row in read_split(tmp_path / "splits", "dev"))
+    assert _spoken(asked) == spoken + Counter({"": 1}), "dev, and the clip that the doctor compares"
+    asked.clear()
+    evaluate_model(
+        model_dir=str(run_dir),
+        model_type=None,
+        task=None,
+        split=SplitOptions(tmp_path / "splits" / "test.csv", tiny_corpus, 4, None, 0),
+        scoring=ScoringOptions(tmp_path / "results"),
+        beside=BesideOptions(),
+    )
+    assert _spoken(asked) == Counter(row["language"] for row in read_split(tmp_path / "splits", "test"))
+
+
+def _spoken(asked: Counter[tuple[str, ...]]) -> Counter[str]:
+    """How many utterances were transcribed in the language that is stated; "": in the model's."""
+    transcribed: Counter[str] = Counter()
+    for (*tasks, language), number in asked.items():
+        if "transcribe" in tasks:
+            transcribed["" if language == "vi" else language] += number
+    return transcribed
 
 
 def test_weights_of_one_are_the_training_without_sources(two_sources: Path, overrides, seen) -> None:

@@ -1,14 +1,15 @@
 """From cached rows to padded tensors: the parts of a batch that do not depend on the architecture."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
-from vietst.constants import IGNORE_INDEX, TARGET_COLUMN, TASKS
+from vietst.constants import IGNORE_INDEX, TARGET_COLUMN, TASKS, TRANSCRIBE
 from vietst.data.ctc_units import CtcTable
+from vietst.data.sources import LANGUAGE_COLUMN
 
 if TYPE_CHECKING:
     import datasets
@@ -62,6 +63,8 @@ class Target:
     utterance_index: int
     task: str
     text: str
+    language: str | None = None
+    """Of the text; None: that of the model."""
 
 
 def targets_of(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[Target]:
@@ -70,11 +73,45 @@ def targets_of(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[Tar
     A row without text for a task simply has no target there (it may train the other task alone).
     """
     return [
-        Target(utterance_index, task, row[TARGET_COLUMN[task]])
+        Target(
+            utterance_index,
+            task,
+            row[TARGET_COLUMN[task]],
+            (row.get(LANGUAGE_COLUMN) or None) if task == TRANSCRIBE else None,
+        )
         for task in tasks
         for utterance_index, row in enumerate(rows)
         if row[TARGET_COLUMN[task]]
     ]
+
+
+class Prompts:
+    """The decoder prompts of targets, each made once.
+
+    Args:
+        decoder_prompt: of an architecture.
+        tasks: of the targets.
+        language: of targets that say none.
+
+    Raises:
+        ModelError: the tokenizer has no prompt for a task in that language.
+    """
+
+    def __init__(
+        self,
+        decoder_prompt: Callable[[Any, str, str], list[int]],
+        tokenizer: Any,
+        tasks: Sequence[str],
+        language: str,
+    ) -> None:
+        self._decoder_prompt, self._tokenizer, self._language = decoder_prompt, tokenizer, language
+        self._made = {(task, language): decoder_prompt(tokenizer, task, language) for task in tasks}
+
+    def of(self, target: Target) -> list[int]:
+        key = target.task, target.language or self._language
+        if key not in self._made:
+            self._made[key] = self._decoder_prompt(self._tokenizer, *key)
+        return self._made[key]
 
 
 def pad_token_ids(sequences: Sequence[Sequence[int]], padding: int) -> torch.Tensor:
@@ -87,7 +124,7 @@ def pad_token_ids(sequences: Sequence[Sequence[int]], padding: int) -> torch.Ten
 
 def label_batch(
     targets: Sequence[Target],
-    prompts: dict[str, list[int]],
+    prompts: Prompts,
     text_token_ids: Sequence[list[int]],
     *,
     end_token_id: int,
@@ -105,7 +142,7 @@ def label_batch(
 
     Args:
         targets: the label rows, in order.
-        prompts: the decoder prompt of each task, start token included.
+        prompts: the decoder prompts, start token included.
         text_token_ids: the tokens of each target's text, without special tokens.
 
     Returns:
@@ -113,10 +150,10 @@ def label_batch(
         labels are in the flattened `labels`; `utterance_index`, `task_index` int64 [num_targets].
     """
     inputs = [
-        prompts[target.task] + token_ids for target, token_ids in zip(targets, text_token_ids, strict=True)
+        prompts.of(target) + token_ids for target, token_ids in zip(targets, text_token_ids, strict=True)
     ]
     labels = [
-        [IGNORE_INDEX] * (len(prompts[target.task]) - 1) + [*token_ids, end_token_id]
+        [IGNORE_INDEX] * (len(prompts.of(target)) - 1) + [*token_ids, end_token_id]
         for target, token_ids in zip(targets, text_token_ids, strict=True)
     ]
     padded_labels = pad_token_ids(labels, IGNORE_INDEX)

@@ -21,9 +21,10 @@ from vietst.data.row_rules import (
     apply_audio,
     clean_keys,
     clean_texts,
+    fill_language,
     taken_down_by,
 )
-from vietst.data.sources import SOURCE_COLUMN, JoinedTables
+from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN, JoinedTables
 from vietst.data.tables import Table
 from vietst.data.takedown import Takedown
 from vietst.data.video_ids import compile_video_id_pattern
@@ -59,6 +60,7 @@ class CleaningPass:
         pattern = options.video_id_pattern
         self._pattern = compile_video_id_pattern(pattern) if pattern is not None else None
         added = STANDARD_COLUMNS + ((TRUNCATED_COLUMN,) if options.too_long == "truncate" else ())
+        added += (LANGUAGE_COLUMN,) if options.languages else ()
         self.columns_out = [*added, *(column for column in table.columns if column not in added)]
         """Standard columns first, the others in the manifest's order."""
         self._line_of_audio: dict[int, int | str] = {}
@@ -96,6 +98,7 @@ class CleaningPass:
             if fault:
                 raise Removal("wrong_field_count", fault)
             clean_texts(row, self._options)
+            fill_language(row, self._options)
             self.num_video_ids_from_path += clean_keys(row, self._pattern)
             locator_of(row.values)
         except Removal as removal:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from vietst.data.audio import AudioFacts
 from vietst.data.audio_paths import normalize_audio_path
 from vietst.data.audio_pieces import format_seconds
+from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN
 from vietst.data.takedown import Takedown
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.data.video_ids import video_id_by_pattern, video_id_of
@@ -39,6 +40,8 @@ class PreprocessOptions:
     require_translation: bool = True
     video_id_pattern: str | None = None
     """Regular expression for rows without `video_id`; None: `video_ids.video_id_of`."""
+    languages: Mapping[str, str] = field(default_factory=dict)
+    """Of the transcripts of a source that states one, by its name."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_duration_s < self.max_duration_s < math.inf:
@@ -58,6 +61,9 @@ class PreprocessOptions:
             "too_long": config.data.too_long,
             "require_translation": config.data.require_translation,
             "video_id_pattern": config.data.video_id_pattern,
+            "languages": {
+                name: source.language for name, source in config.data.sources.items() if source.language
+            },
         }
         return cls(**values | {name: value for name, value in overrides.items() if value is not None})
 
@@ -94,6 +100,14 @@ def clean_texts(row: Row, options: PreprocessOptions) -> None:
             raise Removal(f"empty_{column}", "nothing left after cleaning" if before else "empty")
     if cleaned:
         row.changes.append(("text_cleaned", ", ".join(cleaned)))
+
+
+def fill_language(row: Row, options: PreprocessOptions) -> None:
+    """Sets `language` to that of the row's source, where it does not say one itself."""
+    stated = row.values.get(LANGUAGE_COLUMN, "").strip()
+    if stated or options.languages:
+        of_source = options.languages.get(row.values.get(SOURCE_COLUMN, ""), "")
+        row.values[LANGUAGE_COLUMN] = stated or of_source
 
 
 def clean_keys(row: Row, pattern: re.Pattern[str] | None) -> bool:

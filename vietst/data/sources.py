@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vietst.config_schema import RunConfig
 
 SOURCE_COLUMN: Final = "data_source"
+LANGUAGE_COLUMN: Final = "language"
+"""Of a row's transcript, where it is not that of `model.language`; may be empty or absent."""
 
 Manifests: TypeAlias = Path | Mapping[str, Path]
 """The manifest; or by name those of several sources, in their order."""

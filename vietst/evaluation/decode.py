@@ -1,6 +1,7 @@
 """From audio files to texts: a whole split is decoded and timed, with one encoder pass for all tasks."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import time
@@ -19,10 +20,11 @@ from vietst.data.audio import load_utterance
 from vietst.data.audio_pieces import locator_of
 from vietst.data.context import Context, ContextWindows
 from vietst.data.features import InputKind, extract
-from vietst.data.sources import SOURCE_COLUMN
+from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.report import Timing
+from vietst.models.languages import generate_in_languages, require_languages
 from vietst.text_style import AS_IS, TextStyle
 
 
@@ -143,13 +145,15 @@ def decode_rows(
 
     Args:
         rows: with `id`, `video_id`, `duration` (seconds), `audio_path`, `transcript`, `translation`, and
-            `speaker_id`, `verified` and `data_source` where they are known.
+            `speaker_id`, `verified`, `data_source` and `language` (of the transcript) where they are known.
         architecture: the module of `vietst.models` that the model belongs to.
 
     Raises:
         AudioError: an audio file that cannot be read.
     """
     durations = [float(row["duration"]) for row in rows]
+    languages = [str(row.get(LANGUAGE_COLUMN) or options.language) for row in rows]
+    require_languages(set(languages), architecture, tokenizer, where="column language of the split")
     context = Context.of(input_kind, options.context)
     loader = DataLoader(
         AudioRows(rows, audio_root, input_kind),
@@ -164,7 +168,15 @@ def decode_rows(
     for batch in _with_progress(loader, len(rows)):
         started = time.perf_counter()
         hypotheses = _decode_batch(
-            batch, durations, context.of_rows(batch), architecture, model, tokenizer, options, decoder
+            batch,
+            durations,
+            languages,
+            context.of_rows(batch),
+            architecture,
+            model,
+            tokenizer,
+            options,
+            decoder,
         )
         elapsed_s = time.perf_counter() - started
         compute_s += elapsed_s
@@ -209,6 +221,7 @@ def _batches(durations_s: Sequence[float], context: Context, batch_size: int) ->
 def _decode_batch(
     batch: list[dict[str, Any]],
     durations: Sequence[float],
+    languages: Sequence[str],
     input_kind: InputKind,
     architecture: types.ModuleType,
     model: Any,
@@ -221,12 +234,13 @@ def _decode_batch(
         max_new_tokens(durations[row["row_index"]], options.tokens_per_second, options.tokens_base)
         for row in batch
     ]
-    generated: torch.Tensor = architecture.generate(
-        model,
-        tokenizer,
+    generated = generate_in_languages(
+        functools.partial(architecture.generate, model, tokenizer),
         states,
         options.tasks,
-        language=options.language,
+        language=[languages[row["row_index"]] for row in batch],
+        model_language=options.language,
+        pad_token_id=tokenizer.pad_token_id,
         max_new_tokens=max(caps),
         num_beams=options.num_beams,
     )

@@ -30,7 +30,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from vietst.config_schema import AugmentationSection, RunConfig
 from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import Batch, label_batch, targets_of, utterance_batch
+from vietst.data.batching import Batch, Prompts, label_batch, targets_of, utterance_batch
 from vietst.data.ctc_units import CtcTable
 from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pack_states
 from vietst.data.feature_cache import features_of
@@ -198,9 +198,7 @@ class E2ECollator:
     ctc_table: CtcTable | None = None
 
     def __post_init__(self) -> None:
-        self._prompts = {
-            task: decoder_prompt(self.processor.tokenizer, task, self.language) for task in self.tasks
-        }
+        self._prompts = Prompts(decoder_prompt, self.processor.tokenizer, self.tasks, self.language)
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
         tokenizer = self.processor.tokenizer

@@ -26,7 +26,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from vietst.config_schema import RunConfig
 from vietst.constants import IGNORE_INDEX, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import Batch, label_batch, targets_of, utterance_batch
+from vietst.data.batching import Batch, Prompts, label_batch, targets_of, utterance_batch
 from vietst.data.context import Context, ContextWindows
 from vietst.data.ctc_units import CtcTable
 from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pack_states
@@ -181,9 +181,7 @@ class WhisperCollator:
 
     def __post_init__(self) -> None:
         self._context = Context.of(self.input_kind, self.windows)
-        self._prompts = {
-            task: decoder_prompt(self.processor.tokenizer, task, self.language) for task in self.tasks
-        }
+        self._prompts = Prompts(decoder_prompt, self.processor.tokenizer, self.tasks, self.language)
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
         tokenizer = self.processor.tokenizer

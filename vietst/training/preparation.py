@@ -27,7 +27,7 @@ from vietst.data.features import InputKind, input_kind_of
 from vietst.data.hub_features import open_hub_features
 from vietst.data.preparation import input_kind_of_config
 from vietst.data.source_weights import DrawnUtterances, EpochDraws
-from vietst.data.sources import SOURCE_COLUMN
+from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN
 from vietst.data.splits import read_audit, read_split
 from vietst.data.streaming import RemoteShards, StreamedUtteranceDataset
 from vietst.data.styled_texts import in_style
@@ -39,6 +39,7 @@ from vietst.evaluation.extra_sets import ExtraSet, SetReader
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.base_models import base_facts, make_base_model
 from vietst.models.e2e_base_card import trimming_of
+from vietst.models.languages import require_languages
 from vietst.runtime import get_logger, rank, world_size
 from vietst.text_style import styled
 
@@ -60,6 +61,8 @@ class Preparation:
     dev: UtteranceDataset
     extra_sets: list[ExtraSet]
     """Scored beside dev."""
+    dev_languages: list[str]
+    """Of the transcripts of dev's utterances."""
     ctc_table: CtcTable | None
     train_batches: DurationBatchSampler | None
     """Batches by seconds; None: `training.batch_size` utterances each."""
@@ -137,6 +140,8 @@ def prepare(config: RunConfig) -> Preparation:
                 cache[split], positions, config.evaluation.max_dev_utterances, config.training.seed
             )
         kept[split] = opened.utterances(split, positions)
+    languages = {language for data in kept.values() for language in _languages_of(data)} - {""}
+    require_languages(languages, architecture, processor.tokenizer, where="column language of train and dev")
     extra_sets, left_out = SetReader(
         config.evaluation,
         config.model.language,
@@ -161,6 +166,7 @@ def prepare(config: RunConfig) -> Preparation:
         train=kept["train"],
         dev=kept["dev"],
         extra_sets=extra_sets,
+        dev_languages=[language or config.model.language for language in _languages_of(kept["dev"])],
         ctc_table=ctc_table,
         train_batches=train_batches,
         drawn=None
@@ -221,6 +227,13 @@ def _sources_of(train: UtteranceDataset) -> list[str]:
     return list(train.rows[SOURCE_COLUMN][:])
 
 
+def _languages_of(data: UtteranceDataset) -> list[str]:
+    """Of the transcripts; empty: the model's."""
+    if LANGUAGE_COLUMN not in data.rows.column_names:
+        return [""] * len(data)
+    return list(data.rows[LANGUAGE_COLUMN][:])
+
+
 def _source_facts(config: RunConfig, train: UtteranceDataset, draws: EpochDraws | None) -> dict[str, Any]:
     if not config.data.sources:
         return {}
@@ -279,7 +292,11 @@ def _changed_paths(config: RunConfig) -> list[str]:
     ]
     if config.data.sources:
         sources = config.data.sources.items()
-        manifests = {name: {"manifest": source.manifest.as_posix()} for name, source in sources}
+        manifests = {
+            name: {"manifest": source.manifest.as_posix()}
+            | ({} if source.language is None else {"language": source.language})
+            for name, source in sources
+        }
         changed.append(f"data.sources={json.dumps(manifests)}")
     return changed
 

@@ -1,5 +1,6 @@
 """A training run from configuration to released model, the same for every architecture."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from vietst.config_rules import accumulation_steps, encoder_stays_frozen
 from vietst.config_schema import RunConfig
 from vietst.evaluation.decode import TextDecoder
 from vietst.hub.licenses import model_license
+from vietst.models.languages import generate_in_languages
 from vietst.models.model_record import record_of, write_model_record
-from vietst.models.multitask import LossWeights
+from vietst.models.multitask import EncoderStates, LossWeights
 from vietst.models.trainable import starts_with_frozen_encoder, training_scope
 from vietst.runtime import (
     Preempted,
@@ -168,9 +170,17 @@ def build_trainer(
         callbacks += its_callbacks
 
     def generate(
-        model: Any, encoder_states: torch.Tensor, tasks: tuple[str, ...], **options: Any
+        model: Any, encoder_states: EncoderStates, tasks: tuple[str, ...], **options: Any
     ) -> torch.Tensor:
-        return architecture.generate(model, processor.tokenizer, encoder_states, tasks, **options)
+        return generate_in_languages(
+            functools.partial(architecture.generate, model, processor.tokenizer),
+            encoder_states,
+            tasks,
+            model_language=config.model.language,
+            all_languages=set(preparation.dev_languages),
+            pad_token_id=processor.tokenizer.pad_token_id,
+            **options,
+        )
 
     trainer = SpeechTrainer(
         model=model,
@@ -186,7 +196,7 @@ def build_trainer(
         ),
         callbacks=callbacks,
         tasks=preparation.tasks,
-        language=config.model.language,
+        language=preparation.dev_languages,
         generate=generate,
         tokens_per_second=config.evaluation.max_new_tokens_per_second,
         tokens_base=config.evaluation.max_new_tokens_base,

@@ -56,7 +56,7 @@ class SpeechTrainer(Seq2SeqTrainer):
 
     Args:
         tasks: what evaluation generates for every utterance.
-        language: of the decoder prompt in evaluation.
+        language: of the decoder prompt in evaluation; or those of each utterance of dev.
         extra_sets: scored beside dev.
         guard: compares their scores with those before the training.
         generate: the architecture's generation from encoder states.
@@ -82,7 +82,7 @@ class SpeechTrainer(Seq2SeqTrainer):
         self,
         *args: Any,
         tasks: Sequence[str],
-        language: str,
+        language: str | Sequence[str],
         generate: Generate,
         tokens_per_second: float,
         tokens_base: int,
@@ -422,7 +422,9 @@ class SpeechTrainer(Seq2SeqTrainer):
                 self.accelerator.unwrap_model(model),
                 outputs.encoder_states,
                 self.tasks,
-                language=self.language,
+                language=self.language
+                if isinstance(self.language, str)
+                else [self.language[index] for index in row_index.tolist()],
                 max_new_tokens=max(caps),
                 num_beams=self._num_beams,
                 # ZeRO-3 and FSDP gather weights in every forward: ranks must take equally many steps.
