@@ -15,7 +15,7 @@ from typing import Any
 
 import datasets
 import pytest
-from datasets.arrow_writer import ArrowWriter
+from pyarrow.ipc import RecordBatchStreamWriter
 from tiny_splits import write_corpus
 
 from vietst.data import audio_facts, feature_cache, feature_card, feature_plan, feature_shards
@@ -32,9 +32,9 @@ KILL_POINTS = [
     *[(audio_facts, "measure_audio", "before", call) for call in (1, 17)],
     *[(audio_facts.AudioFactsFile, "_write_all", "after", call) for call in (1,)],
     *[(feature_shards, "extract", "before", call) for call in (1, 2, 8, 16, 30)],
-    *[(ArrowWriter, "write_table", "before", call) for call in (2, 7)],
-    *[(ArrowWriter, "write_table", "after", call) for call in (1, 2, 5, 9, 13)],
-    *[(ArrowWriter, "finalize", "before", call) for call in (1, 6)],
+    *[(RecordBatchStreamWriter, "write_batch", "before", call) for call in (2, 7)],
+    *[(RecordBatchStreamWriter, "write_batch", "after", call) for call in (1, 2, 5, 9, 13)],
+    *[(RecordBatchStreamWriter, "close", "before", call) for call in (1, 6)],
     *[(os, "fsync", "before", call) for call in (1, 4)],
     *[(os, "fsync", "after", call) for call in (3,)],
     *[(Path, "replace", "before", call) for call in (1, 2, 6)],
@@ -109,8 +109,6 @@ def kill_at(point: tuple[Any, str, str, int], kill: Callable[[], None]) -> None:
             kill()
         result = function(*arguments, **options)
         if num_calls == fatal_call and moment == "after":
-            if owner is ArrowWriter:
-                arguments[0].stream.flush()  # so that half a shard lies on the disk
             kill()
         return result
 
@@ -140,7 +138,7 @@ def shards_in(features_dir: Path) -> dict[Path, int]:
 
 def test_there_are_enough_points_and_some_lie_inside_the_write_of_a_shard() -> None:
     assert len(KILL_POINTS) >= 20
-    assert sum(owner is ArrowWriter for owner, *_ in KILL_POINTS) >= 5
+    assert sum(owner is RecordBatchStreamWriter for owner, *_ in KILL_POINTS) >= 5
 
 
 @pytest.mark.parametrize("point", KILL_POINTS, ids=point_name)
@@ -157,7 +155,10 @@ def test_a_killed_build_continues_to_the_same_bytes(
     if not is_finished:
         with pytest.raises(FeatureCacheError):
             open_cache(corpus, tmp_path)
-    if point_name(point) in ("after ArrowWriter.write_table 2", "after ArrowWriter.write_table 5"):
+    if point_name(point) in (
+        "after RecordBatchStreamWriter.write_batch 2",
+        "after RecordBatchStreamWriter.write_batch 5",
+    ):
         half_written = [path for path in tmp_path.glob("*/*/.tmp-*") if path.stat().st_size > 0]
         assert half_written
     survivors = shards_in(tmp_path)

@@ -17,7 +17,7 @@ from tiny_splits import write_clip, write_corpus, write_splits
 from transformers import WhisperFeatureExtractor
 
 from vietst.constants import SPLITS
-from vietst.data import audio_facts, feature_cache, feature_card, feature_plan, feature_shards
+from vietst.data import audio_facts, feature_cache, feature_card, feature_plan, feature_shards, shard_files
 from vietst.data.audio import load_waveform
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.feature_cache import build_feature_cache, features_of, open_feature_cache
@@ -249,7 +249,7 @@ def test_only_a_damaged_shard_is_built_again(tmp_path: Path, computed: list[int]
     directory = build(tmp_path)
     expected = contents(directory)
     shard = next(directory.glob("train/data-00001-*.arrow"))
-    num_rows = feature_shards.shard_num_rows(shard)
+    num_rows = shard_files.shard_num_rows(shard)
     content = shard.read_bytes()
     if damage == "missing":
         shard.unlink()

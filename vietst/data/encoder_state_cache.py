@@ -28,8 +28,9 @@ import numpy as np
 from vietst.data.encoder_states import FrozenEncoder
 from vietst.data.feature_card import COMPLETE_MARK
 from vietst.data.feature_plan import Shard
-from vietst.data.feature_shards import TEMPORARY_PREFIX, shard_num_rows
+from vietst.data.feature_shards import TEMPORARY_PREFIX
 from vietst.data.features import FEATURE_CODE_VERSION
+from vietst.data.shard_files import shard_num_rows
 from vietst.data.tables import write_json
 from vietst.errors import FeatureCacheError
 from vietst.runtime import get_logger

@@ -43,11 +43,10 @@ from vietst.data.feature_reuse import ReusableRows
 from vietst.data.feature_shards import (
     TEMPORARY_PREFIX,
     MissingShards,
-    cache_features,
-    shard_num_rows,
     write_shards,
 )
 from vietst.data.features import InputKind
+from vietst.data.shard_files import cache_features, shard_num_rows
 from vietst.errors import FeatureCacheError
 from vietst.runtime import get_logger, local_world_size
 

@@ -1,8 +1,8 @@
 """Writing the shards of a feature cache: several processes, each shard whole or not there at all.
 
-A shard is written by `datasets`' own writer into a temporary file and moved into place in one step, so
-that a killed build leaves whole shards and rubbish that the next build removes. Its bytes depend on the plan
-alone. The process that gives out the jobs moves the shards: while one waits for the disk, others go on.
+A shard is written into a temporary file and moved into place in one step, so that a killed build leaves whole
+shards and rubbish that the next build removes. Its bytes depend on the plan alone. The process that gives out
+the jobs moves the shards: while some wait for the disk, others go on.
 """
 
 import contextlib
@@ -19,9 +19,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, Thr
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from vietst.data.audio import load_waveform
 from vietst.data.audio_paths import resolve_below
@@ -29,15 +30,15 @@ from vietst.data.audio_pieces import locator_of, split_locator
 from vietst.data.feature_plan import CachePlan, PlannedRow, Shard, cached_name, num_samples, planned_rows
 from vietst.data.feature_reuse import CachedRow, ReusableRows, open_cached_split
 from vietst.data.features import InputKind, extract, half_precision, load_constants
+from vietst.data.shard_files import CacheRow, write_shard_file
 from vietst.errors import AudioError, FeatureCacheError
-
-if TYPE_CHECKING:
-    import datasets
-    import pyarrow  # type: ignore[import-untyped]
+from vietst.runtime import keep_freed_memory
 
 TEMPORARY_PREFIX: Final = ".tmp-"
 _ROWS_PER_BATCH: Final = 64
 """Rows computed and written at once; `datasets`' 1000 would hold hundreds of MB in memory."""
+_DISK_THREADS: Final = 4
+"""Shards that are brought to the disk at once: it takes about as long for several as for one."""
 _JOBS_AHEAD: Final = 2
 """Jobs at hand for each process, the running one included."""
 _PARENT_CHECK_S: Final = 0.5
@@ -73,7 +74,6 @@ class ShardJob:
     """One per row: copied from there instead of computed."""
     real_root: str
     """`os.path.realpath` of the audio root."""
-    fingerprint: str
 
     @property
     def target(self) -> Path:
@@ -101,7 +101,6 @@ def make_jobs(missing: Sequence[MissingShards], *, audio_root: Path) -> Iterator
                 rows=rows,
                 reusable=of_cache.reusable.find(plan.numbers_of(shard)),
                 real_root=real_root,
-                fingerprint=f"{of_cache.plan.key}{shard.split}{shard.index}",
             )
             for of_cache, its_shards in zip(missing, wanted, strict=True)
             if shard in its_shards
@@ -133,9 +132,10 @@ def _write_here(jobs: Iterator[list[ShardJob]]) -> Iterator[int]:
     import torch
 
     num_threads = torch.get_num_threads()
+    keep_freed_memory()
     torch.set_num_threads(1)  # clips are short; the result is the same with more
     try:
-        with ThreadPoolExecutor(1) as disk:
+        with threadpool_limits(1), ThreadPoolExecutor(1) as disk:
             moving: Future[int] | None = None
             for of_shard in jobs:
                 partial = write_shard(of_shard)
@@ -152,7 +152,8 @@ def _write_in_processes(
     jobs: Iterator[list[ShardJob]], num_proc: int, kinds: Sequence[InputKind]
 ) -> Iterator[int]:
     # Imported here, what a forked process needs is there at once.
-    import datasets.arrow_writer  # noqa: F401
+    import datasets  # noqa: F401
+    import pyarrow  # type: ignore[import-untyped]  # noqa: F401
 
     for kind in kinds:
         load_constants(kind)
@@ -160,17 +161,23 @@ def _write_in_processes(
     pool = ProcessPoolExecutor(
         num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), kinds)
     )
+    disk = ThreadPoolExecutor(_DISK_THREADS)
     try:
-        running: dict[Future[list[Path]], list[ShardJob]] = {}
+        writing: dict[Future[list[Path]], list[ShardJob]] = {}
+        moving: set[Future[int]] = set()
         while True:
             # Few are made ahead: a job holds the texts of its rows.
-            for of_shard in itertools.islice(jobs, _JOBS_AHEAD * num_proc - len(running)):
-                running[pool.submit(write_shard, of_shard)] = of_shard
-            if not running:
+            for of_shard in itertools.islice(jobs, _JOBS_AHEAD * num_proc - len(writing)):
+                writing[pool.submit(write_shard, of_shard)] = of_shard
+            if not writing and not moving:
                 return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield _move_into_place(running.pop(future), future.result())
+            running: list[Future[Any]] = [*writing, *moving]
+            wait(running, return_when=FIRST_COMPLETED)
+            for written in [future for future in writing if future.done()]:
+                moving.add(disk.submit(_move_into_place, writing.pop(written), written.result()))
+            for moved in [future for future in moving if future.done()]:
+                moving.remove(moved)
+                yield moved.result()
     except BrokenProcessPool as error:
         raise FeatureCacheError(
             where="a process that builds features",
@@ -180,6 +187,7 @@ def _write_in_processes(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+        disk.shutdown()
 
 
 def _num_rows(jobs: Sequence[ShardJob]) -> int:
@@ -187,10 +195,12 @@ def _num_rows(jobs: Sequence[ShardJob]) -> int:
 
 
 def _start_worker(parent_pid: int, kinds: Sequence[InputKind]) -> None:
+    threadpool_limits(1)
     if any(kind.kind == "log_mel" for kind in kinds):
         import torch
 
         torch.set_num_threads(1)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_die_with_parent, args=(parent_pid,), daemon=True).start()
 
@@ -259,68 +269,24 @@ def _move_into_place(jobs: Sequence[ShardJob], partial: Sequence[Path]) -> int:
 
 
 def _compute_shard(job: ShardJob, load_row: LoadRow, file: Path) -> None:
-    from datasets.arrow_writer import ArrowWriter
-
-    features = cache_features(job.columns)
-    with ArrowWriter(features=features, path=os.fspath(file), fingerprint=job.fingerprint) as writer:
-        for start in range(0, len(job.rows), _ROWS_PER_BATCH):
-            rows = slice(start, start + _ROWS_PER_BATCH)
-            writer.write_table(_computed_rows(job, rows, load_row, features.arrow_schema))
-        writer.finalize()
-
-
-def cache_features(columns: Sequence[str]) -> "datasets.Features":
-    """Types of the cached columns: strings, then what was computed."""
-    from datasets import Features, Value
-
-    return Features(
-        {column: Value("string") for column in columns}
-        | {
-            "audio_digest": Value("string"),
-            "duration_s": Value("float64"),
-            "features": Value("binary"),
-            "num_frames": Value("int32"),
-            "pad_value": Value("float32"),
-        }
+    rows = (
+        _computed_row(row, reusable, job, load_row)
+        for row, reusable in zip(job.rows, job.reusable, strict=True)
     )
+    write_shard_file(file, job.columns, iter(lambda: list(itertools.islice(rows, _ROWS_PER_BATCH)), []))
 
 
-def _computed_rows(
-    job: ShardJob, which: slice, load_row: LoadRow, schema: "pyarrow.Schema"
-) -> "pyarrow.Table":
-    """Rows of the shard as a table of the cache's columns."""
-    import pyarrow
-
-    rows = job.rows[which]
-    computed = [
-        _features_of_row(row, reusable, job, load_row)
-        for row, reusable in zip(rows, job.reusable[which], strict=True)
-    ]
-    values, num_frames, pad_values = zip(*computed, strict=True)
-    columns = [list(column) for column in zip(*(row.columns for row in rows), strict=True)]
-    digests, durations = [row.audio_digest for row in rows], [row.duration_s for row in rows]
-    return pyarrow.Table.from_arrays(
-        [
-            pyarrow.array(column, field.type)
-            for column, field in zip(
-                [*columns, digests, durations, values, num_frames, pad_values], schema, strict=True
-            )
-        ],
-        schema=schema,
-    )
-
-
-def _features_of_row(
-    row: PlannedRow, reusable: CachedRow | None, job: ShardJob, load_row: LoadRow
-) -> tuple[bytes, int, float]:
-    """Half-precision little-endian features, number of frames, padding value."""
+def _computed_row(row: PlannedRow, reusable: CachedRow | None, job: ShardJob, load_row: LoadRow) -> CacheRow:
     if reusable is not None:
         cached = open_cached_split(reusable.cache_directory, reusable.split)[reusable.index]
-        return cached["features"], cached["num_frames"], cached["pad_value"]
-    locator = locator_of(dict(zip(job.columns, row.columns, strict=True)))
-    extracted = extract(load_row(job.real_root, row, locator), job.kind)
-    values = half_precision(extracted.values, job.kind)
-    return values.tobytes(), len(values), float(np.float32(extracted.pad_value))
+        values, num_frames = np.frombuffer(cached["features"], "<f2"), cached["num_frames"]
+        pad_value = cached["pad_value"]
+    else:
+        locator = locator_of(dict(zip(job.columns, row.columns, strict=True)))
+        extracted = extract(load_row(job.real_root, row, locator), job.kind)
+        values, num_frames = half_precision(extracted.values, job.kind), len(extracted.values)
+        pad_value = extracted.pad_value
+    return CacheRow(row.columns, row.audio_digest, row.duration_s, values, num_frames, pad_value)
 
 
 def _load_row(real_root: str, row: PlannedRow, locator: str) -> np.ndarray:
@@ -344,14 +310,3 @@ def _changed_audio(locator: str, found: str) -> FeatureCacheError:
         found=found,
         do="run the same command again; if the file is broken, scripts/preprocess_manifest.py first",
     )
-
-
-def shard_num_rows(path: Path) -> int | None:
-    """Rows of a written shard; None if there is none, or not a whole one. Reads no values."""
-    import pyarrow
-
-    try:
-        with pyarrow.memory_map(os.fspath(path)) as file, pyarrow.ipc.open_stream(file) as stream:
-            return sum(batch.num_rows for batch in stream)
-    except (OSError, pyarrow.ArrowInvalid):
-        return None

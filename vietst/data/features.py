@@ -10,6 +10,7 @@ Two families, each equal to what transformers' own feature extractor gives, with
 
 import difflib
 import functools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +28,11 @@ FEATURE_CODE_VERSION: Final = 2
 """Raise it with every change of this module (or of audio reading) that changes values: old caches are then
 no longer taken for current ones."""
 
-_LOG_FLOOR: Final = -10.0
-"""log10 of the smallest power that counts (1e-10), which is what a frame of zeros gets."""
-_DYNAMIC_RANGE: Final = 8.0
+_SCALE: Final = 0.25 / math.log(10)
+"""Whisper's values are (log10(power) + 4) / 4: the natural logarithm times this, plus 1."""
+_LOWEST_VALUE: Final = (-10 + 4) / 4
+"""Of the smallest power that counts (1e-10), which is what a frame of zeros gets."""
+_DYNAMIC_RANGE: Final = 8 / 4
 """Everything more than 8 powers of ten (80 dB) below the loudest value of the window is raised to there."""
 _VARIANCE_FLOOR: Final = 1e-7
 _FILTERS_PER_BAND: Final = 16
@@ -197,16 +200,19 @@ def _extract_log_mel(signal: np.ndarray, kind: InputKind) -> Extracted:
     samples = torch.from_numpy(_frame_samples(signal, num_frames, kind))
     frames = samples.unfold(0, kind.fft_size_samples, kind.hop_length_samples)  # [num_frames, fft]
     spectrum = torch.view_as_real(torch.fft.rfft(frames * window))  # [num_frames, fft/2 + 1, 2]
-    squared = spectrum.flatten(1).square_()  # real and imaginary parts in turn; the filters add them up
-    power = torch.cat([squared[:, band.parts] @ band.filters for band in mel_bands], dim=1)
-    log_power = power.clamp_(min=10.0**_LOG_FLOOR).log10_()  # [num_frames, num_mel_bins]
-    loudest = float(log_power.max())
-    if num_frames < kind.num_window_frames:
-        # The frames that are left out are part of the window whose maximum counts.
-        loudest = max(loudest, _LOG_FLOOR)
-    floor = loudest - _DYNAMIC_RANGE
-    values = log_power.clamp_(min=floor).add_(4.0).div_(4.0).numpy()
-    return Extracted(values, (max(_LOG_FLOOR, floor) + 4.0) / 4.0)
+    # On one thread numpy adds, multiplies such small matrices and takes logarithms faster than torch.
+    squared = spectrum.square_().numpy()
+    power = squared[:, :, 0] + squared[:, :, 1]
+    mel_power = np.empty((num_frames, kind.num_mel_bins), np.float32)
+    for band in mel_bands:
+        np.matmul(power[:, band.frequencies], band.filters, out=mel_power[:, band.mel_bins])
+    with np.errstate(divide="ignore"):
+        log_power = torch.from_numpy(np.log(mel_power, out=mel_power))
+    values = torch.add(torch.ones(()), log_power, alpha=_SCALE, out=log_power)
+    # Of the window, whose maximum counts, the frames that are left out have the lowest value of all.
+    loudest = max(float(values.max()), _LOWEST_VALUE)
+    pad_value = max(_LOWEST_VALUE, loudest - _DYNAMIC_RANGE)
+    return Extracted(values.clamp_(min=pad_value).numpy(), pad_value)
 
 
 def _frame_samples(signal: np.ndarray, num_frames: int, kind: InputKind) -> np.ndarray:
@@ -235,10 +241,12 @@ def _frame_samples(signal: np.ndarray, num_frames: int, kind: InputKind) -> np.n
 class _MelBand(NamedTuple):
     """Neighbouring mel filters, and the frequencies that any of them weighs: most of all filters is zeros."""
 
-    parts: slice
-    """Of the real and imaginary parts of the spectrum, in turn."""
-    filters: "torch.Tensor"
-    """[num_parts, filters of the band]."""
+    mel_bins: slice
+    """The filters of the band among all."""
+    frequencies: slice
+    """Of the Fourier transform's fft/2 + 1."""
+    filters: np.ndarray
+    """float32 [num_frequencies, num_filters]."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -247,22 +255,23 @@ def _log_mel_constants(kind: InputKind) -> tuple["torch.Tensor", list[_MelBand]]
     import torch
     from transformers.audio_utils import mel_filter_bank
 
-    mel_filters = torch.from_numpy(
-        mel_filter_bank(
-            num_frequency_bins=1 + kind.fft_size_samples // 2,
-            num_mel_filters=kind.num_mel_bins,
-            min_frequency=0.0,
-            max_frequency=SAMPLE_RATE_HZ / 2,
-            sampling_rate=SAMPLE_RATE_HZ,
-            norm="slaney",
-            mel_scale="slaney",
-        )
-    ).float()
+    mel_filters = mel_filter_bank(
+        num_frequency_bins=1 + kind.fft_size_samples // 2,
+        num_mel_filters=kind.num_mel_bins,
+        min_frequency=0.0,
+        max_frequency=SAMPLE_RATE_HZ / 2,
+        sampling_rate=SAMPLE_RATE_HZ,
+        norm="slaney",
+        mel_scale="slaney",
+    ).astype(np.float32)  # [fft/2 + 1, num_mel_bins]
     bands = []
-    for filters in mel_filters.split(_FILTERS_PER_BAND, dim=1):  # [fft/2 + 1, filters of the band]
-        weighed = filters.any(dim=1).nonzero().flatten().tolist()
-        first, end = weighed[0], weighed[-1] + 1
-        bands.append(_MelBand(slice(2 * first, 2 * end), filters[first:end].repeat_interleave(2, dim=0)))
+    for first_bin in range(0, kind.num_mel_bins, _FILTERS_PER_BAND):
+        mel_bins = slice(first_bin, first_bin + _FILTERS_PER_BAND)
+        weighed = np.flatnonzero(mel_filters[:, mel_bins].any(axis=1))
+        frequencies = slice(int(weighed[0]), int(weighed[-1]) + 1)
+        bands.append(
+            _MelBand(mel_bins, frequencies, np.ascontiguousarray(mel_filters[frequencies, mel_bins]))
+        )
     return torch.hann_window(kind.fft_size_samples), bands
 
 

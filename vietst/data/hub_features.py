@@ -26,8 +26,8 @@ from vietst.data.feature_plan import (
     original_name,
     shard_name,
 )
-from vietst.data.feature_shards import cache_features
 from vietst.data.features import FEATURE_CODE_VERSION, InputKind
+from vietst.data.shard_files import cache_features
 from vietst.data.streaming import RemoteShards
 from vietst.errors import ConfigError, FeatureCacheError
 from vietst.hub_access import HUB_ERRORS, connection_problem, refusal
