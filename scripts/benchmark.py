@@ -7,6 +7,7 @@
     python scripts/benchmark.py reading [paths.features_dir=data/features …]
     python scripts/benchmark.py training_step
     python scripts/benchmark.py short_context
+    python scripts/benchmark.py gpu_step [--model openai/whisper-medium]
     python scripts/benchmark.py frozen_encoder
     python scripts/benchmark.py memory
     python scripts/benchmark.py batch_seconds [paths.features_dir=data/features …]
@@ -26,22 +27,23 @@ worker. training_step: a step on both tasks, encoding once, against the doubled 
 Seq2SeqTrainer, at the sizes of Whisper tiny and of wav2vec2-base + mBART-50 with its full and a trimmed
 vocabulary (16 GB, tens of minutes on a CPU). short_context: training steps and generation of short clips in
 short windows (`audio.context: bucketed`) against the window of 30 s, at the dimensions of Whisper tiny and
-small (10 minutes on a CPU). frozen_encoder: a step on cached states of the frozen encoder against computing
-them, and against the decoder alone, at true sizes with random weights (10 GB, tens of minutes on a CPU).
-memory: the memory plan against the peak of training steps at the sizes of Whisper small and of
-wav2vec2-base + mBART-50 with a trimmed vocabulary (8 GB). batch_seconds: training of nano_e2e on the corpus
-at hand with batches by seconds, against batches of equally many clips in random order. generation: decoding
-clips for both tasks against transformers' pipeline and faster-whisper (with the extra `export`), at Whisper
-tiny's dimensions. long_form: a long recording by SpeechTranslator against transformers' chunked pipeline,
-both tasks, at Whisper small's dimensions with random weights; and the memory of an hour against that of six
-minutes (5 GB; of the hour the translator hears about 135 windows, for 6 s of CPU time each, the pipeline
-360). scoring: all that an evaluation computes from texts, intervals included, against jiwer and sacreBLEU
-alone on the same texts. scaling: training of nano_whisper by two processes against one. start: how long
-`--help` of every script takes, and the first training step against the imports alone. audit: which faults
-of a sample corpus, put there with known truth, the audit finds at its suggested thresholds, and how many
-good rows it drops; the seed model must not have seen that corpus. audit_training: scores of nano_whisper
-trained on that corpus without faults, with them, and with what the audit leaves (a training for each of
-these and each seed; with --work_dir, finished ones are used again).
+small (10 minutes on a CPU). gpu_step: training on both tasks in bfloat16, eager and compiled, against the
+matrix rate of the same GPU; without a GPU it is not part of the table. frozen_encoder: a step on cached
+states of the frozen encoder against computing them, and against the decoder alone, at true sizes with random
+weights (10 GB, tens of minutes on a CPU). memory: the memory plan against the peak of training steps at the
+sizes of Whisper small and of wav2vec2-base + mBART-50 with a trimmed vocabulary (8 GB). batch_seconds:
+training of nano_e2e on the corpus at hand with batches by seconds, against batches of equally many clips in
+random order. generation: decoding clips for both tasks against transformers' pipeline and faster-whisper
+(with the extra `export`), at Whisper tiny's dimensions. long_form: a long recording by SpeechTranslator
+against transformers' chunked pipeline, both tasks, at Whisper small's dimensions with random weights; and
+the memory of an hour against that of six minutes (5 GB; of the hour the translator hears about 135 windows,
+for 6 s of CPU time each, the pipeline 360). scoring: all that an evaluation computes from texts, intervals
+included, against jiwer and sacreBLEU alone on the same texts. scaling: training of nano_whisper by two
+processes against one. start: how long `--help` of every script takes, and the first training step against
+the imports alone. audit: which faults of a sample corpus, put there with known truth, the audit finds at its
+suggested thresholds, and how many good rows it drops; the seed model must not have seen that corpus.
+audit_training: scores of nano_whisper trained on that corpus without faults, with them, and with what the
+audit leaves (a training for each of these and each seed; with --work_dir, finished ones are used again).
 Each prints its figures and ratios, and adds them with the machine and the versions to
 benchmarks/<stage>.json; several stages are told together in benchmarks/table.md. Run it on an idle machine.
 """
@@ -49,7 +51,7 @@ benchmarks/<stage>.json; several stages are told together in benchmarks/table.md
 import argparse
 from pathlib import Path
 
-from vietst.benchmarks.stages import STAGES, add_parsers, run_stage, run_table
+from vietst.benchmarks.stages import STAGES, add_parsers, run_stage, run_table, stages_of_table
 from vietst.errors import VietstError
 from vietst.runtime import quiet_libraries, run_script
 
@@ -73,9 +75,12 @@ def main() -> None:
         quiet_libraries()
         print(run_stage(stage, options, output_dir))
         return
-    names = options.get("stages") or [name for name, stage in STAGES.items() if stage.is_of_speed]
-    table, failed = run_table(Path(__file__), names, output_dir)
+    all_of_speed, left_out = stages_of_table()
+    named = options.get("stages")
+    table, failed = run_table(Path(__file__), named or all_of_speed, output_dir)
     print(table)
+    if left_out and not named:
+        print(f"left out, for want of a GPU: {', '.join(left_out)}")
     if failed:
         raise VietstError(
             where="benchmark",

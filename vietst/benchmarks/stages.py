@@ -70,6 +70,8 @@ class Stage:
     """Arguments where all stages are run, to take minutes rather than hours."""
     is_of_speed: bool = True
     """Whether it is run with all others; one that is not, when it is named."""
+    needs_gpu: bool = False
+    """Then it is run with all others where there is a GPU."""
 
 
 STAGES: Final[dict[str, Stage]] = {
@@ -134,6 +136,24 @@ STAGES: Final[dict[str, Stage]] = {
             **_NUM_CLIPS,
             **_number("--num_rounds", 3, "timed steps in each window"),
         },
+    ),
+    "gpu_step": Stage(
+        "the share of a GPU's matrix rate that training reaches",
+        "gpu_step.measure",
+        {
+            "--model": {
+                "choices": [f"openai/whisper-{size}" for size in ("tiny", "base", "small", "medium")],
+                "default": "openai/whisper-medium",
+                "help": "whose dimensions (openai/whisper-medium)",
+            },
+            **_number("--num_utterances", 16, "clips in a batch"),
+            **_number("--num_words", 40, "of each text"),
+            **_number("--num_steps", 10, "in a round, and before the first"),
+            **_number("--num_rounds", 3, "timed"),
+            **_number("--num_workers", 4, "of the data loader"),
+            **_number("--matrix_size", 8192, "rows and columns of the plain product"),
+        },
+        needs_gpu=True,
     ),
     "frozen_encoder": Stage(
         "a training step on cached encoder states",
@@ -231,6 +251,15 @@ STAGES: Final[dict[str, Stage]] = {
         is_of_speed=False,
     ),
 }
+
+
+def stages_of_table() -> tuple[list[str], list[str]]:
+    """Names of the stages that are run where all are, and of those left out for want of a GPU."""
+    import torch
+
+    of_speed = [name for name, stage in STAGES.items() if stage.is_of_speed]
+    left_out = [name for name in of_speed if STAGES[name].needs_gpu and not torch.cuda.is_available()]
+    return [name for name in of_speed if name not in left_out], left_out
 
 
 def add_parsers(parser: argparse.ArgumentParser) -> None:
