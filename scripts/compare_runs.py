@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parse_arguments()
     from vietst.evaluation.compare import compare_runs, format_comparison, write_comparison
     from vietst.evaluation.html_report import write_comparison_report
-    from vietst.evaluation.report import predictions_path
+    from vietst.evaluation.predictions_file import predictions_path
     from vietst.evaluation.word_language import read_word_tags
 
     path_a, path_b = (

@@ -30,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from vietst.evaluation.report import SCORE_LABELS
+    from vietst.evaluation.results_table import SCORE_LABELS
     from vietst.evaluation.seeds import format_latex, format_markdown, summarize_seeds
 
     summary = summarize_seeds(arguments.runs, arguments.results_dir, arguments.name)

@@ -9,7 +9,8 @@ from tests.evaluation.test_metrics import predictions_of
 from tests.evaluation.test_report import PREDICTIONS, write
 from vietst.evaluation.alarms import Alarm, alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.metrics import Prediction
-from vietst.evaluation.report import format_results_table, read_metrics
+from vietst.evaluation.metrics_file import read_metrics
+from vietst.evaluation.results_table import format_results_table
 
 REFERENCE = "Mình sẽ fix cái bug này trước deadline nhé."
 

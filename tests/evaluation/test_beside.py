@@ -20,7 +20,9 @@ from vietst.evaluation.evaluate_model import evaluate_model
 from vietst.evaluation.evaluate_predictions import evaluate_predictions_file
 from vietst.evaluation.interpolation import InterpolationOptions, evaluate_with_interpolation
 from vietst.evaluation.metrics import Prediction
-from vietst.evaluation.report import read_metrics, read_predictions, read_utterance_scores, write_results
+from vietst.evaluation.metrics_file import read_metrics
+from vietst.evaluation.predictions_file import read_predictions, scored_predictions
+from vietst.evaluation.report import write_results
 from vietst.evaluation.scoring import ScoringOptions, SplitOptions
 from vietst.models import whisper
 from vietst.models.model_record import record_of, write_model_record
@@ -282,8 +284,8 @@ def test_comet_scores_the_run_its_baselines_and_the_copy(
     assert "model:wmt22-comet-da|" in signature
     assert "comet_stand_in.py" in signature
     assert f"COMET: {signature}" in capsys.readouterr().out
-    of_utterances = read_utterance_scores(tmp_path / "results" / "ours_predictions.csv")
-    assert [of_one.get("comet") for of_one in of_utterances.values()] == [83.33, 83.33, 50.0, None]
+    of_utterances = scored_predictions(tmp_path / "results" / "ours_predictions.csv")
+    assert [scores.get("comet") for _, scores in of_utterances] == [83.33, 83.33, 50.0, None]
 
 
 def test_where_comet_fails_all_else_is_written(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vietst.evaluation.changed_spans import changed_span_counts
+from vietst.evaluation.changed_spans import change_scores, count_changed_spans
 
 TRANSCRIPT = "mình sẽ fix cái bug này trước deadline nhé"
 REFERENCE = "mình sẽ sửa cái lỗi này trước hạn chót nhé"
@@ -14,9 +14,8 @@ words = st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).map(" ".join)
 
 
 def scores(*triples: tuple[str, str, str]) -> dict[str, float]:
-    return {
-        counts.name: counts.score for counts in changed_span_counts(*map(list, zip(*triples, strict=True)))
-    }
+    counts = count_changed_spans(*map(list, zip(*triples, strict=True)))
+    return {score.name: score.score for score in change_scores(counts)}
 
 
 def test_the_copy_scores_0_however_much_of_it_is_right() -> None:

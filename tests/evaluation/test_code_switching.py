@@ -1,7 +1,6 @@
 """Error rates by language: agreement with jiwer, known values, switches, slices, and what is reported."""
 
 import jiwer
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,7 +56,7 @@ def test_all_classes_together_are_jiwers_counts_to_the_last_digit(
 @given(corpora)
 def test_kinds_add_up_to_substitutions_and_deletions(corpus: list[tuple[str, str, str]]) -> None:
     counts = count_errors(*map(list, zip(*corpus, strict=True)))
-    assert (counts.kinds.sum(axis=2) == counts.edits[:, :, :2].sum(axis=2)).all()
+    assert (counts.kinds.sum(axis=1) == counts.edits[:, :, :2].sum(axis=(0, 2))).all()
     assert (counts.edits_at_switches <= counts.edits.sum(axis=1)).all()
 
 
@@ -154,9 +153,8 @@ def test_counts_of_a_choice_of_utterances_are_those_of_scoring_it_alone() -> Non
     counts = count_errors(references, hypotheses)
     chosen = [2, 0, 2]
     alone = count_errors([references[i] for i in chosen], [hypotheses[i] for i in chosen])
-    assert error_rates(counts[chosen]) == error_rates(alone)
-    by_mask = counts[np.array([True, False, True])]
-    assert error_rates(by_mask) == error_rates(counts[[0, 2]])
+    of_chosen = {name: score.select(chosen).score for name, score in language_score_counts(counts).items()}
+    assert of_chosen == {name: error_rates(alone)[name] for name in of_chosen}
 
 
 def test_counts_for_intervals_give_the_same_rates() -> None:
@@ -206,7 +204,7 @@ def test_the_most_frequent_confusions_are_counted_for_each_language() -> None:
         {"reference": "fix", "written": "phích", "num": 2},
     ]
     assert most_confused(counts, WordTag.VIETNAMESE, 9) == [{"reference": "đó", "written": "đo", "num": 1}]
-    assert most_confused(counts[1:], WordTag.ENGLISH, 1) == [{"reference": "bug", "written": "bất", "num": 1}]
+    assert most_confused(counts, WordTag.ENGLISH, 1) == [{"reference": "bug", "written": "bất", "num": 2}]
 
 
 def test_code_mixing_from_counts_is_that_of_the_words() -> None:

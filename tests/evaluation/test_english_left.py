@@ -8,7 +8,8 @@ import pytest
 from tests.evaluation.test_report import PREDICTIONS, write
 from vietst.evaluation.english_left import english_left_counts
 from vietst.evaluation.metrics import Prediction
-from vietst.evaluation.report import format_results_table, read_metrics
+from vietst.evaluation.metrics_file import read_metrics
+from vietst.evaluation.results_table import format_results_table
 from vietst.evaluation.word_language import WordTag
 
 REFERENCE = "Mình sẽ sửa cái lỗi này qua email"

@@ -37,7 +37,7 @@ def test_plain_letters() -> None:
 
 def kinds_of(reference: str, hypothesis: str, translation: str = "") -> dict[str, int]:
     """class/kind → count, of one utterance."""
-    counts = count_errors([reference], [hypothesis], [translation]).kinds[0]
+    counts = count_errors([reference], [hypothesis], [translation]).kinds
     return {
         f"{word_class}/{kind}": int(counts[row, column])
         for row, word_class in enumerate(WORD_CLASSES)

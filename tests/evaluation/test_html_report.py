@@ -24,7 +24,8 @@ from vietst.evaluation.html_report import (
     write_run_report,
 )
 from vietst.evaluation.metrics import Prediction, baselines
-from vietst.evaluation.report import read_metrics, write_results
+from vietst.evaluation.metrics_file import read_metrics
+from vietst.evaluation.report import write_results
 from vietst.evaluation.report_tables import KIND_LABELS, MAX_ROWS
 from vietst.evaluation.shown_utterances import NUM_RANDOM, NUM_WORST
 

@@ -4,6 +4,7 @@ import unicodedata
 from dataclasses import replace
 
 import jiwer
+import numpy as np
 import pytest
 import sacrebleu
 from hypothesis import given, settings
@@ -169,8 +170,13 @@ def test_keys_of_a_task_that_was_not_run_are_absent() -> None:
     assert not transcribed.keys() & {"bleu", "chrf", "bleu_normalized", "chrf_normalized"}
     assert not translated.keys() & {"wer", "cer", "wer_raw", "cer_raw"}
     assert (transcribed["num_transcribed"], transcribed["num_translated"]) == (1, 0)
-    rows = utterance_scores(mixed := [replace(both, translation_hypothesis=None), both], count_scores(mixed))
-    assert [row.keys() for row in rows] == [{"wer", "cer"}, {"wer", "cer", "chrf"}]
+    of_each = utterance_scores(
+        mixed := [replace(both, translation_hypothesis=None), both], count_scores(mixed)
+    )
+    assert of_each.keys() == {"wer", "cer", "chrf"}
+    assert {
+        name: np.isnan(scores).tolist() for name, scores in of_each.items() if np.isnan(scores).any()
+    } == {"chrf": [True, False]}
 
 
 def test_missing_translations_are_left_out_of_bleu_and_counted() -> None:
@@ -219,7 +225,8 @@ def test_no_predictions_are_refused() -> None:
 def test_utterance_scores_are_those_of_a_corpus_of_one() -> None:
     reference, hypothesis = "Mình họp với team.", "mình họp với tim"
     predictions = predictions_of(("khác", "hẳn"), (reference, hypothesis))
-    assert utterance_scores(predictions, count_scores(predictions))[1] == {
+    of_each = utterance_scores(predictions, count_scores(predictions))
+    assert {name: scores[1] for name, scores in of_each.items()} == {
         "wer": 25,
         "cer": pytest.approx(100 * 2 / 17),
         "chrf": sacrebleu.sentence_chrf(hypothesis, [reference]).score,

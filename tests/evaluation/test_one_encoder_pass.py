@@ -8,7 +8,7 @@ from vietst.constants import TASKS
 from vietst.data.audio import measure_audio
 from vietst.evaluation.beside import BesideOptions
 from vietst.evaluation.evaluate_model import evaluate_model
-from vietst.evaluation.report import read_predictions
+from vietst.evaluation.predictions_file import read_predictions
 from vietst.evaluation.scoring import ScoringOptions, SplitOptions
 from vietst.models.architectures import ARCHITECTURES
 from vietst.training.runner import run_training

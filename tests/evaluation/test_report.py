@@ -12,14 +12,10 @@ from hypothesis import strategies as st
 from vietst.data.tables import read_table
 from vietst.errors import VietstError
 from vietst.evaluation.metrics import Prediction, baselines, score_predictions
-from vietst.evaluation.report import (
-    Timing,
-    format_results_table,
-    load_results,
-    read_metrics,
-    read_predictions,
-    write_results,
-)
+from vietst.evaluation.metrics_file import load_results, read_metrics
+from vietst.evaluation.predictions_file import read_predictions
+from vietst.evaluation.report import Timing, write_results
+from vietst.evaluation.results_table import format_results_table
 from vietst.evaluation.word_language import WordTag
 
 PREDICTIONS = [

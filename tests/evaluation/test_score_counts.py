@@ -12,8 +12,9 @@ from vietst.evaluation.score_counts import (
     bleu_counts,
     character_error_counts,
     chrf_counts,
+    count_translation_edits,
+    error_rate,
     rate,
-    ter_counts,
     word_error_counts,
 )
 
@@ -29,7 +30,7 @@ def all_counts(references: list[str], hypotheses: list[str]) -> list[ScoreCounts
         character_error_counts(references, hypotheses),
         bleu_counts(references, hypotheses),
         *chrf_counts(references, hypotheses),
-        ter_counts(references, hypotheses),
+        error_rate("ter", count_translation_edits(references, hypotheses)),
     ]
 
 

@@ -11,7 +11,9 @@ from tests.scripts.test_compare_runs import one_word_wrong, right, write_predict
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.data.splits import read_split_file
 from vietst.evaluation.metrics import Prediction
-from vietst.evaluation.report import read_metrics, read_predictions, write_results
+from vietst.evaluation.metrics_file import read_metrics
+from vietst.evaluation.predictions_file import read_predictions
+from vietst.evaluation.report import write_results
 
 
 def test_predictions_from_elsewhere_get_the_same_scores_files_and_baselines(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from vietst.data.splits import split_manifest, split_path
 from vietst.data.tables import write_table
 from vietst.errors import VietstError
 from vietst.evaluation.chart_style import chart_style, look_of, new_figure
-from vietst.evaluation.report import predictions_path
+from vietst.evaluation.predictions_file import predictions_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ stands in the reference too is never held against a hypothesis.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -87,11 +87,11 @@ def raise_alarms(predictions: Sequence[Prediction]) -> list[AlarmCount]:
     both = list(filter(is_transcribed, translated))
     counts: list[AlarmCount] = []
     if transcribed:
-        pairs = [_pair(p.transcript, str(p.transcript_hypothesis), p) for p in transcribed]
-        counts += _counts_of_texts("transcripts", pairs)
+        pairs = (_pair(p.transcript, str(p.transcript_hypothesis), p) for p in transcribed)
+        counts += _counts_of_texts("transcripts", pairs, len(transcribed))
     if translated:
-        pairs = [_pair(p.translation, str(p.translation_hypothesis), p) for p in translated]
-        counts += _counts_of_texts("translations", pairs)
+        pairs = (_pair(p.translation, str(p.translation_hypothesis), p) for p in translated)
+        counts += _counts_of_texts("translations", pairs, len(translated))
     if both:
         raised = tuple(filter(_is_same_for_both_tasks, both))
         counts.append(AlarmCount(Alarm.SAME_FOR_BOTH_TASKS, "utterances", len(both), raised))
@@ -114,10 +114,13 @@ def _pair(reference: str, hypothesis: str, utterance: Prediction) -> _Pair:
     return _Pair(reference, hypothesis, *normalized, utterance)
 
 
-def _counts_of_texts(texts: str, pairs: Sequence[_Pair]) -> Iterator[AlarmCount]:
-    for alarm, is_raised in _OF_TEXTS.items():
-        raised = tuple(pair.utterance for pair in pairs if is_raised(pair))
-        yield AlarmCount(alarm, texts, len(pairs), raised)
+def _counts_of_texts(texts: str, pairs: Iterable[_Pair], num_pairs: int) -> list[AlarmCount]:
+    raised: dict[Alarm, list[Prediction]] = {alarm: [] for alarm in _OF_TEXTS}
+    for pair in pairs:
+        for alarm, is_raised in _OF_TEXTS.items():
+            if is_raised(pair):
+                raised[alarm].append(pair.utterance)
+    return [AlarmCount(alarm, texts, num_pairs, tuple(of_alarm)) for alarm, of_alarm in raised.items()]
 
 
 # --- the single alarms --------------------------------------------------------------------------------------

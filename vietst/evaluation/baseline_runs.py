@@ -13,7 +13,8 @@ from vietst.evaluation.code_switching import count_errors_of, language_score_cou
 from vietst.evaluation.history import run_histories
 from vietst.evaluation.kept_results import kept_predictions
 from vietst.evaluation.metrics import Prediction, count_scores
-from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, WITHOUT_MODEL, read_predictions
+from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX, read_predictions
+from vietst.evaluation.results_table import SCORE_LABELS, WITHOUT_MODEL
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, SplitOptions
 
 
@@ -33,7 +34,8 @@ def plan_baselines(specs: Sequence[str], split: SplitOptions, run_name: str) -> 
     """Look at every baseline, so that what cannot be used is refused before a model is run for hours.
 
     Args:
-        specs: each a predictions file (`report.read_predictions`), or a folder or Hub id of a model.
+        specs: each a predictions file (`predictions_file.read_predictions`), or a folder or Hub id of a
+            model.
         split: what models are run on.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from vietst.data.splits import read_split_file
+from vietst.data.splits import open_split_file, split_rows
 from vietst.errors import VietstError
 from vietst.evaluation.baseline_runs import (
     BaselineRun,
@@ -15,7 +15,7 @@ from vietst.evaluation.baseline_runs import (
 )
 from vietst.evaluation.comet import CometOptions, comet_scores
 from vietst.evaluation.metrics import Prediction, baselines
-from vietst.evaluation.report import format_results_table
+from vietst.evaluation.results_table import format_results_table
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, SplitOptions, write_run
 from vietst.runtime import get_logger
 
@@ -120,13 +120,11 @@ class Beside:
 
     def _without_a_model(self, predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
         path = self._options.train_csv
-        training_rows = read_split_file(path) if path is not None else []
-        return baselines(
-            predictions,
-            [str(row["transcript"]) for row in training_rows],
-            [str(row["translation"]) for row in training_rows],
-            BASELINE_SEED,
-        )
+        transcripts, translations = [], []
+        for row in split_rows(open_split_file(path)) if path is not None else ():
+            transcripts.append(str(row["transcript"]))
+            translations.append(str(row["translation"]))
+        return baselines(predictions, transcripts, translations, BASELINE_SEED)
 
 
 def _cascade(options: "CascadeOptions", run_name: str, transcribes: bool) -> "Cascade":

@@ -34,24 +34,31 @@ _CHANGES: Final = slice(0, 2)
 _RESOLUTION: Final = 0.01
 
 
-def changed_span_counts(
+def count_changed_spans(
     transcripts: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]
-) -> list[ScoreCounts]:
-    """`change` and its parts `deleted_f1`, `added_f1` and `kept_f1`, 0–100, higher is better.
+) -> np.ndarray:
+    """What `change_scores` takes: int32 [num_utterances, operations × orders × 3].
 
     Args:
         transcripts, references, hypotheses: normalized texts, words with single spaces between.
-
-    Returns:
-        Scores without any n-gram to count are 0: where no reference changes anything, `change` says nothing.
     """
-    counts = np.array(
+    return np.array(
         [
             _sentence_counts(transcript.split(), reference.split(), hypothesis.split())
             for transcript, reference, hypothesis in zip(transcripts, references, hypotheses, strict=True)
         ],
-        dtype=np.float64,
+        dtype=np.int32,
     )
+
+
+def change_scores(counts: np.ndarray) -> list[ScoreCounts]:
+    """`change` and its parts `deleted_f1`, `added_f1` and `kept_f1`, 0–100, higher is better.
+
+    Scores without any n-gram to count are 0: where no reference changes anything, `change` says nothing.
+
+    Args:
+        counts: from `count_changed_spans`.
+    """
     return [
         ScoreCounts("change", counts, _change, False, _RESOLUTION),
         *(

@@ -26,7 +26,7 @@ from vietst.evaluation.extra_set_charts import draw_extra_sets, draw_interpolati
 from vietst.evaluation.history import History, extra_set_names, load_histories
 from vietst.evaluation.interpolation_curve import load_curves
 from vietst.evaluation.metrics import GUIDE_TARGETS
-from vietst.evaluation.report import METRICS_SUFFIX, load_results
+from vietst.evaluation.metrics_file import METRICS_SUFFIX, load_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

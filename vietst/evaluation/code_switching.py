@@ -9,6 +9,7 @@ Code-Switching", ICASSP 2025, arXiv 2501.09512). What was inserted into an empty
 and stands in a class of its own.
 """
 
+import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from vietst.evaluation.blocks import blocks
 from vietst.evaluation.error_kinds import ErrorKind, Hypothesis, error_kind
 from vietst.evaluation.metrics import Prediction, score_intervals
 from vietst.evaluation.score_counts import ScoreCounts, rate
@@ -40,34 +42,28 @@ _LANGUAGES: Final = (WordTag.VIETNAMESE, WordTag.ENGLISH)
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Counts of each utterance. Summed over any choice of utterances they give that choice's rates, which
-    is all that slices and a bootstrap need.
+    """Counts of each utterance as far as slices and a bootstrap need them, of all together otherwise.
 
     Attributes:
         words: int32 [num_utterances, len(WORD_CLASSES)], reference words.
         edits: int32 [num_utterances, len(WORD_CLASSES), len(EDITS)].
-        kinds: int32 [num_utterances, len(WORD_CLASSES), len(KINDS)]; over kinds they add up to substitutions
-            and deletions.
         words_at_switches: int32 [num_utterances]: reference words on either side of a switch. There is a
             switch between a Vietnamese and an English word with no word of either language between them
             (names, numbers, signs and ambiguous words do not count as language).
         edits_at_switches: int32 [num_utterances, len(EDITS)], on those words.
         switches: int32 [num_utterances].
-        substituted: object [num_utterances], of each utterance a tuple with the tagged reference word and the
-            word written for it, one pair for each substitution.
+        kinds: int64 [len(WORD_CLASSES), len(KINDS)], of all utterances; over kinds they add up to
+            substitutions and deletions.
+        substitutions: of all utterances, how often a word was written for a reference word.
     """
 
     words: npt.NDArray[np.int32]
     edits: npt.NDArray[np.int32]
-    kinds: npt.NDArray[np.int32]
     words_at_switches: npt.NDArray[np.int32]
     edits_at_switches: npt.NDArray[np.int32]
     switches: npt.NDArray[np.int32]
-    substituted: npt.NDArray[np.object_]
-
-    def __getitem__(self, utterances: Any) -> "ErrorCounts":
-        """The counts of a choice of utterances: a slice, a mask, or indices, of which some may repeat."""
-        return ErrorCounts(**{name: array[utterances] for name, array in vars(self).items()})
+    kinds: npt.NDArray[np.int64]
+    substitutions: Counter[tuple[TaggedWord, str]]
 
 
 def count_errors(
@@ -94,24 +90,17 @@ def count_errors(
             f"error counts need one hypothesis and one translation for each reference and at least one of "
             f"each, not {len(references)}, {len(hypotheses)} and {len(translations)}"
         )
-    import jiwer
-
-    tagged = [tag_words(text, user_tags) for text in references]
-    written = [tag_words(text, user_tags) for text in hypotheses]
-    alignments = jiwer.process_words(_joined(tagged), _joined(written)).alignments
     counts = _empty_counts(len(references))
-    for index, (words, hypothesis_words, translation) in enumerate(
-        zip(tagged, written, translations, strict=True)
-    ):
-        _count_words(counts, index, words)
-        if words != hypothesis_words:
-            translated = frozenset(normalize_for_scoring(translation).split()) - {word for word, _ in words}
-            _count_edits(counts, index, words, Hypothesis(hypothesis_words, translated), alignments[index])
+    for block in blocks(range(len(references))):
+        _count_block(
+            counts,
+            block,
+            [references[index] for index in block],
+            [hypotheses[index] for index in block],
+            [translations[index] for index in block],
+            user_tags,
+        )
     return counts
-
-
-def _joined(texts: Sequence[Sequence[TaggedWord]]) -> list[str]:
-    return [" ".join(word for word, _ in words) for words in texts]
 
 
 def _empty_counts(num_utterances: int) -> ErrorCounts:
@@ -121,18 +110,39 @@ def _empty_counts(num_utterances: int) -> ErrorCounts:
     return ErrorCounts(
         words=zeros(len(WORD_CLASSES)),
         edits=zeros(len(WORD_CLASSES), len(EDITS)),
-        kinds=zeros(len(WORD_CLASSES), len(KINDS)),
         words_at_switches=zeros(),
         edits_at_switches=zeros(len(EDITS)),
         switches=zeros(),
-        substituted=_empty_tuples(num_utterances),
+        kinds=np.zeros((len(WORD_CLASSES), len(KINDS)), dtype=np.int64),
+        substitutions=Counter(),
     )
 
 
-def _empty_tuples(num_utterances: int) -> npt.NDArray[np.object_]:
-    tuples = np.empty(num_utterances, dtype=object)
-    tuples[:] = [()] * num_utterances
-    return tuples
+def _count_block(
+    counts: ErrorCounts,
+    utterances: Sequence[int],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    translations: Sequence[str],
+    user_tags: Mapping[str, WordTag] | None,
+) -> None:
+    """Count the errors of some utterances, whose positions among all `utterances` are."""
+    import jiwer
+
+    tagged = [tag_words(text, user_tags) for text in references]
+    written = [tag_words(text, user_tags) for text in hypotheses]
+    alignments = jiwer.process_words(_joined(tagged), _joined(written)).alignments
+    for index, words, hypothesis_words, translation, alignment in zip(
+        utterances, tagged, written, translations, alignments, strict=True
+    ):
+        _count_words(counts, index, words)
+        if words != hypothesis_words:
+            translated = frozenset(normalize_for_scoring(translation).split()) - {word for word, _ in words}
+            _count_edits(counts, index, words, Hypothesis(hypothesis_words, translated), alignment)
+
+
+def _joined(texts: Sequence[Sequence[TaggedWord]]) -> list[str]:
+    return [" ".join(word for word, _ in words) for words in texts]
 
 
 def _count_words(counts: ErrorCounts, utterance: int, words: Sequence[TaggedWord]) -> None:
@@ -157,7 +167,6 @@ def _count_edits(
     alignment: Sequence[Any],
 ) -> None:
     _, at_switches = switches_of(words)
-    substituted = []
     for edit, reference_position, position, block in edits_of(alignment):
         charged = min(reference_position, len(words) - 1)
         word_class = _CLASS_INDEX[words[charged].tag if words else NO_REFERENCE]
@@ -166,10 +175,9 @@ def _count_edits(
             counts.edits_at_switches[utterance, edit] += 1
         if edit != _INSERTION:
             kind = error_kind(words[charged], hypothesis, position, block, is_missing=edit == _DELETION)
-            counts.kinds[utterance, word_class, _KIND_INDEX[kind]] += 1
+            counts.kinds[word_class, _KIND_INDEX[kind]] += 1
         if edit == _SUBSTITUTION:
-            substituted.append((words[charged], hypothesis.words[position].word))
-    counts.substituted[utterance] = tuple(substituted)
+            counts.substitutions[words[charged], hypothesis.words[position].word] += 1
 
 
 def edits_of(alignment: Sequence[Any]) -> Iterator[tuple[int, int, int, range]]:
@@ -219,7 +227,7 @@ def error_rates(counts: ErrorCounts) -> dict[str, Any]:
         * `words`: for each class the number of reference words `num`, their `share` of all words in percent,
           `wer`, the `substitutions`, `deletions` and `insertions` and, by kind, `error_kinds`.
     """
-    words, edits, kinds = counts.words.sum(axis=0), counts.edits.sum(axis=0), counts.kinds.sum(axis=0)
+    words, edits, kinds = counts.words.sum(axis=0), counts.edits.sum(axis=0), counts.kinds
     errors = edits.sum(axis=1)
     by_class = {
         name: {
@@ -252,15 +260,14 @@ def most_confused(counts: ErrorCounts, language: WordTag, num: int) -> list[dict
 
     Equally frequent pairs stand in alphabetical order.
     """
-    pairs = Counter(
-        (reference.word, written)
-        for of_utterance in counts.substituted
-        for reference, written in of_utterance
+    pairs = (
+        (-times, reference.word, written)
+        for (reference, written), times in counts.substitutions.items()
         if reference.tag is language
     )
-    most = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:num]
     return [
-        {"reference": reference, "written": written, "num": times} for (reference, written), times in most
+        {"reference": reference, "written": written, "num": -negative}
+        for negative, reference, written in heapq.nsmallest(num, pairs)
     ]
 
 
@@ -291,16 +298,16 @@ def count_errors_of(
 ) -> ErrorCounts:
     """`count_errors` of predictions, in their order; all zero where an utterance was not transcribed."""
     counts = _empty_counts(len(predictions))
-    transcribed = [index for index, p in enumerate(predictions) if p.transcript_hypothesis is not None]
-    if transcribed:
-        counted = count_errors(
-            [predictions[index].transcript for index in transcribed],
-            [str(predictions[index].transcript_hypothesis) for index in transcribed],
-            [predictions[index].translation for index in transcribed],
+    for block in blocks(index for index, p in enumerate(predictions) if p.transcript_hypothesis is not None):
+        of_block = [predictions[index] for index in block]
+        _count_block(
+            counts,
+            block,
+            [p.transcript for p in of_block],
+            [str(p.transcript_hypothesis) for p in of_block],
+            [p.translation for p in of_block],
             user_tags,
         )
-        for name, array in vars(counted).items():
-            getattr(counts, name)[transcribed] = array
     return counts
 
 

@@ -13,7 +13,8 @@ from vietst.errors import VietstError
 from vietst.evaluation.alarms import alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.code_switching import count_errors_of, language_score_counts
 from vietst.evaluation.metrics import WER_NORMALIZERS, Prediction, count_scores, written_in
-from vietst.evaluation.report import PREDICTIONS_SUFFIX, SCORE_LABELS, normalizers_note, read_predictions
+from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX, read_predictions
+from vietst.evaluation.results_table import SCORE_LABELS, normalizers_note
 from vietst.evaluation.significance import MIN_VIDEOS, Difference, paired_difference
 from vietst.evaluation.word_language import WordTag
 from vietst.text_style import AS_IS, TextStyle

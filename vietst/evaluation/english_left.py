@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vietst.evaluation.metrics import Prediction, is_translated
-from vietst.evaluation.score_counts import ScoreCounts, rate
+from vietst.evaluation.score_counts import ScoreCounts, error_rate
 from vietst.evaluation.word_language import WordTag, tag_words
 
 
@@ -38,6 +38,11 @@ def english_left_counts(
 def _share_of_english(
     name: str, texts: Sequence[str], user_tags: Mapping[str, WordTag] | None
 ) -> ScoreCounts:
-    tags = [[tag for _, tag in tag_words(text, user_tags)] for text in texts]
-    num_english = np.array([of_text.count(WordTag.ENGLISH) for of_text in tags])
-    return rate(name, num_english, np.array([len(of_text) for of_text in tags]))
+    counts = [_count_english(text, user_tags) for text in texts]
+    return error_rate(name, np.array(counts, dtype=np.int32))
+
+
+def _count_english(text: str, user_tags: Mapping[str, WordTag] | None) -> tuple[int, int]:
+    """English words, and words."""
+    tags = [tag for _, tag in tag_words(text, user_tags)]
+    return tags.count(WordTag.ENGLISH), len(tags)

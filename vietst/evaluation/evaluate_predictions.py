@@ -7,7 +7,7 @@ from vietst.data.tables import file_digest
 from vietst.errors import VietstError
 from vietst.evaluation.beside import Beside, BesideOptions
 from vietst.evaluation.metrics import is_transcribed
-from vietst.evaluation.report import PREDICTIONS_SUFFIX, read_predictions
+from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX, read_predictions
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, SplitOptions
 from vietst.runtime import environment_record
 
@@ -20,7 +20,7 @@ def evaluate_predictions_file(
     beside: BesideOptions,
     run_name: str | None = None,
 ) -> dict[str, Any]:
-    """Score a predictions file (`report.read_predictions`), write the results and print them.
+    """Score a predictions file (`predictions_file.read_predictions`), write the results and print them.
 
     Args:
         split: what baseline models are run on.

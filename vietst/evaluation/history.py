@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vietst.errors import VietstError
-from vietst.evaluation.report import METRICS_SUFFIX, read_metrics
+from vietst.evaluation.metrics_file import METRICS_SUFFIX, read_metrics
 
 
 @dataclass(frozen=True)

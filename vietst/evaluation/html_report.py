@@ -19,15 +19,8 @@ from vietst.evaluation.extra_set_charts import draw_extra_sets, draw_interpolati
 from vietst.evaluation.history import History, extra_set_names, run_histories
 from vietst.evaluation.interpolation_curve import curve_of_run, curve_table
 from vietst.evaluation.metrics import Prediction
-from vietst.evaluation.report import (
-    METRICS_SUFFIX,
-    PREDICTIONS_SUFFIX,
-    SCORE_LABELS,
-    read_metrics,
-    read_predictions,
-    read_utterance_scores,
-    score_notes,
-)
+from vietst.evaluation.metrics_file import METRICS_SUFFIX, read_metrics
+from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX, read_predictions, scored_predictions
 from vietst.evaluation.report_tables import (
     CLASS_LABELS,
     KIND_LABELS,
@@ -43,14 +36,15 @@ from vietst.evaluation.report_tables import (
     slice_tables,
     word_class_table,
 )
+from vietst.evaluation.results_table import SCORE_LABELS, score_notes
 from vietst.evaluation.score_counts import word_error_counts
 from vietst.evaluation.shown_utterances import (
+    ChosenUtterances,
     ShownUtterance,
     aligned_texts,
     audio_links,
-    random_utterances,
+    choose_utterances,
     recording_facts,
-    worst_utterances,
 )
 from vietst.evaluation.word_language import WordTag
 from vietst.pages import filled
@@ -106,7 +100,7 @@ def write_run_report(
     """
     metrics = read_metrics(metrics_json)
     predictions_csv = metrics_json.with_name(metrics["predictions_csv"])
-    predictions, scores = read_predictions(predictions_csv), read_utterance_scores(predictions_csv)
+    chosen = choose_utterances(lambda: scored_predictions(predictions_csv))
     report = metrics_json.with_name(f"{metrics['run_name']}{REPORT_SUFFIX}")
     code_switching, curve = metrics["code_switching"], curve_of_run(metrics_json)
     _write_page(
@@ -127,7 +121,7 @@ def write_run_report(
         slice_picture=_picture(
             draw_slices(metrics), "Scores by slice; the tables below hold the same figures."
         ),
-        groups=_groups(predictions, scores, report.parent, audio_root, user_tags),
+        groups=_groups(chosen, report.parent, audio_root, user_tags),
         has_audio=audio_root is not None,
         curve_picture=_picture(draw_interpolation(curve), "The figures of the table below.")
         if curve
@@ -146,33 +140,31 @@ def _language_tables(code_switching: Mapping[str, Any]) -> list[ReportTable]:
 
 
 def _groups(
-    predictions: Sequence[Prediction],
-    scores: Mapping[str, Mapping[str, float]],
+    chosen: ChosenUtterances,
     report_dir: Path,
     audio_root: Path | None,
     user_tags: Mapping[str, WordTag] | None,
 ) -> list[UtteranceGroup]:
     link = audio_links(audio_root, report_dir)
 
-    def shown(prediction: Prediction) -> ShownUtterance:
-        of_it = [f"{SCORE_LABELS[name]} {score:.2f}" for name, score in scores[prediction.id].items()]
+    def shown(prediction: Prediction, scores: Mapping[str, float]) -> ShownUtterance:
+        of_it = [f"{SCORE_LABELS[name]} {score:.2f}" for name, score in scores.items()]
         facts = [*recording_facts(prediction), *of_it]
         return ShownUtterance(
             prediction.id, facts, aligned_texts(prediction, user_tags), *link(prediction.audio_path)
         )
 
-    worst, drawn = worst_utterances(predictions, scores), random_utterances(predictions)
-    by = "highest WER" if any(p.transcript_hypothesis is not None for p in predictions) else "lowest chrF"
+    by = {"wer": "highest WER", "chrf": "lowest chrF"}[chosen.ranked_by]
     return [
         UtteranceGroup(
             "The worst utterances",
-            f"The {len(worst)} with the {by}." if worst else "Every utterance is right.",
-            [shown(prediction) for prediction in worst],
+            f"The {len(chosen.worst)} with the {by}." if chosen.worst else "Every utterance is right.",
+            [shown(*utterance) for utterance in chosen.worst],
         ),
         UtteranceGroup(
             "Random utterances",
-            f"{len(drawn)} of {len(predictions):,}, drawn with a fixed seed.",
-            [shown(prediction) for prediction in drawn],
+            f"{len(chosen.drawn)} of {chosen.num_utterances:,}, drawn with a fixed seed.",
+            [shown(*utterance) for utterance in chosen.drawn],
         ),
     ]
 

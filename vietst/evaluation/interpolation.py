@@ -26,13 +26,14 @@ from vietst.evaluation.history import History, run_histories
 from vietst.evaluation.html_report import write_run_report
 from vietst.evaluation.interpolation_curve import INTERPOLATION_SUFFIX, curve_table
 from vietst.evaluation.metrics import score_predictions
+from vietst.evaluation.metrics_file import METRICS_SUFFIX
 from vietst.evaluation.model_predictions import (
     PlannedDecoding,
     device_and_dtype,
     hearable,
     plan_decoding,
 )
-from vietst.evaluation.report import METRICS_SUFFIX, aligned
+from vietst.evaluation.results_table import aligned
 from vietst.evaluation.scoring import ScoringOptions, SplitOptions
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.interpolation import ModelPair, require_place_for_mixture
@@ -92,7 +93,7 @@ def evaluate_with_interpolation(
     plan = plan_decoding(model_dir, split, model_type=model_type, task=task)
     pair = ModelPair(plan.model_type, interpolation.base, model_dir)
     window_s = input_kind_of(pair.processor.feature_extractor).window_s
-    test_rows = hearable(plan.rows, window_s, model_dir, split.test_csv)
+    test_rows = hearable(plan.read_rows(), window_s, model_dir, split.test_csv)
     mixtures = _Mixtures(plan, pair, test_rows, _extra_sets_of_run(plan, pair))
     incomplete = None
     try:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from vietst.evaluation.report import METRICS_SUFFIX, read_metrics
+from vietst.evaluation.metrics_file import METRICS_SUFFIX, read_metrics
 from vietst.evaluation.report_tables import ReportTable
 
 INTERPOLATION_SUFFIX: Final = "_interpolation.json"

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from vietst import __version__
 from vietst.evaluation.metrics import Prediction
-from vietst.evaluation.report import METRICS_SUFFIX, PREDICTIONS_SUFFIX, read_metrics, read_predictions
+from vietst.evaluation.metrics_file import METRICS_SUFFIX, read_metrics
+from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX, read_predictions
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, write_run
 from vietst.runtime import get_logger
 

@@ -34,7 +34,7 @@ class Candidate(NamedTuple):
     english: float
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def english_probabilities(words: tuple[Candidate, ...]) -> tuple[float, ...]:
     """Posterior probability of English for each word of a sequence (forward–backward algorithm).
 

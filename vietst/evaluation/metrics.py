@@ -9,30 +9,42 @@ syllable, and that is what WER counts.
 """
 
 import dataclasses
-import operator
+import functools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vietst.evaluation.changed_spans import CHANGE_ID, changed_span_counts
+import numpy as np
+
+from vietst.evaluation.blocks import blocks
+from vietst.evaluation.changed_spans import CHANGE_ID, change_scores, count_changed_spans
 from vietst.evaluation.repetition import LOOP_ID
 from vietst.evaluation.score_counts import (
     NUM_CHRF_WORD_ORDERS,
     ScoreCounts,
     bleu_counts,
+    bleu_score,
     character_error_counts,
     chrf_counts,
-    ter_counts,
+    chrf_plus_plus_score,
+    chrf_score,
+    count_bleu,
+    count_character_errors,
+    count_chrf,
+    count_translation_edits,
+    count_word_errors,
+    counted,
+    error_rate,
     word_error_counts,
 )
 from vietst.evaluation.scoring_normalizer import ScoringNormalizer
-from vietst.evaluation.significance import confidence_interval
+from vietst.evaluation.significance import confidence_interval, numbered
 from vietst.text import NORMALIZER_ID, normalize_for_scoring
 from vietst.text_style import AS_IS, TextStyle, styled
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """One utterance: what was said, and what the model wrote.
 
@@ -168,26 +180,21 @@ def count_scores(predictions: Sequence[Prediction], *, with_ter: bool = False) -
     Of the transcripts `wer`, `cer` on normalized text, `wer_raw`, `cer_raw` on the texts as they are,
     `wer_numbers_loanwords` with numbers and loanwords normalized too; of the translations `bleu`, `chrf`,
     `chrf++` and, if asked for, `ter` as they are, `bleu_normalized`, `chrf_normalized` and, of what was to be
-    changed, `change` with its parts (`changed_span_counts`) normalized. What was run on no utterance is
+    changed, `change` with its parts (`change_scores`) normalized. What was run on no utterance is
     absent. Rows stand in the order of the predictions. References are scored in the style of their
     predictions.
     """
-    predictions = list(map(in_own_style, predictions))
-    counts: dict[str, ScoreCounts] = {}
-    if transcribed := [index for index, p in enumerate(predictions) if is_transcribed(p)]:
-        references = [predictions[index].transcript for index in transcribed]
-        hypotheses = [str(predictions[index].transcript_hypothesis) for index in transcribed]
-        for score in _transcript_counts(references, hypotheses):
-            counts[score.name] = score.spread(transcribed, len(predictions))
-    if translated := [index for index, p in enumerate(predictions) if is_translated(p)]:
-        references = [predictions[index].translation for index in translated]
-        hypotheses = [str(predictions[index].translation_hypothesis) for index in translated]
-        transcripts = [predictions[index].transcript for index in translated]
-        for score in _translation_counts(transcripts, references, hypotheses):
-            counts[score.name] = score.spread(translated, len(predictions))
-        if with_ter:
-            counts["ter"] = ter_counts(references, hypotheses).spread(translated, len(predictions))
-    return counts
+    of_translations = functools.partial(_translation_counts, with_ter=with_ter)
+    counts: dict[str, np.ndarray] = {}
+    for was_run, count in ((is_transcribed, _transcript_counts), (is_translated, of_translations)):
+        scored = [index for index, p in enumerate(predictions) if was_run(in_own_style(p))]
+        for block in blocks(scored):
+            for name, of_block in count([in_own_style(predictions[index]) for index in block]).items():
+                if name not in counts:
+                    counts[name] = np.zeros((len(predictions), of_block.shape[1]), of_block.dtype)
+                counts[name][block] = of_block
+    scores = (score for name, of_name in counts.items() for score in _scores_of_counts(name, of_name))
+    return {score.name: score for score in scores}
 
 
 def in_own_style(prediction: Prediction) -> Prediction:
@@ -219,31 +226,44 @@ def is_translated(prediction: Prediction) -> bool:
     return prediction.translation_hypothesis is not None and bool(prediction.translation.strip())
 
 
-def _transcript_counts(references: Sequence[str], hypotheses: Sequence[str]) -> list[ScoreCounts]:
+def _transcript_counts(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
+    references = [p.transcript for p in predictions]
+    hypotheses = [str(p.transcript_hypothesis) for p in predictions]
     normalized = _normalized(references), _normalized(hypotheses)
-    return [
-        word_error_counts(*normalized),
-        character_error_counts(*normalized),
-        word_error_counts(references, hypotheses).renamed("wer_raw"),
-        character_error_counts(references, hypotheses).renamed("cer_raw"),
-        word_error_counts(
+    return {
+        "wer": count_word_errors(*normalized),
+        "cer": count_character_errors(*normalized),
+        "wer_raw": count_word_errors(references, hypotheses),
+        "cer_raw": count_character_errors(references, hypotheses),
+        "wer_numbers_loanwords": count_word_errors(
             [NUMBERS_AND_LOANWORDS(text) for text in references],
             [NUMBERS_AND_LOANWORDS(text) for text in hypotheses],
-        ).renamed("wer_numbers_loanwords"),
-    ]
+        ),
+    }
 
 
-def _translation_counts(
-    transcripts: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]
-) -> list[ScoreCounts]:
+def _translation_counts(predictions: Sequence[Prediction], *, with_ter: bool) -> dict[str, np.ndarray]:
+    references = [p.translation for p in predictions]
+    hypotheses = [str(p.translation_hypothesis) for p in predictions]
     normalized = _normalized(references), _normalized(hypotheses)
-    return [
-        bleu_counts(references, hypotheses),
-        *chrf_counts(references, hypotheses),
-        bleu_counts(*normalized).renamed("bleu_normalized"),
-        chrf_counts(*normalized)[0].renamed("chrf_normalized"),
-        *changed_span_counts(_normalized(transcripts), *normalized),
-    ]
+    counts = {
+        "bleu": count_bleu(references, hypotheses),
+        "chrf++": count_chrf(references, hypotheses),
+        "bleu_normalized": count_bleu(*normalized),
+        "chrf_normalized": count_chrf(*normalized),
+        "change": count_changed_spans(_normalized([p.transcript for p in predictions]), *normalized),
+    }
+    return counts | ({"ter": count_translation_edits(references, hypotheses)} if with_ter else {})
+
+
+def _scores_of_counts(name: str, counts: np.ndarray) -> list[ScoreCounts]:
+    """All scores that can be told from what was counted under a name."""
+    if name == "change":
+        return change_scores(counts)
+    if name == "chrf++":
+        return [chrf_score("chrf", counts), chrf_plus_plus_score("chrf++", counts)]
+    of_name = {"bleu": bleu_score, "bleu_normalized": bleu_score, "chrf_normalized": chrf_score}
+    return [of_name.get(name, error_rate)(name, counts)]
 
 
 def _normalized(texts: Sequence[str]) -> list[str]:
@@ -298,27 +318,32 @@ def score_predictions(
 def _copy_rates(translated: Sequence[Prediction]) -> dict[str, float]:
     if not translated:
         return {}
-    transcripts = _normalized([p.transcript for p in translated])
-    hypotheses = _normalized([str(p.translation_hypothesis) for p in translated])
-    references = _normalized([p.translation for p in translated])
+    num_copies, num_equal_references = 0, 0
+    for prediction in translated:
+        transcript = normalize_for_scoring(prediction.transcript)
+        num_copies += transcript == normalize_for_scoring(str(prediction.translation_hypothesis))
+        num_equal_references += transcript == normalize_for_scoring(prediction.translation)
     return {
-        name: 100 * sum(map(operator.eq, transcripts, texts)) / len(translated)
-        for name, texts in (("copy_rate", hypotheses), ("reference_copy_rate", references))
+        "copy_rate": 100 * num_copies / len(translated),
+        "reference_copy_rate": 100 * num_equal_references / len(translated),
     }
 
 
 def utterance_scores(
     predictions: Sequence[Prediction], counts: Mapping[str, ScoreCounts]
-) -> list[dict[str, float]]:
-    """`wer`, `cer` (normalized), `chrf` (raw) and `comet` of each utterance, where they were computed."""
-    names = ("wer", "cer", "chrf", "comet")
-    of_each = {name: counts[name].score_of(counts[name].counts) for name in names if name in counts}
-    rows = []
-    for index, prediction in enumerate(predictions):
-        was_scored = {name: is_transcribed(prediction) for name in ("wer", "cer")}
-        was_scored |= {name: is_translated(prediction) for name in ("chrf", "comet")}
-        rows.append({name: float(scores[index]) for name, scores in of_each.items() if was_scored[name]})
-    return rows
+) -> dict[str, np.ndarray]:
+    """`wer`, `cer` (normalized), `chrf` (raw) and `comet`, as far as they were computed: float64
+    [num_utterances], NaN for utterances that have no part in the score."""
+    of_task = {
+        is_transcribed: np.array(list(map(is_transcribed, predictions))),
+        is_translated: np.array(list(map(is_translated, predictions))),
+    }
+    names = {"wer": is_transcribed, "cer": is_transcribed, "chrf": is_translated, "comet": is_translated}
+    return {
+        name: np.where(of_task[was_run], counts[name].score_of(counts[name].counts), np.nan)
+        for name, was_run in names.items()
+        if name in counts
+    }
 
 
 def scores_by_video(
@@ -349,8 +374,8 @@ def score_intervals(
     predictions: Sequence[Prediction], counts: Mapping[str, ScoreCounts]
 ) -> dict[str, dict[str, float | str]]:
     """The 95 % confidence interval of each score, by its name: `low` and `high` in points, or `why_none`."""
-    video_ids = [p.video_id for p in predictions]
-    return {name: confidence_interval(score, video_ids).as_record() for name, score in counts.items()}
+    videos = numbered([p.video_id for p in predictions])
+    return {name: confidence_interval(score, videos).as_record() for name, score in counts.items()}
 
 
 def baselines(
@@ -369,35 +394,40 @@ def baselines(
     has to be deleted. A baseline is absent where the references or the training texts for it are.
     """
     generator = random.Random(seed)
-    predictions = list(map(in_own_style, predictions))
-    translated = [p for p in predictions if p.translation.strip()]
+    transcripts = [in_own_style(p).transcript for p in predictions]
+    translated = [p for p in map(in_own_style, predictions) if p.translation.strip()]
     translations = [p.translation for p in translated]
-    transcripts = [p.transcript for p in predictions]
+    heard = [p.transcript for p in translated]
     result: dict[str, dict[str, float]] = {}
     if translated:
-        copies = [p.transcript for p in translated]
-        normalized_copies = _normalized(copies)
-        change, *_ = changed_span_counts(normalized_copies, _normalized(translations), normalized_copies)
-        of_copies = (bleu_counts(translations, copies), *chrf_counts(translations, copies), change)
-        result["copy"] = {score.name: score.score for score in of_copies}
+        of_copies = (bleu_counts(translations, heard), *chrf_counts(translations, heard))
+        change = _change(heard, translations, heard)
+        result["copy"] = {score.name: score.score for score in (*of_copies, change)}
     drawn: dict[str, float] = {}
     if transcripts and (candidates := [text for text in training_transcripts if text.strip()]):
-        texts = _normalized(generator.choices(candidates, k=len(transcripts)))
-        normalized = _normalized(transcripts)
-        drawn |= {
-            "wer": word_error_rate(normalized, texts),
-            "cer": character_error_rate(normalized, texts),
-        }
+        texts = generator.choices(candidates, k=len(transcripts))
+        for name, count in (("wer", count_word_errors), ("cer", count_character_errors)):
+            drawn[name] = error_rate(name, counted(_of_normalized(count), transcripts, texts)).score
     if translated and (candidates := [text for text in training_translations if text.strip()]):
         style = translated[0].text_style
         texts = [styled(text, style) for text in generator.choices(candidates, k=len(translations))]
-        sources = _normalized([p.transcript for p in translated])
-        change, *_ = changed_span_counts(sources, _normalized(translations), _normalized(texts))
-        of_texts = (bleu_counts(translations, texts), chrf_counts(translations, texts)[0], change)
-        drawn |= {score.name: score.score for score in of_texts}
+        of_texts = (bleu_counts(translations, texts), chrf_counts(translations, texts)[0])
+        change = _change(heard, translations, texts)
+        drawn |= {score.name: score.score for score in (*of_texts, change)}
     if drawn:
         result["random_training_sentence"] = drawn
     return result
+
+
+def _change(transcripts: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]) -> ScoreCounts:
+    """`change` of texts that are not normalized."""
+    counts = counted(_of_normalized(count_changed_spans), transcripts, references, hypotheses)
+    return change_scores(counts)[0]
+
+
+def _of_normalized(count: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """The same counts, of texts that are normalized first."""
+    return lambda *texts: count(*map(_normalized, texts))
 
 
 def check_targets(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

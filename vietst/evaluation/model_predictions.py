@@ -47,9 +47,11 @@ class PlannedDecoding:
     model_type: str
     options: DecodingOptions
     split: SplitOptions
-    rows: list[dict[str, Any]]
-    """Of the split."""
     why_no_translation: str | None
+
+    def read_rows(self) -> list[dict[str, Any]]:
+        """Of the split: read when they are needed, since a plan outlives the decoding."""
+        return read_split_file(self.split.test_csv)
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def plan_decoding(
     Raises:
         VietstError: a split that cannot be used, no such model, or one that cannot be run here.
     """
-    rows = read_split_file(split.test_csv)
+    read_split_file(split.test_csv)  # refused now, if at all
     record = read_model_record(model_dir)
     tasks = _tasks(record, task)
     why_no_translation = None
@@ -101,7 +103,6 @@ def plan_decoding(
         model_type,
         options,
         split,
-        rows,
         why_no_translation,
     )
 
@@ -135,7 +136,7 @@ def decode_split(plan: PlannedDecoding) -> ModelPredictions:
     architecture = ARCHITECTURES[plan.model_type]
     processor = architecture.load_processor(plan.model_dir)
     input_kind = input_kind_of(processor.feature_extractor)
-    rows = hearable(plan.rows, input_kind.window_s, plan.model_dir, split.test_csv)
+    rows = hearable(plan.read_rows(), input_kind.window_s, plan.model_dir, split.test_csv)
     device, dtype = device_and_dtype()
     model = architecture.load_model(plan.model_dir).to(device=device, dtype=dtype).eval()
     logger.info(

@@ -9,7 +9,7 @@ from vietst.evaluation.alarms import ALARM_LABELS
 from vietst.evaluation.code_switching import NO_REFERENCE
 from vietst.evaluation.error_kinds import ErrorKind
 from vietst.evaluation.history import History, extra_set_names, wer_key
-from vietst.evaluation.report import SCORE_LABELS, baseline_rows, normalizers_note, score_rows
+from vietst.evaluation.results_table import SCORE_LABELS, baseline_rows, normalizers_note, score_rows
 from vietst.evaluation.slices import SLICE_SCORES
 from vietst.evaluation.word_language import WordTag
 

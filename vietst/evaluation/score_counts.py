@@ -6,11 +6,13 @@ compute it, the sums over a video that video's, and the sums over a resampled se
 bootstrap (`vietst.evaluation.significance`), without looking at a text again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+
+from vietst.evaluation.blocks import blocks
 
 NUM_CHRF_CHARACTER_ORDERS: Final = 6
 NUM_CHRF_WORD_ORDERS: Final = 2
@@ -27,7 +29,8 @@ class ScoreCounts:
     name: str
 
     counts: np.ndarray
-    """float64 [num_utterances, num_counts]; a row of zeros where the utterance has no part in the score."""
+    """int32 [num_utterances, num_counts], of `mean` float64; a row of zeros where the utterance has no part
+    in the score."""
 
     score_of: Callable[[np.ndarray], np.ndarray]
     """Sums of counts [..., num_counts] → scores [...], 0–100 (error rates may exceed 100)."""
@@ -51,33 +54,42 @@ class ScoreCounts:
 
     def spread(self, utterances: Sequence[int], num_utterances: int) -> "ScoreCounts":
         """The same score as a part of more utterances: its rows stand at these positions, zeros elsewhere."""
-        counts = np.zeros((num_utterances, self.counts.shape[1]))
+        counts = np.zeros((num_utterances, self.counts.shape[1]), self.counts.dtype)
         counts[utterances] = self.counts
         return replace(self, counts=counts)
 
-    def renamed(self, name: str) -> "ScoreCounts":
-        """The same under another name."""
-        return replace(self, name=name)
+
+def counted(count: Callable[..., np.ndarray], *texts: Iterable[str]) -> np.ndarray:
+    """The counts of many texts, whatever is counted: [num_utterances, num_counts].
+
+    Args:
+        count: takes as many sequences of texts as there are `texts`, a block of utterances at a time.
+    """
+    return np.concatenate([count(*zip(*block, strict=True)) for block in blocks(zip(*texts, strict=True))])
 
 
 # --- error rates ------------------------------------------------------------------------------------------
 
 
 def rate(name: str, errors: np.ndarray, units: np.ndarray) -> ScoreCounts:
+    """`error_rate` of counts that stand apart, [num_utterances] each."""
+    return error_rate(name, np.stack([errors, units], axis=1).astype(np.int32))
+
+
+def error_rate(name: str, counts: np.ndarray) -> ScoreCounts:
     """An error rate: 100 × errors / units.
 
     Without any unit there is no rate: 0 then says that nothing was written, 100 that something was.
 
     Args:
-        errors: [num_utterances], edits between hypothesis and reference.
-        units: [num_utterances], words or characters of the reference.
+        counts: int32 [num_utterances, 2]: edits between hypothesis and reference, and words or characters of
+            the reference.
     """
-    counts = np.stack([errors, units], axis=1).astype(np.float64)
     return ScoreCounts(name, counts, rate_of, True, 50 / max(float(counts[:, 1].sum()), 1.0))
 
 
 def rate_of(sums: np.ndarray) -> np.ndarray:
-    """(errors, units) [..., 2] → 100 × errors / units, as `rate` says."""
+    """(errors, units) [..., 2] → 100 × errors / units, as `error_rate` says."""
     errors, units = sums[..., 0], sums[..., 1]
     without_unit = np.where(errors > 0, 100.0, 0.0)
     return np.where(units > 0, 100 * (errors / np.maximum(units, 1)), without_unit)
@@ -85,24 +97,39 @@ def rate_of(sums: np.ndarray) -> np.ndarray:
 
 def word_error_counts(references: Sequence[str], hypotheses: Sequence[str]) -> ScoreCounts:
     """`wer` of texts as they are given, in words, from jiwer's alignment."""
-    import jiwer
-
-    return _error_counts("wer", jiwer.process_words, references, hypotheses)
+    return error_rate("wer", counted(count_word_errors, references, hypotheses))
 
 
 def character_error_counts(references: Sequence[str], hypotheses: Sequence[str]) -> ScoreCounts:
     """`cer`, in characters, spaces between words among them."""
+    return error_rate("cer", counted(count_character_errors, references, hypotheses))
+
+
+def count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """What `error_rate` takes, of `wer`."""
     import jiwer
 
-    return _error_counts("cer", jiwer.process_characters, references, hypotheses)
+    return _count_edits(jiwer.process_words, references, hypotheses)
 
 
-def _error_counts(
-    name: str, process: Callable[..., Any], references: Sequence[str], hypotheses: Sequence[str]
-) -> ScoreCounts:
+def count_character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """What `error_rate` takes, of `cer`."""
+    import jiwer
+
+    return _count_edits(jiwer.process_characters, references, hypotheses)
+
+
+def _count_edits(
+    process: Callable[..., Any], references: Sequence[str], hypotheses: Sequence[str]
+) -> np.ndarray:
     output = process(reference=list(references), hypothesis=list(hypotheses))
-    errors = np.array([_num_edits(alignment) for alignment in output.alignments])
-    return rate(name, errors, np.array([len(reference) for reference in output.references]))
+    return np.array(
+        [
+            (_num_edits(alignment), len(reference))
+            for alignment, reference in zip(output.alignments, output.references, strict=True)
+        ],
+        dtype=np.int32,
+    )
 
 
 def _num_edits(alignment: Sequence[Any]) -> int:
@@ -128,46 +155,83 @@ def _mean_of(sums: np.ndarray) -> np.ndarray:
 
 def bleu_counts(references: Sequence[str], hypotheses: Sequence[str]) -> ScoreCounts:
     """`bleu` with sacreBLEU's defaults, one reference each: lengths, and matching and all n-grams."""
+    return bleu_score("bleu", counted(count_bleu, references, hypotheses))
+
+
+def count_bleu(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """What `bleu_score` takes: int32 [num_utterances, 10]."""
+    return _sentence_counts(_bleu(), references, hypotheses)
+
+
+def bleu_score(name: str, counts: np.ndarray) -> ScoreCounts:
+    """BLEU of what `count_bleu` counted."""
+    return _sacrebleu_counts(name, _bleu(), counts)
+
+
+def _bleu() -> Any:
     import sacrebleu
 
     # `force` only silences the advice to detokenize, which normalized text would set off.
-    metric = sacrebleu.BLEU(force=True)
-    return _sacrebleu_counts("bleu", metric, _sentence_counts(metric, references, hypotheses))
+    return sacrebleu.BLEU(force=True)
 
 
 def chrf_counts(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[ScoreCounts, ScoreCounts]:
     """`chrf` and `chrf++` (with words: Popović 2017), sacreBLEU's, from one pass over the texts."""
+    counts = counted(count_chrf, references, hypotheses)
+    return chrf_score("chrf", counts), chrf_plus_plus_score("chrf++", counts)
+
+
+def count_chrf(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """What `chrf_score` and `chrf_plus_plus_score` take: int32 [num_utterances, 24], for each order three
+    counts, the characters' orders first."""
+    return _sentence_counts(_chrf(NUM_CHRF_WORD_ORDERS), references, hypotheses)
+
+
+def chrf_score(name: str, counts: np.ndarray) -> ScoreCounts:
+    """chrF of what `count_chrf` counted, words left out."""
+    return _sacrebleu_counts(name, _chrf(0), counts[:, : 3 * NUM_CHRF_CHARACTER_ORDERS])
+
+
+def chrf_plus_plus_score(name: str, counts: np.ndarray) -> ScoreCounts:
+    """chrF++ of what `count_chrf` counted."""
+    return _sacrebleu_counts(name, _chrf(NUM_CHRF_WORD_ORDERS), counts)
+
+
+def _chrf(num_word_orders: int) -> Any:
     import sacrebleu
 
-    with_words = sacrebleu.CHRF(word_order=NUM_CHRF_WORD_ORDERS)
-    counts = _sentence_counts(with_words, references, hypotheses)
-    # For each order three counts, the characters' orders first.
-    of_characters = counts[:, : 3 * NUM_CHRF_CHARACTER_ORDERS]
-    return (
-        _sacrebleu_counts("chrf", sacrebleu.CHRF(), of_characters),
-        _sacrebleu_counts("chrf++", with_words, counts),
-    )
+    return sacrebleu.CHRF(word_order=num_word_orders)
 
 
-def ter_counts(references: Sequence[str], hypotheses: Sequence[str]) -> ScoreCounts:
-    """`ter`, the translation edit rate with sacreBLEU's defaults: edits, shifts of words among them, per 100
-    words of the reference (Snover et al. 2006). Slow."""
+def count_translation_edits(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """What `error_rate` takes, of `ter`, the translation edit rate with sacreBLEU's defaults (Snover et al.
+    2006): edits, shifts of words among them, and words of the reference. Slow."""
     import sacrebleu
 
-    counts = _sentence_counts(sacrebleu.TER(), references, hypotheses)
-    return rate("ter", counts[:, 0], counts[:, 1])
+    return _sentence_counts(sacrebleu.TER(), references, hypotheses)
 
 
 def _sentence_counts(metric: Any, references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
     """What sacreBLEU itself keeps of every sentence for its own significance tests: [num_utterances, n]."""
     counts = metric._extract_corpus_statistics(list(hypotheses), [list(references)])
-    return np.array(counts, dtype=np.float64)
+    _forget_texts()
+    return np.array(counts, dtype=np.int32)
+
+
+def _forget_texts() -> None:
+    """sacreBLEU's tokenizers keep 65,536 texts each, 40 MB, though hardly any text comes twice."""
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+    from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
+    from sacrebleu.tokenizers.tokenizer_ter import TercomTokenizer
+
+    for tokenizer in (Tokenizer13a, TokenizerRegexp, TercomTokenizer):
+        tokenizer.__call__.cache_clear()
 
 
 def _sacrebleu_counts(name: str, metric: Any, counts: np.ndarray) -> ScoreCounts:
     def score_of(sums: np.ndarray) -> np.ndarray:
-        flat = sums.reshape(-1, sums.shape[-1])
-        scores = [metric._compute_score_from_stats(row).score for row in flat.astype(np.int64).tolist()]
-        return np.array(scores).reshape(sums.shape[:-1])
+        flat = sums.reshape(-1, sums.shape[-1]).astype(np.int64)
+        scores = (metric._compute_score_from_stats(row.tolist()).score for row in flat)
+        return np.fromiter(scores, np.float64, len(flat)).reshape(sums.shape[:-1])
 
     return ScoreCounts(name, counts, score_of, False, _SMALLEST_SHOWN_SCORE)

@@ -10,7 +10,8 @@ from vietst.config_schema import ContextChoice
 from vietst.evaluation.history import History
 from vietst.evaluation.html_report import write_run_report
 from vietst.evaluation.metrics import Prediction
-from vietst.evaluation.report import Timing, read_metrics, write_results
+from vietst.evaluation.metrics_file import read_metrics
+from vietst.evaluation.report import Timing, write_results
 from vietst.evaluation.score_counts import ScoreCounts
 from vietst.evaluation.word_language import WordTag, read_word_tags
 

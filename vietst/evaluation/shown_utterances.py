@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,13 +12,19 @@ from vietst.data.audio_paths import resolve_audio_path
 from vietst.data.audio_pieces import split_locator
 from vietst.errors import AudioError, VietstError
 from vietst.evaluation.alignments import AlignedWord, align_transcript, align_translation
+from vietst.evaluation.blocks import blocks
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.word_language import WordTag
 
 NUM_WORST: Final = 20
 NUM_RANDOM: Final = 20
+_RIGHT: Final = {"wer": 0.0, "chrf": 100.0}
+"""What utterances can be ranked by, and the score of a right one."""
 SEED: Final = 1
 """Of the random utterances: the same predictions give the same report."""
+
+ScoredPrediction = tuple[Prediction, Mapping[str, float]]
+"""An utterance and its own scores, as far as it has them."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +55,46 @@ class ShownUtterance:
 # --- which ------------------------------------------------------------------------------------------------
 
 
-def worst_utterances(
-    predictions: Sequence[Prediction], scores: Mapping[str, Mapping[str, float]]
-) -> list[Prediction]:
-    """The `NUM_WORST` with the highest WER, or where nothing was transcribed the lowest chrF.
+@dataclass(frozen=True)
+class ChosenUtterances:
+    """What a report of one run shows, of how many, each with its own scores."""
 
-    Right ones never. Of equal ones the longer reference comes first, since more is wrong there.
+    num_utterances: int
+    ranked_by: str
+    """`wer`, or `chrf` where nothing was transcribed."""
+    worst: list[ScoredPrediction]
+    drawn: list[ScoredPrediction]
+
+
+def choose_utterances(read: Callable[[], Iterable[ScoredPrediction]]) -> ChosenUtterances:
+    """The `NUM_WORST` with the highest WER, or where nothing was transcribed the lowest chrF; and
+    `NUM_RANDOM`, in the order of the file.
+
+    Right ones are never among the worst. Of equal ones the longer reference comes first, since more is wrong
+    there.
+
+    Args:
+        read: goes through all utterances; called twice, so that only those that are chosen are kept.
     """
-    metric, sign = ("wer", 1) if any("wer" in of_one for of_one in scores.values()) else ("chrf", -1)
-    right = 0.0 if metric == "wer" else 100.0
-    scored = [p for p in predictions if scores[p.id].get(metric, right) != right]
-    ranked = sorted(scored, key=lambda p: (-sign * scores[p.id][metric], -len(p.transcript), p.id))
-    return ranked[:NUM_WORST]
+    num_utterances = 0
+    worst: dict[str, list[ScoredPrediction]] = {metric: [] for metric in _RIGHT}
+    ranked_by = "chrf"
+    for block in blocks(read()):
+        num_utterances += len(block)
+        if any("wer" in scores for _, scores in block):
+            ranked_by = "wer"
+        worst = {metric: _worst_by(metric, [*before, *block]) for metric, before in worst.items()}
+    num_drawn = min(NUM_RANDOM, num_utterances)
+    positions = set(random.Random(SEED).sample(range(num_utterances), num_drawn))
+    drawn = [utterance for index, utterance in enumerate(read()) if index in positions]
+    return ChosenUtterances(num_utterances, ranked_by, worst[ranked_by], drawn)
 
 
-def random_utterances(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """`NUM_RANDOM`, in the order of the file."""
-    drawn = random.Random(SEED).sample(range(len(predictions)), min(NUM_RANDOM, len(predictions)))
-    return [predictions[index] for index in sorted(drawn)]
+def _worst_by(metric: str, utterances: Sequence[ScoredPrediction]) -> list[ScoredPrediction]:
+    right = _RIGHT[metric]
+    wrong = [(p, scores) for p, scores in utterances if scores.get(metric, right) != right]
+    wrong.sort(key=lambda one: (-abs(one[1][metric] - right), -len(one[0].transcript), one[0].id))
+    return wrong[:NUM_WORST]
 
 
 # --- how --------------------------------------------------------------------------------------------------

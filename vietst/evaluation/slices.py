@@ -6,7 +6,7 @@ text again, so the parts add up to the whole.
 """
 
 import bisect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from vietst.evaluation.code_switching import (
 )
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.score_counts import ScoreCounts
-from vietst.evaluation.significance import confidence_interval
+from vietst.evaluation.significance import confidence_interval, numbered
 from vietst.evaluation.word_language import WordTag, tag_words
 
 SLICE_SCORES: Final = ("wer", "wer_vietnamese", "pier", "bleu", "change")
@@ -59,32 +59,32 @@ def scores_by_slice(
     """
     every_score = {**counts, **language_score_counts(errors)}
     scores: dict[str, ScoreCounts] = {name: every_score[name] for name in SLICE_SCORES if name in every_score}
-    memberships = {
-        "code_mixing_index": _members(_mixing(predictions, errors, user_tags), _bin_of(CODE_MIXING_BINS)),
-        "duration_s": _members([p.duration_s for p in predictions], _bin_of(DURATION_BINS_S)),
-        "level_dbfs": _members([p.level_dbfs for p in predictions], _bin_of(LEVEL_BINS_DBFS)),
-        "verified": _members(_verified(predictions), _verified_or_not),
-        "data_source": _members([p.data_source or None for p in predictions], _same),
-        "video_id": _members([p.video_id for p in predictions], _same),
-        "speaker_id": _members([p.speaker_id or None for p in predictions], _same),
+    dimensions: dict[str, tuple[Iterable[Any], Callable[[Any], Binned]]] = {
+        "code_mixing_index": (_mixing(predictions, errors, user_tags), _bin_of(CODE_MIXING_BINS)),
+        "duration_s": ((p.duration_s for p in predictions), _bin_of(DURATION_BINS_S)),
+        "level_dbfs": ((p.level_dbfs for p in predictions), _bin_of(LEVEL_BINS_DBFS)),
+        "verified": (_verified(predictions), _verified_or_not),
+        "data_source": ((p.data_source or None for p in predictions), _same),
+        "video_id": ((p.video_id for p in predictions), _same),
+        "speaker_id": ((p.speaker_id or None for p in predictions), _same),
     }
-    return {
-        dimension: [_row(label, members, predictions, scores) for label, members in slices]
-        for dimension, slices in memberships.items()
-        if slices
+    videos = numbered([p.video_id for p in predictions])
+    rows = {
+        dimension: [_row(label, members, predictions, videos, scores) for label, members in _members(*values)]
+        for dimension, values in dimensions.items()
     }
+    return {dimension: of_dimension for dimension, of_dimension in rows.items() if of_dimension}
 
 
 def _mixing(
     predictions: Sequence[Prediction], errors: ErrorCounts, user_tags: Mapping[str, WordTag] | None
-) -> list[float]:
+) -> Iterator[float]:
     """From the counts where there are any: utterances that were only translated are tagged here."""
-    return [
-        float(index)
-        if prediction.transcript_hypothesis is not None
-        else code_mixing_index(tag_words(prediction.transcript, user_tags))
-        for prediction, index in zip(predictions, code_mixing_indices(errors), strict=True)
-    ]
+    for prediction, index in zip(predictions, code_mixing_indices(errors), strict=True):
+        if prediction.transcript_hypothesis is not None:
+            yield float(index)
+        else:
+            yield code_mixing_index(tag_words(prediction.transcript, user_tags))
 
 
 def _verified(predictions: Sequence[Prediction]) -> list[bool | None]:
@@ -96,7 +96,7 @@ Binned = tuple[int, str]
 """Where a slice stands among the others, and what it is called."""
 
 
-def _members(values: Sequence[Any], slice_of: Callable[[Any], Binned]) -> list[tuple[str, list[int]]]:
+def _members(values: Iterable[Any], slice_of: Callable[[Any], Binned]) -> list[tuple[str, list[int]]]:
     """Slices in order, each with the positions of its utterances; those of value None belong to none."""
     members: dict[Binned, list[int]] = {}
     for index, value in enumerate(values):
@@ -130,18 +130,21 @@ def _same(identity: str) -> Binned:
 
 
 def _row(
-    label: str, members: list[int], predictions: Sequence[Prediction], scores: Mapping[str, ScoreCounts]
+    label: str,
+    members: list[int],
+    predictions: Sequence[Prediction],
+    videos: np.ndarray,
+    scores: Mapping[str, ScoreCounts],
 ) -> dict[str, Any]:
-    of_slice = [predictions[index] for index in members]
-    video_ids = [p.video_id for p in of_slice]
+    of_slice = videos[members]
     selected = {name: score.select(members) for name, score in scores.items()}
     counted = {name: score for name, score in selected.items() if _says_something(score)}
-    intervals = {name: confidence_interval(score, video_ids).as_record() for name, score in counted.items()}
+    intervals = {name: confidence_interval(score, of_slice).as_record() for name, score in counted.items()}
     return {
         "slice": label,
         "num_utterances": len(members),
-        "num_videos": len(set(video_ids)),
-        "audio_s": sum(p.duration_s for p in of_slice),
+        "num_videos": len(np.unique(of_slice)),
+        "audio_s": sum(predictions[index].duration_s for index in members),
         **{name: score.score for name, score in counted.items()},
         "intervals": {name: interval for name, interval in intervals.items() if "low" in interval},
     }

@@ -38,7 +38,7 @@ def is_transliteration(word: str, syllables: Sequence[str]) -> bool:
     return transliteration_similarity(word, tuple(syllables)) >= needed
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def transliteration_similarity(word: str, syllables: tuple[str, ...]) -> float:
     """1 − weighted edit distance / number of sounds in the longer of the two, not below 0; from 0 to 1."""
     letters = _letters_of_word(word)

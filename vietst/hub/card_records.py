@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from vietst.errors import HubError
 from vietst.evaluation.history import History
-from vietst.evaluation.report import METRICS_SUFFIX, read_metrics
+from vietst.evaluation.metrics_file import METRICS_SUFFIX, read_metrics
 from vietst.hub.metadata_rules import is_hub_id
 from vietst.hub.published_record import (
     ENVIRONMENT,

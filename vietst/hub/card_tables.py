@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from vietst.constants import TRANSCRIBE, TRANSLATE
 from vietst.evaluation.history import History
-from vietst.evaluation.report import SCORE_LABELS, score_rows
 from vietst.evaluation.report_tables import (
     ReportTable,
     baseline_table,
@@ -15,6 +14,7 @@ from vietst.evaluation.report_tables import (
     slice_tables,
     word_class_table,
 )
+from vietst.evaluation.results_table import SCORE_LABELS, score_rows
 from vietst.hub.card_limits import short_windows_s, window_s
 from vietst.hub.card_records import RunRecords
 from vietst.hub.licenses import OWN

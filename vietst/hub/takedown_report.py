@@ -14,7 +14,7 @@ from vietst.data.takedown import NAMING_COLUMNS, Takedown
 from vietst.data.takedown_features import named_rows
 from vietst.data.takedown_tables import num_named
 from vietst.errors import HubError, ManifestError
-from vietst.evaluation.report import PREDICTIONS_SUFFIX
+from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX
 from vietst.hub.corpus import FOLDER_NAME
 from vietst.hub.published_record import RESOLVED_CONFIG, RUN_FACTS, read_record
 from vietst.runtime import get_logger
