@@ -108,7 +108,9 @@ def test_weights_cut_off_in_the_middle_are_one_finding_and_the_rest_is_checked(
 ) -> None:
     path = copy("whisper") / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
-    assert list(to_mend(path.parent)) == ["weights"]
+    wrong = to_mend(path.parent)
+    assert list(wrong) == ["weights"]
+    assert "a damaged model.safetensors" in wrong["weights"]
     assert "prompt of translate" in findings(path.parent)
 
 

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.errors import ModelError
 from vietst.models import whisper
+from vietst.models.architectures import architecture_of
+from vietst.models.loading import model_folder
 
 LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 151061672\n"
 """What a git clone without LFS leaves in the place of a large file."""
@@ -91,6 +93,19 @@ def test_a_damaged_folder_is_named_with_its_fault(
     assert refused.value.where == f"model {folder}"
     assert found in refused.value.found
     assert do in refused.value.do
+
+
+def test_a_folder_without_a_model_and_a_file_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json that says one"):
+        architecture_of(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Path("clips").mkdir()
+    Path("clips/a.wav").write_bytes(b"")
+    for ask in (architecture_of, model_folder):  # "clips/a.wav" might be a repository's name as well
+        with pytest.raises(ModelError, match="found: a file"):
+            ask("clips/a.wav")
 
 
 def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(tmp_path: Path) -> None:

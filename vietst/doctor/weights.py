@@ -27,14 +27,17 @@ def check_weights(folder: Path, architecture: types.ModuleType) -> Iterator[Find
         )
         return
     num_values, kinds, not_finite = 0, set(), []
-    for path in files:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - it is no dict
-                tensor = file.get_tensor(name)
-                num_values += tensor.numel()
-                kinds.add(str(tensor.dtype).removeprefix("torch."))
-                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                    not_finite.append(name)
+    try:
+        for path in files:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - it is no dict
+                    tensor = file.get_tensor(name)
+                    num_values += tensor.numel()
+                    kinds.add(str(tensor.dtype).removeprefix("torch."))
+                    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                        not_finite.append(name)
+    except LOAD_ERRORS as error:
+        raise load_error(str(folder), "weights that can be read", error) from error
     if not_finite:
         yield Finding(
             Status.MEND,

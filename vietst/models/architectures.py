@@ -27,7 +27,9 @@ def architecture_of(name_or_path: str) -> str:
         raise ModelError(
             where=f"model {name_or_path}",
             rule=f"a model type that can be loaded here: {', '.join(_OF_MODEL_TYPE)}",
-            found=f"{model_type}, in its config.json",
+            found="no config.json that says one"
+            if model_type is None
+            else f"{model_type}, in its config.json",
             do="name a Whisper or E2E model; what any other wrote can be scored from a predictions file",
         )
     return _OF_MODEL_TYPE[model_type]

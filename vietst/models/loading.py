@@ -90,7 +90,17 @@ def model_version(name_or_path: str) -> str:
 
 
 def _require_answer(name_or_path: str) -> None:
-    """Say at once that the Hub is out of reach; huggingface_hub would retry for minutes, file by file."""
+    """Say at once that the Hub is out of reach; huggingface_hub would retry for minutes, file by file.
+
+    A file that is called like a repository is not asked for on the Hub.
+    """
+    if Path(name_or_path).is_file():
+        raise ModelError(
+            where=f"model {name_or_path}",
+            rule="a folder or Hub id that holds a model",
+            found="a file",
+            do="name the folder that holds config.json and the weights",
+        )
     if (
         Path(name_or_path).is_dir()
         or huggingface_hub.constants.HF_HUB_OFFLINE
