@@ -10,7 +10,7 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vietst.evaluation.changed_spans import changed_span_counts
+from vietst.evaluation.changed_spans import change_scores, count_changed_spans
 from vietst.evaluation.metrics import (
     GUIDE_TARGETS,
     Prediction,
@@ -278,7 +278,8 @@ def test_the_score_of_changes_says_what_unrelated_sentences_get() -> None:
         for transcript, reference in zip(transcripts, references, strict=True)
     ]
     drawn = baselines(predictions, [], ["trời mưa to quá"], seed=0)["random_training_sentence"]
-    change, deleted, added, _ = changed_span_counts(transcripts, references, ["trời mưa to quá"] * 2)
+    counts = count_changed_spans(transcripts, references, ["trời mưa to quá"] * 2)
+    change, deleted, added, _ = change_scores(counts)
     assert added.score == 0
     assert drawn["change"] == change.score == deleted.score / 2 > 20
 
