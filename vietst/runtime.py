@@ -101,8 +101,8 @@ def run_script(main: Callable[[], None]) -> None:
     error of any of them ends them all, and is printed once (`vietst.rank_faults`).
     """
     faulthandler.enable()  # a damaged file that is mapped into memory ends a process by a signal
-    # Else torch's threads wait for each other by spinning: on cores that are shared with another process, one
-    # pass of a small model took ten times the time of its CPU. Read when torch is imported.
+    # Else torch's threads wait for each other by spinning: on cores shared with other processes, an audit's
+    # pass of a small model took ten times the CPU time. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As stderr: on Windows a file or pipe may lack Vietnamese letters, and that is no reason to fail.

@@ -150,10 +150,13 @@ def decode_rows(
 
     Raises:
         AudioError: an audio file that cannot be read.
+        ConfigError: a row's language that the model's tokenizer lacks.
     """
     durations = [float(row["duration"]) for row in rows]
     languages = [str(row.get(LANGUAGE_COLUMN) or options.language) for row in rows]
-    require_languages(set(languages), architecture, tokenizer, where="column language of the split")
+    require_languages(
+        {*languages} - {options.language}, architecture, tokenizer, where="column language of the split"
+    )
     context = Context.of(input_kind, options.context)
     loader = DataLoader(
         AudioRows(rows, audio_root, input_kind),

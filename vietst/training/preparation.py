@@ -140,7 +140,8 @@ def prepare(config: RunConfig) -> Preparation:
                 cache[split], positions, config.evaluation.max_dev_utterances, config.training.seed
             )
         kept[split] = opened.utterances(split, positions)
-    languages = {language for data in kept.values() for language in _languages_of(data)} - {""}
+    languages = {language for data in kept.values() for language in _languages_of(data)}
+    languages -= {"", config.model.language}
     require_languages(languages, architecture, processor.tokenizer, where="column language of train and dev")
     extra_sets, left_out = SetReader(
         config.evaluation,
