@@ -298,6 +298,9 @@ class MultitaskWhisper(WhisperForConditionalGeneration):
             encoder_outputs=BaseModelOutput(attended.last_hidden_state),
             decoder_input_ids=decoder_input_ids,
             use_cache=False,
+            # Nothing is put into it. Without one, transformers looks through the positions for several texts
+            # in a row, and a GPU would be waited for between encoder and decoder.
+            past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),
             target_slots=slots,
         ).last_hidden_state
         smoothing = self.loss_weights.label_smoothing if self.training else 0.0
