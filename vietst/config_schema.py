@@ -97,7 +97,10 @@ class AudioSection(Section):
     """bucketed: share of the training that is heard in a longer window than it needs, drawn among all longer
     ones, the model's own included, so that stock software, which knows no other, gets good results too. Drawn
     by `training.seed` for every optimizer step; with `training.batch_seconds`, which counts the longer window
-    then, for every clip and epoch. Our judgement: more costs time, 0 leaves the full window untrained."""
+    then, for every clip and epoch. 0 leaves the full window untrained. More costs time: where clips are 5 s
+    long, a longer window costs on average 2 (Whisper tiny) to 2.4 times (small) what theirs does, so that 0.2
+    makes training 1.21 to 1.29 times as long as 0 does. On the sample corpus 0.15 was as good in the full
+    window, but in short ones 0.4 points of WER worse (three seeds of nano_whisper)."""
 
 
 class SourceSection(Section):

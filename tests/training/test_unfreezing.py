@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.launches import launch
@@ -194,3 +195,6 @@ def test_two_processes_hold_the_same_unfrozen_encoder(tiny_corpus, tmp_path):
     frozen = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
     moved = names_that_moved({name: frozen[name] for name in ranks[0]}, ranks[0])
     assert "model.encoder.layers.0.fc1.weight" in moved
+    with safe_open(tmp_path / "rank-0.safetensors", "pt") as saved:
+        num_pieces = int(saved.metadata()["num_gradient_pieces"])
+    assert 1 <= num_pieces <= 2, "the gradients lie in the buckets of DDP, of the encoder too"

@@ -4,6 +4,11 @@ The same random weights train and generate in every window, turn by turn: a trai
 and the optimizer's) on both targets of each clip, and greedy generation of both from one encoder pass. What a
 training gains is told twice: in the window that the clips need, and on average with the longer ones that
 `audio.context_longer_share` draws. On a machine with other work on it, look at the processor time.
+
+The second follows from the first. Where the longer windows, all drawn equally often, cost m times what the
+clips' own costs on average, a share s of them makes the mean step 1 + s (m - 1) times as long, and divides
+the gain by that. Seen for clips of 5 s: gain 3.59 and m 2.05 at the dimensions of Whisper tiny, 4.55 and 2.44
+at those of Whisper small; a gain of 3 is left with up to 18 % and 35 % of longer windows.
 """
 
 import dataclasses
@@ -174,13 +179,15 @@ def _gains(duration_s: float, context: Context, seconds: Seconds, audio: AudioSe
         for what in ("train", "generate")
     )
     full_s, share = context.windows_s[-1], audio.context_longer_share
-    longer = [cost for window_s, cost in train.items() if window_s > own_s]
-    mean = (1 - share) * train[own_s] + share * statistics.mean(longer)
+    longer = statistics.mean(cost for window_s, cost in train.items() if window_s > own_s) / train[own_s]
     return {
         "duration_s": duration_s,
         "window_s": own_s,
         "train_times_faster": round(train[full_s] / train[own_s], 2),
-        "train_times_faster_with_longer_windows": round(train[full_s] / mean, 2),
+        "longer_windows_cost_times": round(longer, 2),
+        "train_times_faster_with_longer_windows": round(
+            train[full_s] / train[own_s] / (1 + share * (longer - 1)), 2
+        ),
         "generate_times_faster": round(generate[full_s] / generate[own_s], 2),
     }
 

@@ -100,6 +100,9 @@ class SpeechTrainer(Seq2SeqTrainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if self.accelerator.ddp_handler is not None:
+            # Gradients lie in the buckets that DDP sends, instead of being copied back out of them.
+            self.accelerator.ddp_handler.gradient_as_bucket_view = True
         self.tasks, self.language = tuple(tasks), language
         self._generate = generate
         self._extra_sets, self.guard = extra_sets, guard
