@@ -1,9 +1,9 @@
 """Audio files: what they hold, and how they become a 16 kHz waveform.
 
 A file that cannot be used raises `AudioError` with a code of `audio_paths.AUDIO_RULES`; it never turns into
-silence. soundfile decodes (WAV, FLAC, OGG, Opus, MP3), soxr resamples. Of a piece (see `audio_pieces`) only
-its part of the file is decoded; there ffmpeg's libraries (PyAV) decode what soundfile does not know, videos
-above all.
+silence. soundfile decodes (WAV, FLAC, OGG, Opus, MP3) what is no plain WAV, soxr resamples. Of a piece (see
+`audio_pieces`) only its part of the file is decoded; there ffmpeg's libraries (PyAV) decode what soundfile
+does not know, videos above all.
 """
 
 import contextlib
@@ -29,12 +29,15 @@ from vietst.data.audio_paths import audio_error
 from vietst.data.audio_paths import resolve_audio_path as resolve_audio_path
 from vietst.data.audio_pieces import Piece, piece_of
 from vietst.data.mono import Mono, name_of, to_mono
+from vietst.data.plain_wav import read_plain_wav
 from vietst.errors import AudioError
 
 SILENCE_PEAK: Final = 1e-3
 """Largest |sample| (full scale 1.0) that still counts as silence: -60 dBFS."""
 
 _BLOCK_FRAMES: Final = 1 << 18
+_SAMPLES_PER_GLANCE: Final = 64
+_16_BIT: Final = "PCM_16"
 _16_BIT_STEP: Final = np.float32(2**-15)
 _HASH_BLOCK_BYTES: Final = 1 << 20
 _MP3_TOLERANCE_SAMPLES: Final = 2 * MPEG_FRAME_SAMPLES
@@ -86,7 +89,9 @@ def load_waveform(
     with _open_mono(path, piece) as sound:
         blocks = list(sound.blocks)
     waveform = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    _refuse_silence(float(max(waveform.max(), -waveform.min())), path)
+    # A few samples show that nearly every clip is loud enough.
+    if waveform[::_SAMPLES_PER_GLANCE].max() <= SILENCE_PEAK:
+        _refuse_silence(float(max(waveform.max(), -waveform.min())), path)
     if sound.sample_rate_hz != sample_rate_hz:
         waveform = soxr.resample(waveform, sound.sample_rate_hz, sample_rate_hz, quality="HQ")
     return waveform
@@ -157,7 +162,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _open_mono(path: Path, piece: Piece | None) -> Iterator[Mono]:
-    if piece is None:
+    if piece is None and (plain := read_plain_wav(path)) is not None:
+        mono = to_mono(_scaled(plain.samples), str(path), is_finite=True)
+        yield Mono(iter([mono]), plain.sample_rate_hz, plain.samples.shape[1])
+    elif piece is None:
         with open_sound(path) as file:
             yield Mono(mono_blocks(file, path), file.samplerate, file.channels)
     elif (num_frames := _num_seekable_frames(path, *_stamp(path))) is not None:
@@ -279,13 +287,13 @@ def mono_blocks(
     """
     where = name_of(source)
     for block in _decoded_blocks(file, where, num_frames):
-        yield to_mono(block, where)
+        yield to_mono(block, where, is_finite=file.subtype == _16_BIT)
 
 
 def _decoded_blocks(file: soundfile.SoundFile, where: str, num_frames: int | None) -> Iterator[np.ndarray]:
     """Yields float32 [num_frames, num_channels] until the end; at least one block, none of them empty."""
     # The same values as libsndfile's own floats, in half the time.
-    is_16_bit = file.subtype == "PCM_16"
+    is_16_bit = file.subtype == _16_BIT
     num_promised = num_frames
     if num_promised is None and file.frames < UNKNOWN_NUM_FRAMES:
         num_promised = file.frames
@@ -304,7 +312,7 @@ def _decoded_blocks(file: soundfile.SoundFile, where: str, num_frames: int | Non
         if len(block) == 0:
             break
         num_read += len(block)
-        yield np.multiply(block, _16_BIT_STEP, dtype=np.float32) if is_16_bit else block
+        yield _scaled(block) if is_16_bit else block
     if num_read == 0:
         raise audio_error("audio_empty", where, "a header without samples", "cut the clip again")
     tolerance = _MP3_TOLERANCE_SAMPLES if file.format == "MP3" else 0
@@ -315,6 +323,11 @@ def _decoded_blocks(file: soundfile.SoundFile, where: str, num_frames: int | Non
             f"{num_read} of the {num_promised} promised frames",
             "copy or cut it again",
         )
+
+
+def _scaled(samples: np.ndarray) -> np.ndarray:
+    """16-bit integers as float32 of the same shape; full scale is 1.0."""
+    return np.multiply(samples, _16_BIT_STEP, dtype=np.float32)
 
 
 def _refuse_silence(peak: float, path: Path) -> None:

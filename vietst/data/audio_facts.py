@@ -16,6 +16,7 @@ from vietst.data.audio import AudioFacts, hash_file, measure_audio
 from vietst.data.audio_paths import normalize_audio_path, resolve_below
 from vietst.data.audio_pieces import split_locator
 from vietst.errors import AudioError
+from vietst.runtime import keep_freed_memory
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -56,13 +57,13 @@ class AudioFactsFile:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, locator: str, file: Path) -> AudioFacts | None:
+    def get(self, locator: str, file: Path | str) -> AudioFacts | None:
         """The facts of `locator` (in a manifest's spelling), if `file` still is what was measured."""
         entry = self._entries.get(normalize_audio_path(locator))
         if entry is None:
             return None
         try:
-            status = file.stat()
+            status = os.stat(file)  # noqa: PTH116 - making a `Path` takes longer than all the rest
         except OSError:
             return None
         mtime_ns, facts = _unpacked(entry)
@@ -127,6 +128,7 @@ class AudioFactsFile:
             bar: moves on by one for each locator.
         """
         real_root = os.path.realpath(audio_root)
+        keep_freed_memory()
 
         def measure_one(locator: str) -> AudioFacts | AudioError:
             audio_path, _ = split_locator(locator)

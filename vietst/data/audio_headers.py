@@ -7,7 +7,7 @@ page; FLAC and MP3 (with a Xing or Info frame) are told by counting the decoded 
 import struct
 from typing import BinaryIO, Final
 
-_STREAMED_SIZES: Final = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFF000)
+STREAMED_SIZES: Final = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFF000)
 """Sizes that programs leave in a WAV header when they could not go back and fill in the real one."""
 
 _OGG_PAGE_BYTES: Final = 27 + 255 + 255 * 255
@@ -45,7 +45,7 @@ def _missing_wav_bytes(file: BinaryIO, num_bytes: int) -> int:
             data_size_64 = struct.unpack("<8xQ", file.read(16))[0]
         if chunk_id == b"data":
             promised = data_size_64 if size == 0xFFFFFFFF and data_size_64 else size
-            if promised in _STREAMED_SIZES:
+            if promised in STREAMED_SIZES:
                 return 0
             return max(0, position + 8 + promised - num_bytes)
         position += 8 + size + size % 2

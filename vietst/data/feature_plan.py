@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,11 +144,13 @@ class CachePlan:
 
     def forecast_bytes(self, shards: Iterable[Shard]) -> int:
         """Bytes that these shards will take on disk, within a few per cent."""
-        return sum(
-            self.kind.num_bytes(num_samples(duration_s)) + num_text_bytes + _ROW_OVERHEAD_BYTES
-            for shard in shards
-            for _, duration_s, _, num_text_bytes, _ in self.numbers_of(shard).tolist()
+        rows = np.concatenate([self.numbers_of(shard) for shard in shards])
+        durations_s, counts = np.unique(rows["duration_s"].round(2), return_counts=True)
+        num_feature_bytes = sum(
+            count * self.kind.num_bytes(num_samples(duration_s))
+            for duration_s, count in zip(durations_s.tolist(), counts.tolist(), strict=True)
         )
+        return num_feature_bytes + int(rows["num_text_bytes"].sum()) + len(rows) * _ROW_OVERHEAD_BYTES
 
 
 def make_plan(
@@ -240,6 +241,9 @@ def num_samples(duration_s: float) -> int:
     return round(duration_s * SAMPLE_RATE_HZ)
 
 
+_to_json: Final = json.JSONEncoder(ensure_ascii=True).encode
+
+
 class Digest:
     """BLAKE2b-64 of a list as JSON, item by item."""
 
@@ -249,7 +253,7 @@ class Digest:
             self.add(value)
 
     def add(self, value: object) -> None:
-        self._hasher.update(json.dumps(value, ensure_ascii=True).encode() + b"\n")
+        self._hasher.update(_to_json(value).encode() + b"\n")
 
     def hexdigest(self) -> str:
         return self._hasher.hexdigest()
@@ -269,7 +273,7 @@ def _string_columns(tables: Iterable[Table]) -> tuple[str, ...]:
 
 
 def _strings(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
-    return tuple(row.get(column) or "" for column in columns)
+    return tuple([row.get(column) or "" for column in columns])
 
 
 def _plan(
@@ -289,7 +293,7 @@ def _plan(
             strings = _strings(row, columns)
             limit_s = float(row.get(TRUNCATED_COLUMN) or "inf")
             duration_s, is_cut = min(limit_s, facts.duration_s), limit_s < facts.duration_s
-            num_text_bytes = sum(len(string.encode()) + 5 for string in strings)
+            num_text_bytes = len("".join(strings).encode()) + 5 * len(strings)
             of_split[num_rows] = (facts.digest, duration_s, facts.num_bytes, num_text_bytes, is_cut)
             num_rows += 1
             rows_digest.add([split, strings])
@@ -310,9 +314,9 @@ def _plan(
 def _known_facts(locator: str, audio_root: Path, facts_file: AudioFactsFile) -> AudioFacts | None:
     """A file that is absent (the cache was moved without its audio) is taken as remembered."""
     audio_path, _ = split_locator(locator)
-    file = Path(f"{os.fspath(audio_root)}/{normalize_audio_path(audio_path)}")
+    file = f"{audio_root}/{normalize_audio_path(audio_path)}"
     known = facts_file.get(locator, file)
-    if known is None and not file.exists():
+    if known is None and not Path(file).exists():
         known = facts_file.remembered(locator)
     return known
 

@@ -125,6 +125,7 @@ def write_shards(
         for num_written in _write_in_processes(jobs, num_proc, kinds) if num_proc > 1 else _write_here(jobs):
             bar.update(num_written)
     open_cached_split.cache_clear()
+    _real_folder.cache_clear()
 
 
 def _write_here(jobs: Iterator[list[ShardJob]]) -> Iterator[int]:
@@ -289,11 +290,14 @@ def _computed_row(row: PlannedRow, reusable: CachedRow | None, job: ShardJob, lo
     return CacheRow(row.columns, row.audio_digest, row.duration_s, values, num_frames, pad_value)
 
 
+_real_folder: Final = functools.lru_cache(maxsize=4096)(os.path.realpath)
+
+
 def _load_row(real_root: str, row: PlannedRow, locator: str) -> np.ndarray:
     """As much of the waveform as counts: float32 [num_samples] at 16 kHz."""
     audio_path, piece = split_locator(locator)
     try:
-        path = Path(resolve_below(real_root, audio_path))
+        path = Path(resolve_below(real_root, audio_path, _real_folder))
         waveform = load_waveform(path, piece)
         is_as_measured = path.stat().st_size == row.num_audio_bytes
     except AudioError as error:

@@ -25,8 +25,11 @@ def name_of(source: Path | bytes) -> str:
     return f"{len(source)} bytes of audio" if isinstance(source, bytes) else str(source)
 
 
-def to_mono(block: np.ndarray, where: str) -> np.ndarray:
+def to_mono(block: np.ndarray, where: str, *, is_finite: bool = False) -> np.ndarray:
     """[num_frames, num_channels] -> float32 [num_frames]: the mean of the channels.
+
+    Args:
+        is_finite: known beforehand, as of samples that were integers.
 
     Raises:
         AudioError: `audio_not_finite`.
@@ -34,6 +37,6 @@ def to_mono(block: np.ndarray, where: str) -> np.ndarray:
     # Without a copy for the usual mono file; a sum of squares is not finite exactly when a sample is not (or
     # when it overflows, which the second look tells apart).
     mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-    if not math.isfinite(float(np.dot(mono, mono))) and not np.isfinite(block).all():
+    if not is_finite and not math.isfinite(float(np.dot(mono, mono))) and not np.isfinite(block).all():
         raise audio_error("audio_not_finite", where, "NaN or infinite samples", "export the file again")
     return np.ascontiguousarray(mono)
