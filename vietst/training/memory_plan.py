@@ -5,8 +5,8 @@
 
 What a step holds besides the optimizer's state is found out by running it on fake tensors
 (`vietst.training.memory_trace`); the state follows from the trained parameters. The forecast is for one
-process in the middle of training: loading, evaluation and the gradients' second copy in DDP are not in it.
-On a GPU it is what PyTorch allocates; its allocator wants some room to move in besides.
+process in the middle of training: loading, evaluation and the room that DDP always keeps for the gradients
+are not in it. On a GPU it is what PyTorch allocates; its allocator wants some room to move in besides.
 """
 
 import dataclasses

@@ -47,8 +47,8 @@ def describe_memory(
     lines = [_heading(settings, workload), format_plan(plan, memory_gb)]
     if world_size() > 1:
         lines.append(
-            f"of {world_size()} processes: DDP takes {gigabytes(4 * plan.num_trained)} more on each, for a "
-            "copy of the gradients; ZeRO and FSDP take less, since they share states out"
+            f"of {world_size()} processes: DDP takes up to {gigabytes(4 * plan.num_trained)} more on each, "
+            "as room that it always keeps for gradients; ZeRO and FSDP take less, since they share states out"
         )
     return "\n".join(lines)
 
