@@ -269,7 +269,7 @@ def test_a_shard_that_was_cut_off_later_is_named_and_the_same_command_mends_it(
     directory = build(tmp_path)
     expected = contents(directory)
     shard = next(directory.glob("train/data-00001-*.arrow"))
-    num_rows = feature_shards.shard_num_rows(shard)
+    num_rows = shard_files.shard_num_rows(shard)
     shard.write_bytes(shard.read_bytes()[:-300])
     with pytest.raises(FeatureCacheError, match=r"build_features\.py --kinds log_mel-80") as refused:
         open_cache(tmp_path)
