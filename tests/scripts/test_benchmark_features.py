@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from tests.script_runs import run_script
-from vietst.benchmarks import feature_build
+from vietst.benchmarks.feature_corpus import write_clips
 from vietst.benchmarks.inputs import manifest_rows
 
 
@@ -55,7 +55,7 @@ def test_clips_are_cut_from_all_speech_and_never_alike(tmp_path: Path) -> None:
     write_manifest(tmp_path, 3)
     rows = manifest_rows(tmp_path / "clean.tsv")
     (tmp_path / "clips").mkdir()
-    clips = feature_build._write_clips(tmp_path / "clips", rows, tmp_path, 0.7, 6)
+    clips = write_clips(tmp_path / "clips", rows, tmp_path, 0.7, 6)
     sounds = [soundfile.read(tmp_path / "clips" / clip)[0] for clip in clips]
     spoken = np.concatenate([soundfile.read(tmp_path / row["audio_path"])[0] for row in rows])
     heard = np.concatenate(sounds)
