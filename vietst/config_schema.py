@@ -100,8 +100,8 @@ class AudioSection(Section):
     then, for every clip and epoch. 0 leaves the full window untrained. More costs time: where clips are 5 s
     long, a longer window costs on average 2 (Whisper tiny) to 2.4 times (small) what theirs does, so that 0.2
     makes training 1.21 to 1.29 times as long as 0 does. On the sample corpus 0.1, 0.15 and 0.2 had the same
-    WER in the full window (1.9), and 1.9, 2.0 and 1.5 in short ones (means of three seeds, which lie 0.2 to
-    0.4 apart)."""
+    WER in the full window (1.9), and 1.9, 2.0 and 1.5 in short ones (means of three seeds; standard
+    deviation 0.2 to 0.4)."""
 
 
 class SourceSection(Section):
