@@ -14,19 +14,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from vietst.data.audio import load_waveform
 from vietst.data.audio_paths import resolve_below
-from vietst.data.audio_pieces import locator_of, split_locator
+from vietst.data.audio_pieces import Piece, locator_of, split_locator
 from vietst.data.feature_plan import CachePlan, PlannedRow, Shard, cached_name, num_samples, planned_rows
 from vietst.data.feature_reuse import CachedRow, ReusableRows, open_cached_split
 from vietst.data.features import InputKind, extract, half_precision, load_constants
@@ -170,8 +170,10 @@ def _write_in_processes(
             # Few are made ahead: a job holds the texts of its rows.
             for of_shard in itertools.islice(jobs, _JOBS_AHEAD * num_proc - len(writing)):
                 writing[pool.submit(write_shard, of_shard)] = of_shard
-            if not writing and not moving:
-                return
+            if not writing:
+                pool.shutdown(wait=False)  # the processes end while the last shards are brought to the disk
+                if not moving:
+                    return
             running: list[Future[Any]] = [*writing, *moving]
             wait(running, return_when=FIRST_COMPLETED)
             for written in [future for future in writing if future.done()]:
@@ -218,8 +220,20 @@ def _die_with_parent(parent_pid: int) -> None:
 # --- one shard --------------------------------------------------------------------------------------------
 
 
-LoadRow = Callable[[str, PlannedRow, str], np.ndarray]
-"""`_load_row`, or it with a memory."""
+class _Clip(NamedTuple):
+    """The audio of a row."""
+
+    locator: str
+    path: Path
+    piece: Piece | None
+    num_file_bytes: int
+    """As it was measured."""
+    num_samples: int | None
+    """How much of it counts, at 16 kHz; None: all."""
+
+
+LoadClip = Callable[[_Clip], np.ndarray]
+"""`_load_clip`, or it with a memory."""
 
 
 def write_shard(jobs: Sequence[ShardJob]) -> list[Path]:
@@ -230,11 +244,14 @@ def write_shard(jobs: Sequence[ShardJob]) -> list[Path]:
     Returns:
         A file for each job, to be moved into place.
     """
-    load_row: LoadRow = functools.cache(_load_row) if len(jobs) > 1 else _load_row
+    load_clip: LoadClip = functools.cache(_load_clip) if len(jobs) > 1 else _load_clip
+    # All paths first and all sizes last: between two clips the same code runs from a cold cache.
+    clips = _find_clips(jobs)
     partial = [_partial_file(job) for job in jobs]
     try:
         for job, file in zip(jobs, partial, strict=True):
-            _compute_shard(job, load_row, file)
+            _compute_shard(job, clips, load_clip, file)
+        _check_sizes(clips)
     except BaseException:
         for file in partial:
             file.unlink(missing_ok=True)
@@ -269,42 +286,68 @@ def _move_into_place(jobs: Sequence[ShardJob], partial: Sequence[Path]) -> int:
     return _num_rows(jobs)
 
 
-def _compute_shard(job: ShardJob, load_row: LoadRow, file: Path) -> None:
+def _compute_shard(job: ShardJob, clips: Sequence[_Clip | None], load_clip: LoadClip, file: Path) -> None:
     rows = (
-        _computed_row(row, reusable, job, load_row)
-        for row, reusable in zip(job.rows, job.reusable, strict=True)
+        _cache_row(row, reusable, clip, job.kind, load_clip)
+        for row, reusable, clip in zip(job.rows, job.reusable, clips, strict=True)
     )
     write_shard_file(file, job.columns, iter(lambda: list(itertools.islice(rows, _ROWS_PER_BATCH)), []))
 
 
-def _computed_row(row: PlannedRow, reusable: CachedRow | None, job: ShardJob, load_row: LoadRow) -> CacheRow:
+def _cache_row(
+    row: PlannedRow, reusable: CachedRow | None, clip: _Clip | None, kind: InputKind, load_clip: LoadClip
+) -> CacheRow:
     if reusable is not None:
         cached = open_cached_split(reusable.cache_directory, reusable.split)[reusable.index]
         values, num_frames = np.frombuffer(cached["features"], "<f2"), cached["num_frames"]
         pad_value = cached["pad_value"]
     else:
-        locator = locator_of(dict(zip(job.columns, row.columns, strict=True)))
-        extracted = extract(load_row(job.real_root, row, locator), job.kind)
-        values, num_frames = half_precision(extracted.values, job.kind), len(extracted.values)
+        assert clip is not None  # there is one wherever a cache has nothing to copy
+        extracted = extract(load_clip(clip), kind)
+        values, num_frames = half_precision(extracted.values, kind), len(extracted.values)
         pad_value = extracted.pad_value
     return CacheRow(row.columns, row.audio_digest, row.duration_s, values, num_frames, pad_value)
+
+
+def _find_clips(jobs: Sequence[ShardJob]) -> list[_Clip | None]:
+    """The clip of each row of the shard; None where all caches copy the features."""
+    columns, real_root = jobs[0].columns, jobs[0].real_root
+    return [
+        _find_clip(row, columns, real_root) if None in reusable else None
+        for row, *reusable in zip(jobs[0].rows, *(job.reusable for job in jobs), strict=True)
+    ]
 
 
 _real_folder: Final = functools.lru_cache(maxsize=4096)(os.path.realpath)
 
 
-def _load_row(real_root: str, row: PlannedRow, locator: str) -> np.ndarray:
-    """As much of the waveform as counts: float32 [num_samples] at 16 kHz."""
+def _find_clip(row: PlannedRow, columns: Sequence[str], real_root: str) -> _Clip:
+    locator = locator_of(dict(zip(columns, row.columns, strict=True)))
     audio_path, piece = split_locator(locator)
     try:
         path = Path(resolve_below(real_root, audio_path, _real_folder))
-        waveform = load_waveform(path, piece)
-        is_as_measured = path.stat().st_size == row.num_audio_bytes
     except AudioError as error:
         raise _changed_audio(locator, f"{error.code}: {error.found}") from error
-    if not is_as_measured:
-        raise _changed_audio(locator, "a file of another size")
-    return waveform[: num_samples(row.duration_s)] if row.is_cut else waveform
+    num_counted = num_samples(row.duration_s) if row.is_cut else None
+    return _Clip(locator, path, piece, row.num_audio_bytes, num_counted)
+
+
+def _load_clip(clip: _Clip) -> np.ndarray:
+    """As much of the waveform as counts: float32 [num_samples] at 16 kHz."""
+    try:
+        return load_waveform(clip.path, clip.piece)[: clip.num_samples]
+    except AudioError as error:
+        raise _changed_audio(clip.locator, f"{error.code}: {error.found}") from error
+
+
+def _check_sizes(clips: Iterable[_Clip | None]) -> None:
+    for clip in filter(None, clips):
+        try:
+            is_as_measured = clip.path.stat().st_size == clip.num_file_bytes
+        except OSError:
+            is_as_measured = False
+        if not is_as_measured:
+            raise _changed_audio(clip.locator, "a file of another size, or none")
 
 
 def _changed_audio(locator: str, found: str) -> FeatureCacheError:
