@@ -560,7 +560,7 @@ class DataloaderSection(Section):
     """Worker processes per training process; 0: in the training process itself."""
 
     pin_memory: bool = True
-    """Page-locked batches, for faster copies to a GPU; of no use without one."""
+    """Page-locked batches, which are copied to a GPU while it computes; of no use without one."""
 
     prefetch_factor: Annotated[int, Field(ge=1)] = 2
     """Batches that each worker keeps ready; without workers it means nothing."""

@@ -124,7 +124,8 @@ def test_a_training_and_its_checkpoints_are_those_of_eager_training(tiny_corpus,
     eager = train(tiny_corpus, tmp_path / "eager", *options)
     assert not counters["stats"]
     compiled = train(tiny_corpus, tmp_path / "compiled", *options, "training.compile=true")
-    assert counters["stats"]["unique_graphs"] > 0
+    # Both stacks, with the encoder frozen and not; evaluations would double them.
+    assert 4 <= counters["stats"]["unique_graphs"] <= 6
     for key in ("loss", "grad_norm", "eval_loss"):
         assert history(compiled, key) == pytest.approx(history(eager, key), rel=1e-4), key
     weights, expected = (load_file(run / "checkpoint-3" / "model.safetensors") for run in (compiled, eager))
