@@ -33,7 +33,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def test_the_budget_follows_from_memory_model_tasks_and_beams(device: str) -> None:
     large = whisper_config("openai/whisper-large-v3")
     greedy, beams = (batch_budget_s(decoder(large, n, device), 2) for n in (1, 5))
-    # keys and values: 2 × 32 layers × 1280 × 1500 positions × 4 bytes, for each task and beam
+    # keys and values: 2 × 32 layers × 1280 × 1500 positions × 4 bytes; as much room for each task and beam
     bytes_of_window = 2 * 32 * 1280 * 1500 * 4 * 2 * 5
     assert 30 < beams <= 16 * GIB / bytes_of_window * 30
     assert beams < greedy

@@ -19,7 +19,7 @@ from vietst.evaluation.model_predictions import decode_split, plan_decoding
 from vietst.evaluation.scoring import SplitOptions
 from vietst.inference import SpeechTranslator
 from vietst.inference.results import Said, SpeechResult
-from vietst.models import multitask
+from vietst.models import log_probabilities
 
 RATE = 16_000
 
@@ -91,7 +91,7 @@ def test_log_probabilities_are_those_of_the_generated_tokens(
 ) -> None:
     """One clip, one task, one token after the other, without any cache of keys and values."""
     if num_beams > 1:  # the same by slices of two hypotheses
-        monkeypatch.setattr(multitask, "MAX_CHUNK_LOGITS", 100_000)
+        monkeypatch.setattr(log_probabilities, "MAX_CHUNK_LOGITS", 100_000)
     translator = SpeechTranslator.from_pretrained(model_dir)
     decoder = translator._decoder
     architecture, model, tokenizer = decoder.architecture, decoder.model, decoder.tokenizer

@@ -26,7 +26,8 @@ from vietst.evaluation.score_counts import chrf_counts
 from vietst.inference.batches import batch_budget_s, batches_by_length
 from vietst.inference.clip_decoder import hypothesis_lengths, load_clip_decoder
 from vietst.models.loading import model_version
-from vietst.models.multitask import cross_attention_cache, log_probabilities, repeat_for_tasks
+from vietst.models.log_probabilities import log_probabilities
+from vietst.models.shared_states import SharedStatesCache
 from vietst.text_style import styled
 
 COLUMNS: Final = ("id", *(signal.name for signal in MODEL_SIGNALS))
@@ -132,11 +133,8 @@ class SeedModel:
         states = architecture.encode(
             model, architecture.input_batch(features, decoder.context.of_rows(features))
         )
-        prompts = torch.tensor(
-            [architecture.decoder_prompt(tokenizer, task, record.language) for task in self.tasks],
-            device=model.device,
-        )
-        cache = cross_attention_cache(model, states, prompts[0], len(self.tasks))
+        prompts = [architecture.decoder_prompt(tokenizer, task, record.language) for task in self.tasks]
+        cache = SharedStatesCache(states)
         caps = [
             max_new_tokens(
                 len(waveform) / SAMPLE_RATE_HZ, record.max_new_tokens_per_second, record.max_new_tokens_base
@@ -151,15 +149,12 @@ class SeedModel:
             language=record.language,
             max_new_tokens=max(caps),
             num_beams=record.num_beams,
-            # Beam search wants rows of its own for each beam, and reorders them.
-            cache=cache if record.num_beams == 1 else None,
+            cache=cache,
         )
         generated = cut_at_own_cap(generated, caps, tokenizer.pad_token_id)
         given, given_lengths = self._given(rows)
-        repeated = repeat_for_tasks(states, len(self.tasks))
-        each_prompt = prompts.repeat_interleave(len(rows), 0)
         own, of_given = (
-            log_probabilities(model, repeated, cache, each_prompt, tokens, lengths).tolist()
+            log_probabilities(model, cache, prompts, tokens, lengths).tolist()
             for tokens, lengths in (
                 (generated, hypothesis_lengths(generated, caps, tokenizer.eos_token_id)),
                 (given, given_lengths),

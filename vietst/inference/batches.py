@@ -24,8 +24,9 @@ def batch_budget_s(decoder: ClipDecoder, num_tasks: int) -> float:
     """Seconds of audio, padding included, that a batch may hold.
 
     It follows from the free memory and the model's shape. What grows with a batch are the encoder's
-    activations and, above all, the decoder's keys and values of every encoder position, for each task and
-    beam.
+    activations, the decoder's keys and values of every encoder position, and what it makes for each task and
+    beam: they share these keys and values, but each is given the room of its own for what it says, and for
+    the logits.
     """
     model, window_s = decoder.model, decoder.input_kind.window_s
     config = model.config

@@ -21,8 +21,9 @@ from vietst.evaluation.word_language import tag_words
 from vietst.inference.results import Said
 from vietst.models.architectures import ARCHITECTURES, architecture_of
 from vietst.models.loading import model_folder
+from vietst.models.log_probabilities import log_probabilities
 from vietst.models.model_record import ModelRecord, context_of, read_model_record
-from vietst.models.multitask import cross_attention_cache, log_probabilities, repeat_for_tasks
+from vietst.models.shared_states import SharedStatesCache
 
 
 def load_clip_decoder(
@@ -123,11 +124,7 @@ class ClipDecoder:
             )
             for waveform in waveforms
         ]
-        prompts = torch.tensor(
-            [self.architecture.decoder_prompt(tokenizer, task, record.language) for task in tasks],
-            device=self.model.device,
-        )
-        cache = cross_attention_cache(self.model, states, prompts[0], len(tasks))
+        cache = SharedStatesCache(states)
         generated = self.architecture.generate(
             self.model,
             tokenizer,
@@ -136,19 +133,12 @@ class ClipDecoder:
             language=record.language,
             max_new_tokens=max(caps),
             num_beams=record.num_beams,
-            # Beam search wants rows of its own for each beam, and reorders them.
-            cache=cache if record.num_beams == 1 else None,
+            cache=cache,
         )
         generated = cut_at_own_cap(generated, caps, tokenizer.pad_token_id)
         lengths = hypothesis_lengths(generated, caps, tokenizer.eos_token_id)
-        log_probability = log_probabilities(
-            self.model,
-            repeat_for_tasks(states, len(tasks)),
-            cache,
-            prompts.repeat_interleave(len(waveforms), 0),
-            generated,
-            lengths,
-        )
+        prompts = [self.architecture.decoder_prompt(tokenizer, task, record.language) for task in tasks]
+        log_probability = log_probabilities(self.model, cache, prompts, generated, lengths)
         texts = TextDecoder(tokenizer)(generated.cpu().numpy())
         said = [
             Said(text, tuple(tag_words(text)), num_tokens, probability)

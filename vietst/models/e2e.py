@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import (
-    DynamicCache,
-    EncoderDecoderCache,
     MBart50Tokenizer,
     MBartConfig,
     SpeechEncoderDecoderConfig,
@@ -46,10 +44,15 @@ from vietst.models.multitask import (
     combine_losses,
     ctc_negative_log_likelihood,
     decoder_loss,
-    repeat_for_tasks,
     write_stock_architecture,
 )
-from vietst.models.shared_states import share_states, states_for_targets
+from vietst.models.shared_states import (
+    SharedStatesCache,
+    by_task,
+    share_states,
+    shared_states_in,
+    states_for_targets,
+)
 from vietst.models.trainable import make_trainable
 from vietst.models.wav2vec2 import LengthTrueWav2Vec2
 
@@ -119,8 +122,10 @@ def decoder_prompt(tokenizer: MBart50Tokenizer, task: str, language: str) -> lis
         ModelError: the tokenizer lacks one of these tokens (that of an mBART-50 without our task tokens).
     """
     tokens = [language_code(tokenizer.lang_code_to_id, language), TASK_TOKENS[task]]
-    vocabulary = tokenizer.get_vocab()
-    missing = [token for token in tokens if token not in vocabulary]
+    token_ids = tokenizer.convert_tokens_to_ids(tokens)
+    missing = [
+        token for token, known in zip(tokens, token_ids, strict=True) if known == tokenizer.unk_token_id
+    ]
     if missing:
         raise ModelError(
             where=f"tokenizer of {tokenizer.name_or_path}",
@@ -128,7 +133,7 @@ def decoder_prompt(tokenizer: MBart50Tokenizer, task: str, language: str) -> lis
             found=f"no {', '.join(missing)}",
             do="use a model that scripts/train_e2e.py made: it adds them to mBART-50's tokenizer",
         )
-    return [vocabulary[token] for token in tokens]
+    return list(token_ids)
 
 
 def text_token_ids(tokenizer: MBart50Tokenizer, text: str) -> list[int]:
@@ -351,12 +356,19 @@ class MultitaskE2E(SpeechEncoderDecoderModel):
         use_cache: bool | None = None,
         **_: Any,
     ) -> Seq2SeqLMOutput:
-        """The decoder on states that know which of their positions are real, one row of them for each row."""
+        """The decoder on states that know which of their positions are real: one row of them for each row, or
+        those of the utterances in a `SharedStatesCache`."""
+        cache = shared_states_in(past_key_values)
+        if cache is None:
+            hidden_states, position_mask = self._projected(states), states.position_mask
+        else:
+            shared = cache.project(self._projected)
+            hidden_states, position_mask = shared.last_hidden_state, shared.position_mask
         outputs = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_hidden_states=self._projected(states),
-            encoder_attention_mask=states.position_mask,
+            encoder_hidden_states=hidden_states,
+            encoder_attention_mask=position_mask,
             past_key_values=past_key_values,
             use_cache=use_cache,
         )
@@ -545,7 +557,7 @@ def generate(
     max_new_tokens: int,
     num_beams: int = 1,
     synced_gpus: bool = False,
-    cache: DynamicCache | None = None,
+    cache: SharedStatesCache | None = None,
 ) -> torch.Tensor:
     """Hypotheses for every task from one encoder pass.
 
@@ -553,23 +565,26 @@ def generate(
         encoder_states: of the utterances, from `encode` or a training forward.
         tasks: which targets to generate for every utterance.
         max_new_tokens: cap on the hypothesis, end token included; the decoder's positions cap it too.
-        cache: from `multitask.cross_attention_cache`, for greedy search; None: made here.
+        cache: of these states, to be used again; None: made here.
 
     Returns:
         int64 [len(tasks) × num_utterances, length] of generated ids, task by task, without the prompt,
         padded with the pad token.
     """
     prompts = [decoder_prompt(tokenizer, task, language) for task in tasks]
-    num_utterances, prompt_length = len(encoder_states.last_hidden_state), len(prompts[0])
-    decoder_input_ids = torch.tensor(prompts, device=model.device).repeat_interleave(num_utterances, 0)
+    prompt_length = len(prompts[0])
+    if cache is None:
+        cache = SharedStatesCache(encoder_states)
+    # Utterance by utterance, as the cache wants them.
+    decoder_input_ids = torch.tensor(prompts, device=model.device).repeat(cache.num_utterances, 1)
     generated = model.generate(
-        encoder_outputs=repeat_for_tasks(encoder_states, len(tasks)),
+        encoder_outputs=EncoderStates(cache.stand_in(len(decoder_input_ids))),
         decoder_input_ids=decoder_input_ids,
         # Where it differs from the first token of the prompt, generate would put it before the prompt.
         decoder_start_token_id=prompts[0][0],
         max_length=min(prompt_length + max_new_tokens, model.config.decoder.max_position_embeddings),
         num_beams=num_beams,
         synced_gpus=synced_gpus,
-        **({} if cache is None else {"past_key_values": EncoderDecoderCache(DynamicCache(), cache)}),
+        past_key_values=cache.for_decoder(),
     )
-    return generated[:, prompt_length:]
+    return by_task(generated[:, prompt_length:], len(tasks))

@@ -6,7 +6,6 @@ logits only where there is a label (`vietst.models.label_loss`), one backward. L
 the doubled batch (with dropout, layerdrop and SpecAugment off), without its second encoder pass.
 """
 
-import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -15,12 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils import ModelOutput
 
 from vietst.constants import IGNORE_INDEX, TASKS
-from vietst.models.label_loss import MAX_CHUNK_LOGITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,88 +55,6 @@ class MultitaskOutput(Seq2SeqLMOutput):
 
     target_losses: torch.Tensor | None = None
     encoder_states: EncoderStates | None = None
-
-
-def repeat_for_tasks(states: EncoderStates, num_tasks: int) -> EncoderStates:
-    """All utterances once for every task, task by task; copies, since beam search widens states in place."""
-    return EncoderStates(**{name: torch.cat([tensor] * num_tasks) for name, tensor in states.items()})
-
-
-@torch.no_grad()
-def cross_attention_cache(
-    model: Any, states: EncoderStates, prompt_ids: torch.Tensor, num_tasks: int
-) -> DynamicCache:
-    """The decoder's keys and values of the encoder states: computed once per utterance, for all its tasks.
-
-    They do not depend on what is decoded.
-
-    Args:
-        model: of either architecture.
-        states: of the utterances.
-        prompt_ids: int64 [prompt length], any prompt.
-
-    Returns:
-        A cache of num_tasks × num_utterances rows, task by task.
-    """
-    num_utterances = len(states.last_hidden_state)
-    cache = DynamicCache()
-    model(
-        encoder_outputs=states,
-        decoder_input_ids=prompt_ids[:1].expand(num_utterances, 1),
-        past_key_values=EncoderDecoderCache(DynamicCache(), cache),
-    )
-    cache.batch_select_indices(torch.arange(num_utterances, device=prompt_ids.device).repeat(num_tasks))
-    return cache
-
-
-@torch.no_grad()
-def log_probabilities(
-    model: Any,
-    states: EncoderStates,
-    cache: DynamicCache,
-    prompt_ids: torch.Tensor,
-    generated: torch.Tensor,
-    lengths: torch.Tensor,
-) -> torch.Tensor:
-    """How probable a model finds what was generated: its own distribution, before any token was suppressed.
-
-    One pass of the decoder, whatever search found the tokens, so that greedy and beam search can be compared.
-
-    Args:
-        model: of either architecture.
-        states: one row for each hypothesis.
-        cache: of these states, from `cross_attention_cache`.
-        prompt_ids: int64 [num_hypotheses, prompt length].
-        generated: int64 [num_hypotheses, length], without the prompt.
-        lengths: int64 [num_hypotheses], how many of the tokens count, end token included.
-
-    Returns:
-        float32 [num_hypotheses]: natural logarithms, summed over the tokens.
-    """
-    decoder_input_ids = torch.cat([prompt_ids, generated[:, :-1]], dim=1)
-    num_logits = decoder_input_ids.shape[1] * model.get_output_embeddings().weight.shape[0]
-    num_at_once = max(1, MAX_CHUNK_LOGITS // num_logits)  # the logits of all of them would take gigabytes
-    sums = []
-    for start in range(0, len(generated), num_at_once):
-        some = slice(start, start + num_at_once)
-        logits = model(
-            encoder_outputs=EncoderStates(**{name: tensor[some] for name, tensor in states.items()}),
-            decoder_input_ids=decoder_input_ids[some],
-            past_key_values=EncoderDecoderCache(DynamicCache(), _rows_of(cache, some)),
-        ).logits[:, prompt_ids.shape[1] - 1 :]
-        of_tokens = logits.float().log_softmax(-1).gather(2, generated[some, :, None])[..., 0]
-        counts = torch.arange(generated.shape[1], device=generated.device) < lengths[some, None]
-        sums.append(torch.where(counts, of_tokens, 0.0).sum(dim=1))
-    return torch.cat(sums)
-
-
-def _rows_of(cache: DynamicCache, rows: slice) -> DynamicCache:
-    """Some rows of a cache, without copying them, as DynamicCache's own ways do: these are gigabytes."""
-    some = copy.copy(cache)
-    some.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in some.layers:
-        layer.keys, layer.values = layer.keys[rows], layer.values[rows]
-    return some
 
 
 def decoder_loss(

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import (
-    DynamicCache,
-    EncoderDecoderCache,
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     PretrainedConfig,
     WhisperConfig,
     WhisperFeatureExtractor,
@@ -43,10 +43,9 @@ from vietst.models.multitask import (
     combine_losses,
     ctc_negative_log_likelihood,
     decoder_loss,
-    repeat_for_tasks,
     write_stock_architecture,
 )
-from vietst.models.shared_states import share_states, states_for_targets
+from vietst.models.shared_states import SharedStatesCache, by_task, share_states, states_for_targets
 from vietst.models.short_windows import take_short_windows
 from vietst.models.spec_augment import feature_mask, time_mask
 from vietst.models.trainable import make_trainable
@@ -91,8 +90,10 @@ def decoder_prompt(tokenizer: WhisperTokenizer, task: str, language: str) -> lis
         ModelError: the tokenizer lacks one of these tokens (an English-only checkpoint, say).
     """
     tokens = ["<|startoftranscript|>", f"<|{language}|>", f"<|{task}|>", "<|notimestamps|>"]
-    vocabulary = tokenizer.get_vocab()
-    missing = [token for token in tokens if token not in vocabulary]
+    token_ids = tokenizer.convert_tokens_to_ids(tokens)
+    missing = [
+        token for token, known in zip(tokens, token_ids, strict=True) if known == tokenizer.unk_token_id
+    ]
     if missing:
         raise ModelError(
             where=f"tokenizer of {tokenizer.name_or_path}",
@@ -100,7 +101,7 @@ def decoder_prompt(tokenizer: WhisperTokenizer, task: str, language: str) -> lis
             found=f"no {', '.join(missing)}",
             do="use a multilingual checkpoint (not one whose name ends in .en), or correct model.language",
         )
-    return [vocabulary[token] for token in tokens]
+    return list(token_ids)
 
 
 def text_token_ids(tokenizer: WhisperTokenizer, text: str) -> list[int]:
@@ -352,6 +353,7 @@ def load_model(
     require_all_weights(name_or_path, loading["missing_keys"])
     _require_multilingual(name_or_path, model.generation_config)
     take_short_windows(model.model.encoder)
+    share_states(model.model.decoder.layers)
     # from_pretrained forgets that the sinusoids are constants, and they would be trained.
     model.model.encoder.embed_positions.requires_grad_(False)
     return model
@@ -422,12 +424,21 @@ def set_generation_defaults(model: WhisperForConditionalGeneration, language: st
 
 # --- generation --------------------------------------------------------------------------------------
 
+_MAX_CPU_FRAMES = 3000
+"""What a CPU encodes at once: one window of 30 s. The intermediate tensors of more are so large that the C
+library asks the system for new pages for each of them (4 clips at tiny's dimensions: 4 % more time; 8: 10 to
+20 %, one thread)."""
+
 
 @torch.no_grad()
 def encode(model: WhisperForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> EncoderStates:
     """Encoder states of an `input_batch`, with stock or our class."""
     features = inputs["input_features"].to(device=model.device, dtype=model.dtype)
-    return EncoderStates(model.model.encoder(features).last_hidden_state)
+    num_at_once = len(features)
+    if model.device.type == "cpu":
+        num_at_once = max(1, _MAX_CPU_FRAMES // features.shape[-1])
+    states = [model.model.encoder(some).last_hidden_state for some in features.split(num_at_once)]
+    return EncoderStates(torch.cat(states))
 
 
 def frozen_encoder(model: WhisperForConditionalGeneration, input_kind: InputKind) -> FrozenEncoder:
@@ -453,6 +464,28 @@ def frozen_encoder(model: WhisperForConditionalGeneration, input_kind: InputKind
     )
 
 
+class _Suppressed(LogitsProcessor):
+    """Tokens that are never said, and tokens that are not said first.
+
+    transformers' own processors look up the whole vocabulary in these lists in every step.
+    """
+
+    def __init__(
+        self, always: Sequence[int], at_first: Sequence[int], prompt_length: int, device: Any
+    ) -> None:
+        self._always, self._at_first = (
+            torch.tensor(token_ids, dtype=torch.int64, device=device) for token_ids in (always, at_first)
+        )
+        self._prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores [rows, vocabulary], changed in place: `generate` has copied them."""
+        scores.index_fill_(1, self._always, -torch.inf)
+        if input_ids.shape[1] == self._prompt_length:
+            scores.index_fill_(1, self._at_first, -torch.inf)
+        return scores
+
+
 @torch.no_grad()
 def generate(
     model: WhisperForConditionalGeneration,
@@ -464,41 +497,50 @@ def generate(
     max_new_tokens: int,
     num_beams: int = 1,
     synced_gpus: bool = False,
-    cache: DynamicCache | None = None,
+    cache: SharedStatesCache | None = None,
 ) -> torch.Tensor:
     """Hypotheses for every task from one encoder pass.
 
     Args:
+        model: from `load_model`, or a `MultitaskWhisper`.
         encoder_states: of the utterances, from `encode` or a training forward.
         tasks: which targets to generate for every utterance.
         max_new_tokens: cap on the hypothesis, end token included; the decoder's positions cap it too.
-        cache: from `multitask.cross_attention_cache`, for greedy search; None: made here.
+        cache: of these states, to be used again; None: made here.
 
     Returns:
         int64 [len(tasks) × num_utterances, length] of generated ids, task by task, without the prompt,
         padded with the pad token.
     """
     prompts = [decoder_prompt(tokenizer, task, language) for task in tasks]
-    num_utterances, prompt_length = len(encoder_states.last_hidden_state), len(prompts[0])
-    decoder_input_ids = torch.tensor(prompts, device=model.device).repeat_interleave(num_utterances, 0)
+    prompt_length, defaults = len(prompts[0]), model.generation_config
     no_timestamps_id = tokenizer.convert_tokens_to_ids("<|notimestamps|>")
+    # A timestamp would start Whisper's segment loop, which has no audio here. What else a model suppresses
+    # stays so: OpenAI's do signs that nobody says, those trained here nothing.
+    suppressed = _Suppressed(
+        [*(defaults.suppress_tokens or ()), *range(no_timestamps_id + 1, model.config.vocab_size)],
+        defaults.begin_suppress_tokens or (),
+        prompt_length,
+        model.device,
+    )
+    if cache is None:
+        cache = SharedStatesCache(encoder_states)
+    # Utterance by utterance, as the cache wants them.
+    decoder_input_ids = torch.tensor(prompts, device=model.device).repeat(cache.num_utterances, 1)
     generated = model.generate(
-        encoder_outputs=BaseModelOutput(repeat_for_tasks(encoder_states, len(tasks)).last_hidden_state),
+        encoder_outputs=BaseModelOutput(cache.stand_in(len(decoder_input_ids))),
         decoder_input_ids=decoder_input_ids,
         # The prompt decides; without these two, Whisper would run a language detection pass of its own.
         language=language,
         task=tasks[0],
-        # A timestamp would start Whisper's segment loop, which has no audio here. What else a model
-        # suppresses stays so: OpenAI's do signs that nobody says, those trained here nothing.
-        suppress_tokens=[
-            *(model.generation_config.suppress_tokens or ()),
-            *range(no_timestamps_id + 1, model.config.vocab_size),
-        ],
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        logits_processor=LogitsProcessorList([suppressed]),
         force_unique_generate_call=True,
         # Whisper adds the prompt's length itself, and keeps to the decoder's positions.
         max_length=max_new_tokens,
         num_beams=num_beams,
         synced_gpus=synced_gpus,
-        **({} if cache is None else {"past_key_values": EncoderDecoderCache(DynamicCache(), cache)}),
+        past_key_values=cache.for_decoder(),
     )
-    return generated[:, prompt_length:]
+    return by_task(generated[:, prompt_length:], len(tasks))
