@@ -11,7 +11,7 @@
     python scripts/benchmark.py frozen_encoder
     python scripts/benchmark.py memory
     python scripts/benchmark.py batch_seconds [paths.features_dir=data/features …]
-    python scripts/benchmark.py generation [--manifest data/export/manifest_clean.tsv]
+    python scripts/benchmark.py generation [--manifest data/export/manifest_clean.tsv] [--model tiny]
     python scripts/benchmark.py long_form [--minutes 60] [--speed_minutes 60] [--num_threads 1]
     python scripts/benchmark.py scoring [--manifest data/export/manifest_clean.tsv] [--num_utterances 100000]
     python scripts/benchmark.py scaling [paths.features_dir=data/features …]

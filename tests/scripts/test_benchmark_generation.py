@@ -15,10 +15,11 @@ def test_both_ways_are_timed_at_their_best_batch_size(tiny_corpus: Path) -> None
     results = compare_generation(
         tiny_corpus / "data" / "export" / "manifest_clean.tsv",
         tiny_corpus,
+        model="tiny",
         num_utterances=4,
         num_tokens=3,
         num_rounds=1,
-        shape=TINY,
+        shapes={"tiny": TINY},
         batch_sizes=(2, 4),
     )
     (here,), (pipeline,) = results["seconds"]["here"], results["seconds"]["pipeline"]

@@ -31,7 +31,7 @@ from vietst.benchmarks.training_step import (
     made_up_batch,
     whisper_case,
 )
-from vietst.benchmarks.untrained_whisper import WHISPER_SMALL, WhisperShape, make_untrained_whisper
+from vietst.benchmarks.untrained_whisper import SHAPES, WhisperShape, make_untrained_whisper
 from vietst.config_schema import AudioSection
 from vietst.constants import TASKS
 from vietst.data.context import Context, windows_of
@@ -42,8 +42,6 @@ from vietst.runtime import get_logger
 MIN_TIMES_FASTER: Final = 3.0
 """How many times as many clips of 5 s a second of work should take, against the window of 30 s."""
 
-WHISPER_TINY: Final = WhisperShape(d_model=384, num_layers=4, num_heads=6)
-SHAPES: Final = {"tiny": WHISPER_TINY, "small": WHISPER_SMALL}
 
 logger = get_logger(__name__)
 

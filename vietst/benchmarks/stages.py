@@ -179,6 +179,11 @@ STAGES: Final[dict[str, Stage]] = {
         "generation.compare_generation",
         {
             **_MANIFEST,
+            "--model": {
+                "choices": ["tiny", "small"],
+                "default": "tiny",
+                "help": "a Whisper of these dimensions (tiny)",
+            },
             **_number("--num_utterances", 32, "the first of the manifest"),
             **_number("--num_tokens", 24, "generated for each clip and task"),
             **_number("--num_rounds", 3, "timed decodings of each way"),

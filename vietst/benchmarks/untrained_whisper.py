@@ -22,7 +22,9 @@ class WhisperShape:
     """Pieces of text, as the multilingual Whispers have; special tokens come on top."""
 
 
+WHISPER_TINY: Final = WhisperShape(d_model=384, num_layers=4, num_heads=6)
 WHISPER_SMALL: Final = WhisperShape(d_model=768, num_layers=12, num_heads=12)
+SHAPES: Final = {"tiny": WHISPER_TINY, "small": WHISPER_SMALL}
 
 
 def make_untrained_whisper(folder: Path, shape: WhisperShape) -> Path:

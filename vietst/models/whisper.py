@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
