@@ -6,7 +6,7 @@ of transformers, one task after the other; and exported for faster-whisper, whos
 each task anew, too, in float32 and with 8-bit weights. Each takes the batch size at which it is fastest. All
 from the samples on is timed, turn by turn; ours reads the files besides.
 
-What bounds the ratio: where the encoder takes E seconds and decoding one task D, the pipeline takes 2 E + 2 D,
+What bounds the ratio: where the encoder takes E seconds and decoding one task D, the pipeline takes 2 E + 2 D
 and ours E + D', with D' for both tasks together. It is 2 or more where D' is no more than D: keys and values
 of the encoder states are made once, and a step reads them and the weights once for both tasks. The encoder
 alone is timed as a way of its own. By arithmetic, a clip and task at tiny's dimensions costs 37 billion
