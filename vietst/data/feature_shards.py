@@ -162,7 +162,7 @@ def _write_in_processes(
     pool = ProcessPoolExecutor(
         num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), kinds)
     )
-    disk = ThreadPoolExecutor(_DISK_THREADS)
+    disk, is_ending = ThreadPoolExecutor(_DISK_THREADS), False
     try:
         writing: dict[Future[list[Path]], list[ShardJob]] = {}
         moving: set[Future[int]] = set()
@@ -170,10 +170,11 @@ def _write_in_processes(
             # Few are made ahead: a job holds the texts of its rows.
             for of_shard in itertools.islice(jobs, _JOBS_AHEAD * num_proc - len(writing)):
                 writing[pool.submit(write_shard, of_shard)] = of_shard
-            if not writing:
-                pool.shutdown(wait=False)  # the processes end while the last shards are brought to the disk
-                if not moving:
-                    return
+            if not writing and not is_ending:
+                is_ending = True
+                disk.submit(pool.shutdown)  # the processes end while the last shards are brought to the disk
+            if not writing and not moving:
+                return
             running: list[Future[Any]] = [*writing, *moving]
             wait(running, return_when=FIRST_COMPLETED)
             for written in [future for future in writing if future.done()]:
@@ -189,7 +190,8 @@ def _write_in_processes(
             do="run the same command again, with a smaller --num_proc: the build continues where it stopped",
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        if not is_ending:
+            pool.shutdown(cancel_futures=True)
         disk.shutdown()
 
 
