@@ -75,6 +75,24 @@ def test_what_differs_is_named_with_both_values_and_what_comes_of_it(
     assert effect in line
 
 
+def test_languages_of_sources_are_told_as_such_and_not_where_an_older_record_knows_none(
+    checkpoint, record, tmp_path
+):
+    source = {"manifest": "own.tsv", "weight": 1.0}
+    config = record["config"]
+    older = {**config, "data": {**config["data"], "sources": {"own": source}}}
+    before = with_other_record(checkpoint, tmp_path, config=older)
+    config["data"]["sources"] = {"own": {**source, "language": None}}
+    assert check_continuation(before, record) == []
+    config["data"]["sources"] = {"own": {**source, "language": "en"}}
+    (line,) = check_continuation(before, record)
+    assert line.startswith("data.sources: languages: {'own': None} → {'own': 'en'} (")
+    assert "others than in the run before" in line
+    config["data"]["sources"] = {"own": {**source, "weight": 2.0, "language": None}}
+    (line,) = check_continuation(before, record)
+    assert "another order" in line
+
+
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [

@@ -17,6 +17,9 @@ from vietst.runtime import world_size
 from vietst.training.checkpoints import RECORD_FILE, read_record
 from vietst.training.resharing import RESHARABLE_OPTIMIZERS
 
+_LANGUAGES = "data.sources: languages"
+"""What `language` of the sources is called here: it changes prompts, not the order of utterances."""
+
 _EFFECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "utterances come in another order from here on; in this epoch some may come twice, others not at all",
@@ -43,7 +46,7 @@ _EFFECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("training.freeze_encoder_epochs", "training.freeze_encoder_updates", "training.max_grad_norm",
          "training.bf16", "training.fp16", "model.dropout", "model.language", "lora.alpha", "lora.dropout",
          "loss", "augmentation", "text", "audio.context_windows_s", "audio.context_margin_s",
-         "audio.context_longer_share"),
+         "audio.context_longer_share", _LANGUAGES),
     ),
 )  # fmt: skip
 """What follows from a difference in these keys, or in all keys of a section. Other keys decide nothing."""
@@ -162,6 +165,13 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
     for section, values in (record.get("config") or {}).items():
         if isinstance(values, dict):
             flat |= {f"{section}.{key}": value for key, value in values.items()}
+    if sources := flat.get("data.sources"):
+        # Records of versions whose sources had none do not know the key.
+        flat[_LANGUAGES] = {name: source.get("language") for name, source in sources.items()}
+        flat["data.sources"] = {
+            name: {key: value for key, value in source.items() if key != "language"}
+            for name, source in sources.items()
+        }
     return flat
 
 
