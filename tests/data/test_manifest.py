@@ -331,6 +331,34 @@ def test_every_row_is_kept_or_removed_and_hours_add_up(corpus: Corpus) -> None:
     assert summary["output"]["hours"] == pytest.approx(1.5 / 3600, abs=1e-6)
 
 
+# --- language ---------------------------------------------------------------------------------------------
+
+
+def test_a_language_is_a_code_or_nothing_but_spaces(corpus: Corpus) -> None:
+    languages = ["", " ", " en ", "vi_VN", "yue"]
+    paths = [corpus.clip(f"v/{'x' * number}.wav") for number in range(1, 1 + len(languages))]
+    rows = [
+        {"audio_path": path, "language": language} for path, language in zip(paths, languages, strict=True)
+    ]
+    corpus.write(rows)
+    corpus.preprocess()
+    assert [row["language"] for row in corpus.kept] == ["", "", "en", "vi_VN", "yue"]
+
+
+@pytest.mark.parametrize("language", ["Vietnamese", "vie", "vi-VN", "EN", "mixed", "v"])
+def test_a_language_that_no_decoder_knows_is_refused_with_its_line(corpus: Corpus, language: str) -> None:
+    corpus.write(
+        [
+            {"audio_path": corpus.clip("v/1.wav"), "language": "vi"},
+            {"audio_path": corpus.clip("v/22.wav"), "language": language},
+        ]
+    )
+    with pytest.raises(ManifestError, match="line 3, column language") as refused:
+        corpus.preprocess()
+    assert repr(language) == refused.value.found
+    assert not corpus.clean.exists()
+
+
 # --- runs -------------------------------------------------------------------------------------------------
 
 
@@ -364,6 +392,8 @@ def test_what_is_current_depends_on_manifest_options_and_output(corpus: Corpus) 
         )
 
     assert is_current()
+    options = json.loads(corpus.clean.with_name(SUMMARY_NAME).read_text(encoding="utf-8"))["options"]
+    assert "languages" not in options, "what older versions cleaned would be cleaned again"
     assert not is_current(min_duration_s=0.75)
     content = corpus.clean.read_bytes()
     corpus.clean.write_bytes(content + b"\n")

@@ -1,9 +1,9 @@
 """From the manifest as it was exported to the rows worth training on, with a reason for every other row.
 
 Standard columns: `audio_path`, `transcript`, `translation` (required), `duration` (seconds), `id`,
-`video_id`, `speaker_id`, `channel_id`, `verified` (becomes true, false or empty); all others are carried
-along untouched. `preprocess_manifest` writes the cleaned manifest and, beside it, `rejected.tsv`,
-`preprocess_summary.json` and `audio_facts.tsv`.
+`video_id`, `speaker_id`, `channel_id`, `verified` (becomes true, false or empty), `language` (of the
+transcript: a code, or empty); all others are carried along untouched. `preprocess_manifest` writes the
+cleaned manifest and, beside it, `rejected.tsv`, `preprocess_summary.json` and `audio_facts.tsv`.
 """
 
 import json
@@ -149,7 +149,10 @@ def _open_manifest(manifests: Manifests, options: PreprocessOptions) -> Table | 
 
 
 def _options_record(audio_root: Path, options: PreprocessOptions) -> dict[str, Any]:
-    return {"audio_root": audio_root.as_posix(), **asdict(options)}
+    record = {"audio_root": audio_root.as_posix(), **asdict(options)}
+    if not options.languages:  # manifests that were cleaned before sources had languages stay current
+        del record["languages"]
+    return record
 
 
 def _summary(

@@ -15,7 +15,7 @@ from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN
 from vietst.data.takedown import Takedown
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.data.video_ids import video_id_by_pattern, video_id_of
-from vietst.errors import ConfigError
+from vietst.errors import ConfigError, ManifestError
 from vietst.text import clean_text
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 TRUNCATED_COLUMN: Final = "truncated_to_s"
 """Only with `too_long="truncate"`: how many seconds from the start are used; empty where all are."""
+
+_LANGUAGE_CODE: Final = re.compile(r"[a-z]{2}(_[A-Z]{2})?|haw|yue")
+"""ISO 639-1, with mBART-50's regions; of three letters Whisper knows Hawaiian and Cantonese alone."""
 
 _KEY_COLUMNS: Final = ("id", "video_id", "speaker_id", "channel_id")
 _DURATION_TOLERANCE_S: Final = 0.1
@@ -103,11 +106,24 @@ def clean_texts(row: Row, options: PreprocessOptions) -> None:
 
 
 def fill_language(row: Row, options: PreprocessOptions) -> None:
-    """Sets `language` to that of the row's source, where it does not say one itself."""
+    """Sets `language` to that of the row's source, where it does not say one itself.
+
+    Raises:
+        ManifestError: no code of a language. Training would refuse it too, but after the features were built;
+            and to read it as the model's own language would teach wrong prompts.
+    """
+    if LANGUAGE_COLUMN not in row.values and not options.languages:
+        return
     stated = row.values.get(LANGUAGE_COLUMN, "").strip()
-    if stated or options.languages:
-        of_source = options.languages.get(row.values.get(SOURCE_COLUMN, ""), "")
-        row.values[LANGUAGE_COLUMN] = stated or of_source
+    language = stated or options.languages.get(row.values.get(SOURCE_COLUMN, ""), "")
+    if language and not _LANGUAGE_CODE.fullmatch(language):
+        raise ManifestError(
+            where=f"the manifest's line {row.line_number}, column {LANGUAGE_COLUMN}",
+            rule="empty, or the code of the transcript's language as decoders know it: vi, en, vi_VN",
+            found=repr(language),
+            do="correct it (or data.sources.NAME.language); if the column says something else, rename it",
+        )
+    row.values[LANGUAGE_COLUMN] = language
 
 
 def clean_keys(row: Row, pattern: re.Pattern[str] | None) -> bool:

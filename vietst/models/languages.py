@@ -26,7 +26,8 @@ def require_languages(
                 where=where,
                 rule=error.rule,
                 found=f"{language!r}: {error.found}",
-                do="correct the manifest or data.sources.NAME.language (vi, en …), and preprocess again",
+                do="correct the manifest or data.sources.NAME.language (vi, en …), or rename a column that "
+                "says something else; then preprocess again",
             ) from error
 
 
