@@ -45,7 +45,9 @@ suggested thresholds, and how many good rows it drops; the seed model must not h
 audit_training: scores of nano_whisper trained on that corpus without faults, with them, and with what the
 audit leaves (a training for each of these and each seed; with --work_dir, finished ones are used again).
 Each prints its figures and ratios, and adds them with the machine and the versions to
-benchmarks/<stage>.json; several stages are told together in benchmarks/table.md. Run it on an idle machine.
+benchmarks/<stage>.json. Several stages run one after the other, with fewer rounds and smaller corpora where
+they would take hours (each says with which), and are told together in benchmarks/table.md. Run it on an idle
+machine.
 """
 
 import argparse

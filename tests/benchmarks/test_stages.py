@@ -47,7 +47,7 @@ def test_a_stage_that_fails_leaves_the_others_in_the_table(tmp_path: Path) -> No
         ("scaling", "MISSED"),
         ("scaling", "met"),
     ]
-    assert "--speed_minutes 10" in table
+    assert "--speed_minutes 4" in table
     page = Path(last[-1]).read_text(encoding="utf-8")
     assert table.rpartition("\n")[0] in page
     assert [line for line in page.splitlines() if line.startswith("## ")] == ["## long_form", "## scaling"]

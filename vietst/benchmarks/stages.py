@@ -67,7 +67,7 @@ class Stage:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Further keywords of the function."""
     in_table: tuple[str, ...] = ()
-    """Arguments where all stages are run, to take minutes rather than hours."""
+    """Arguments where several stages are run, to take minutes rather than hours."""
     is_of_speed: bool = True
     """Whether it is run with all others; one that is not, when it is named."""
     needs_gpu: bool = False
@@ -92,20 +92,30 @@ STAGES: Final[dict[str, Stage]] = {
             **_number("--num_rounds", 3, "builds of each way"),
             **_WORK_DIR,
         },
+        in_table=("--num_rounds", "2"),
     ),
-    "cost_by_size": Stage(
-        "memory and time from manifest to scores, by number of utterances",
-        "cost_by_size.measure",
+    "generation": Stage(
+        "decoding clips for both tasks",
+        "generation.compare_generation",
         {
-            "--sizes": {
-                "type": int,
-                "nargs": "+",
-                "default": [1_000, 10_000, 100_000],
-                "metavar": "N",
-                "help": "numbers of utterances (1000 10000 100000)",
+            **_MANIFEST,
+            "--model": {
+                "choices": ["tiny", "small"],
+                "default": "tiny",
+                "help": "a Whisper of these dimensions (tiny)",
             },
-            **_number("--num_proc", 2, "processes of the audit and the build"),
-            **_WORK_DIR,
+            **_number("--num_utterances", 32, "the first of the manifest"),
+            **_number("--num_tokens", 24, "generated for each clip and task"),
+            **_number("--num_rounds", 3, "timed decodings of each way"),
+        },
+    ),
+    "scaling": Stage(
+        "training by two processes and by one",
+        "scaling.compare_processes",
+        {
+            **_number("--max_steps", 100, "steps of each run"),
+            **_number("--num_rounds", 2, "runs of each kind"),
+            **_overrides("nano_whisper"),
         },
         fixed={"repo_root": REPO_ROOT},
     ),
@@ -118,24 +128,17 @@ STAGES: Final[dict[str, Stage]] = {
             **_overrides("nano_whisper"),
         },
     ),
+    "start": Stage(
+        "help, refusals and the first training step",
+        "start.measure_start",
+        {**_number("--num_rounds", 5, "measurements of each kind"), **_overrides("nano_whisper")},
+        fixed={"repo_root": REPO_ROOT},
+    ),
     "training_step": Stage(
         "a training step on both tasks",
         "training_step.measure",
         {**_NUM_CLIPS, **_NUM_LABEL_TOKENS, **_number("--num_rounds", 5, "timed steps of each way")},
-    ),
-    "short_context": Stage(
-        "short clips in short windows",
-        "short_context.measure",
-        {
-            "--models": {
-                "nargs": "+",
-                "choices": ["tiny", "small"],
-                "default": ["tiny", "small"],
-                "help": "Whispers of these dimensions (both)",
-            },
-            **_NUM_CLIPS,
-            **_number("--num_rounds", 3, "timed steps in each window"),
-        },
+        in_table=("--num_rounds", "2"),
     ),
     "gpu_step": Stage(
         "the share of a GPU's matrix rate that training reaches",
@@ -155,6 +158,21 @@ STAGES: Final[dict[str, Stage]] = {
         },
         needs_gpu=True,
     ),
+    "short_context": Stage(
+        "short clips in short windows",
+        "short_context.measure",
+        {
+            "--models": {
+                "nargs": "+",
+                "choices": ["tiny", "small"],
+                "default": ["tiny", "small"],
+                "help": "Whispers of these dimensions (both)",
+            },
+            **_NUM_CLIPS,
+            **_number("--num_rounds", 3, "timed steps in each window"),
+        },
+        in_table=("--num_utterances", "1", "--num_rounds", "1"),
+    ),
     "frozen_encoder": Stage(
         "a training step on cached encoder states",
         "frozen_encoder.measure",
@@ -164,8 +182,8 @@ STAGES: Final[dict[str, Stage]] = {
             **_NUM_LABEL_TOKENS,
             **_number("--num_rounds", 5, "timed steps of each way"),
         },
+        in_table=("--num_rounds", "1"),
     ),
-    "memory": Stage("forecast and measured memory of training steps", "memory.measure"),
     "batch_seconds": Stage(
         "training with batches by seconds",
         "batch_seconds.compare_batches",
@@ -174,20 +192,14 @@ STAGES: Final[dict[str, Stage]] = {
             **_overrides("nano_e2e"),
         },
     ),
-    "generation": Stage(
-        "decoding clips for both tasks",
-        "generation.compare_generation",
+    "scoring": Stage(
+        "scores and intervals of an evaluation",
+        "scoring.compare_scoring",
         {
-            **_MANIFEST,
-            "--model": {
-                "choices": ["tiny", "small"],
-                "default": "tiny",
-                "help": "a Whisper of these dimensions (tiny)",
-            },
-            **_number("--num_utterances", 32, "the first of the manifest"),
-            **_number("--num_tokens", 24, "generated for each clip and task"),
-            **_number("--num_rounds", 3, "timed decodings of each way"),
+            "--manifest": _MANIFEST["--manifest"],
+            **_number("--num_utterances", 100_000, "texts of the manifest, repeated with other errors"),
         },
+        in_table=("--num_utterances", "20000"),
     ),
     "long_form": Stage(
         "long recordings against transformers' pipeline",
@@ -200,31 +212,25 @@ STAGES: Final[dict[str, Stage]] = {
             **_number("--batch_size", 8, "windows in a batch"),
             **_number("--num_threads", 1, "of each way"),
         },
-        in_table=("--minutes", "20", "--speed_minutes", "10", "--num_tokens", "40"),
+        in_table=("--minutes", "12", "--speed_minutes", "4", "--num_tokens", "40"),
     ),
-    "scoring": Stage(
-        "scores and intervals of an evaluation",
-        "scoring.compare_scoring",
+    "memory": Stage("forecast and measured memory of training steps", "memory.measure"),
+    "cost_by_size": Stage(
+        "memory and time from manifest to scores, by number of utterances",
+        "cost_by_size.measure",
         {
-            "--manifest": _MANIFEST["--manifest"],
-            **_number("--num_utterances", 100_000, "texts of the manifest, repeated with other errors"),
-        },
-    ),
-    "scaling": Stage(
-        "training by two processes and by one",
-        "scaling.compare_processes",
-        {
-            **_number("--max_steps", 100, "steps of each run"),
-            **_number("--num_rounds", 2, "runs of each kind"),
-            **_overrides("nano_whisper"),
+            "--sizes": {
+                "type": int,
+                "nargs": "+",
+                "default": [1_000, 10_000, 100_000],
+                "metavar": "N",
+                "help": "numbers of utterances (1000 10000 100000)",
+            },
+            **_number("--num_proc", 2, "processes of the audit and the build"),
+            **_WORK_DIR,
         },
         fixed={"repo_root": REPO_ROOT},
-    ),
-    "start": Stage(
-        "help, refusals and the first training step",
-        "start.measure_start",
-        {**_number("--num_rounds", 5, "measurements of each kind"), **_overrides("nano_whisper")},
-        fixed={"repo_root": REPO_ROOT},
+        in_table=("--sizes", "1000", "10000"),
     ),
     "audit": Stage(
         "faults found in a corpus, and false alarms",
@@ -316,8 +322,9 @@ def run_table(script: Path, names: Sequence[str], output_dir: Path) -> tuple[str
 
     bars, failed = [], []
     for number, name in enumerate(names, start=1):
-        print(f"--- {number} of {len(names)}, {name}: {STAGES[name].help}", flush=True)
-        command = [sys.executable, str(script), "--output_dir", str(output_dir), name, *STAGES[name].in_table]
+        stage = STAGES[name]
+        print(f"--- {number} of {len(names)}, {' '.join((name, *stage.in_table))}: {stage.help}", flush=True)
+        command = [sys.executable, str(script), "--output_dir", str(output_dir), name, *stage.in_table]
         if subprocess.run(command).returncode == 0:
             bars += [(name, bar) for bar in last_bars(output_dir, name)]
         else:
