@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -245,3 +246,32 @@ def test_weights_in_the_cache_are_at_hand_offline(tmp_path: Path) -> None:
     assert at_hand("there/model", HF_HOME=str(tmp_path))[0] == "False"
     (snapshot / "pytorch_model.bin").write_text("weights")
     assert at_hand("there/model", HF_HOME=str(tmp_path))[0] == "True"
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries keep memory by rules of their own"
+)
+def test_kept_memory_costs_no_page_faults() -> None:
+    program = """
+import resource
+import numpy as np
+from vietst.runtime import keep_freed_memory
+
+def num_page_faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [np.ones(1 << 20, np.uint8) for _ in range(32)]
+    del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+num_page_faults()
+given_back = num_page_faults()
+keep_freed_memory()
+num_page_faults()
+print(given_back, num_page_faults())
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
+    )
+    given_back, kept = map(int, answer.stdout.split())
+    assert 10 * kept < given_back
