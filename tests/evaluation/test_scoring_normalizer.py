@@ -73,6 +73,7 @@ SAME_NUMBER = [
     ("9/10 điểm", "chín trên mười điểm", "9 trên 10 điểm"),
     ("được 4,5/5 sao", "được bốn phẩy năm trên năm sao", "được bốn rưỡi trên năm sao"),
     ("9/10 điểm danh", "chín tháng mười điểm danh"),
+    ("ngày 9/10 sao không đi", "ngày chín tháng mười sao không đi"),
     ("ngày 9/10", "ngày chín tháng mười"),
     ("5km", "5 km", "năm km", "năm ki lô mét", "5 kilomet"),
     ("1.200 kg", "1200kg", "một nghìn hai trăm ki lô gam"),

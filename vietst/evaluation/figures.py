@@ -29,10 +29,12 @@ _DONG: Final = re.compile(r"(?<=000)\s?[đĐ]\b")  # 9đ may be marks
 _MINUS: Final = re.compile(r"(?<!\S)[-−](?=\d)")
 
 _MARK: Final = re.compile(
-    rf"{_ALONE}(\d{{1,2}}(?:[.,]\d{{1,2}})?)/(5|10|20|100)(?=\s+(?:điểm(?!\s+(?:danh|thi))|sao)\b)",
+    rf"(?<!ngày )(?<!mùng )(?<!mồng )(?<!hôm ){_ALONE}(\d{{1,2}}(?:[.,]\d{{1,2}})?)/(5|10|20|100)"
+    r"(?=\s+(?:điểm(?!\s+(?:danh|thi))|sao)\b)",
     re.IGNORECASE,
 )
-"""9/10 điểm, 4,5/5 sao: out of so many; but ngày 9/10, and 9/10 điểm danh (a roll call), are days."""
+"""9/10 điểm, 4,5/5 sao: out of so many; but ngày 9/10 sao … (why, on that day), and 9/10 điểm danh (a roll
+call), are days."""
 _UNIT: Final = re.compile(rf"{_ALONE}(\d+(?:[.,]\d+)*)(km|kg|cm|mm)\b", re.IGNORECASE)
 
 _FRACTIONS: Final = frozenset({(1, 2), (1, 3), (2, 3), (1, 4), (3, 4)})
