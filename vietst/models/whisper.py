@@ -535,7 +535,7 @@ def generate(
         # The prompt decides; without these two, Whisper would run a language detection pass of its own.
         language=language,
         task=tasks[0],
-        suppress_tokens=None,
+        suppress_tokens=None,  # `suppressed` does both
         begin_suppress_tokens=None,
         logits_processor=LogitsProcessorList([suppressed]),
         force_unique_generate_call=True,
