@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 FEATURE_CODE_VERSION: Final = 2
-"""Raise it with every change of this module (or of audio reading) that changes values: old caches are then
-no longer taken for current ones."""
+"""Raise it with every change of this module (or of audio reading) that changes cached values by more than one
+unit of float16: old caches are then no longer taken for current ones."""
 
 _SCALE: Final = 0.25 / math.log(10)
 """Whisper's values are (log10(power) + 4) / 4: the natural logarithm times this, plus 1."""
@@ -200,7 +200,7 @@ def _extract_log_mel(signal: np.ndarray, kind: InputKind) -> Extracted:
     samples = torch.from_numpy(_frame_samples(signal, num_frames, kind))
     frames = samples.unfold(0, kind.fft_size_samples, kind.hop_length_samples)  # [num_frames, fft]
     spectrum = torch.view_as_real(torch.fft.rfft(frames * window))  # [num_frames, fft/2 + 1, 2]
-    # On one thread numpy adds, multiplies such small matrices and takes logarithms faster than torch.
+    # On one thread of an x86 processor numpy adds, multiplies and takes logarithms of so few numbers faster.
     squared = spectrum.square_().numpy()
     power = squared[:, :, 0] + squared[:, :, 1]
     mel_power = np.empty((num_frames, kind.num_mel_bins), np.float32)
