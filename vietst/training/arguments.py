@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from vietst.config_schema import RunConfig
 from vietst.errors import ConfigError
+from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
     from transformers import Seq2SeqTrainingArguments
 
+logger = get_logger(__name__)
 
 COLLECTIVE_TIMEOUT_S: Final = 2 * 3600
 """How long processes wait for each other before they give up: longer than what one may do alone, such as to
@@ -132,7 +134,7 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
     evaluates = training.eval_strategy != "no"
     pins_memory = dataloader.pin_memory and torch.cuda.is_available()
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return Seq2SeqTrainingArguments(
+    arguments = Seq2SeqTrainingArguments(
         output_dir=str(run_dir),
         seed=training.seed,
         use_cache=True,  # for whoever generates: it ends up in config.json; training itself never caches
@@ -186,3 +188,18 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
         disable_tqdm=not sys.stderr.isatty(),
         report_to=training.report_to,
     )
+    _train_on_one_gpu(arguments)
+    return arguments
+
+
+def _train_on_one_gpu(arguments: "Seq2SeqTrainingArguments") -> None:
+    """Keep transformers from sharing a single process's batches out among all GPUs that it sees.
+
+    DataParallel cuts every tensor of a batch into equal pieces: targets would lose their utterances.
+    """
+    if arguments.n_gpu > 1:
+        logger.warning(
+            "this one process trains on one of %d GPUs; accelerate_configs/h100x8.yaml starts one for each",
+            arguments.n_gpu,
+        )
+        arguments._n_gpu = 1
