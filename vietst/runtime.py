@@ -19,10 +19,13 @@ import traceback
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from vietst import rank_faults
 from vietst.errors import VietstError, error_in_text, without_credentials
+
+if TYPE_CHECKING:
+    import torch
 
 EXIT_USER_ERROR: Final = 2
 """Exit code of a script whose user can mend what went wrong."""
@@ -230,6 +233,24 @@ def set_seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def draw_as_process(process: int, *, seed: int, device: "torch.device") -> None:
+    """Seed PyTorch on the device of one of several processes, which all were seeded alike before.
+
+    Else dropout and SpecAugment would leave out the same places of every process's batch. Process 0 goes on
+    as it is.
+    """
+    import numpy as np
+    import torch
+
+    if process == 0:
+        return
+    own_seed = int(np.random.SeedSequence((seed, process)).generate_state(1)[0])
+    if device.type == "cuda":
+        torch.cuda.manual_seed(own_seed)
+    else:
+        torch.manual_seed(own_seed)
 
 
 def keep_freed_memory() -> None:

@@ -3,13 +3,14 @@
     accelerate launch … ranks_run.py FOLDER [--resume CHECKPOINT] section.key=value …
 
 FOLDER/rank-0.safetensors holds the parameters of process 0, and so on; its metadata says in how many pieces
-of memory the gradients of the last step were (of DDP; else 0).
+of memory the gradients of the last step were (of DDP; else 0), and what is drawn next at random.
 """
 
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
 
@@ -45,7 +46,7 @@ def main() -> None:
     def keep_weights(trainer: SpeechTrainer, preparation: Preparation) -> None:
         model = trainer.accelerator.unwrap_model(trainer.model)
         weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-        metadata = {"num_gradient_pieces": str(len(pieces))}
+        metadata = {"num_gradient_pieces": str(len(pieces)), "drawn": str(torch.rand(4).tolist())}
         save_file(weights, folder / f"rank-{rank()}.safetensors", metadata=metadata)
 
     runner.save_model = keep_weights

@@ -195,6 +195,10 @@ def test_two_processes_hold_the_same_unfrozen_encoder(tiny_corpus, tmp_path):
     frozen = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
     moved = names_that_moved({name: frozen[name] for name in ranks[0]}, ranks[0])
     assert "model.encoder.layers.0.fc1.weight" in moved
-    with safe_open(tmp_path / "rank-0.safetensors", "pt") as saved:
-        num_pieces = int(saved.metadata()["num_gradient_pieces"])
+    notes = []
+    for rank in (0, 1):
+        with safe_open(tmp_path / f"rank-{rank}.safetensors", "pt") as saved:
+            notes.append(saved.metadata())
+    num_pieces = int(notes[0]["num_gradient_pieces"])
     assert 1 <= num_pieces <= 2, "the gradients lie in the buckets of DDP, of the encoder too"
+    assert notes[0]["drawn"] != notes[1]["drawn"], "dropout and SpecAugment differ between processes"

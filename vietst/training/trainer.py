@@ -21,7 +21,7 @@ from vietst.data.source_weights import DrawnUtterances
 from vietst.evaluation.decode import cut_at_own_cap, max_new_tokens
 from vietst.models import lora
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
-from vietst.runtime import get_logger
+from vietst.runtime import draw_as_process, get_logger
 from vietst.training.checkpoint_writing import (
     delete_old,
     full_disk_is_an_error,
@@ -301,6 +301,8 @@ class SpeechTrainer(Seq2SeqTrainer):
 
     def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
         trained = super()._init_training_state(max_steps, *args)
+        # After the loaders, which the processes must seed alike, and before a checkpoint's states are read.
+        draw_as_process(self.args.process_index, seed=self.args.seed, device=self.args.device)
         # A checkpoint's own intervals would go before the configuration's.
         self.state.compute_steps(self.args, max_steps)
         # The best checkpoint may have moved with its run folder.
