@@ -57,6 +57,7 @@ def load_reshared(trainer: Any, checkpoint: Path) -> None:
     engine._config.load_universal_checkpoint = False
     if is_stage_3:
         _restore_groups(engine.optimizer, converted)
+    place_steps(engine.optimizer.optimizer)
     trainer.accelerator.wait_for_everyone()
     if rank() == 0:
         shutil.rmtree(converted)
@@ -102,3 +103,10 @@ def _restore_groups(optimizer: Any, converted: Path) -> None:
     for share, parameters in enumerate(optimizer.fp16_groups):
         state = optimizer.optimizer.state[optimizer.fp32_partitioned_groups_flat[share]]
         state["step"] = steps[optimizer.param_names[parameters[0]]]
+
+
+def place_steps(optimizer: torch.optim.Optimizer) -> None:
+    """Put the steps where fused Adam reads them: beside its moments. DeepSpeed leaves them in main memory."""
+    if optimizer.defaults.get("fused"):
+        for state in optimizer.state.values():
+            state["step"] = state["step"].to(state["exp_avg"].device)
