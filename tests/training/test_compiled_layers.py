@@ -102,6 +102,21 @@ def whisper_or_e2e_of_one(make, tmp_path: Path) -> dict[str, torch.Tensor]:
     return e2e_batch(e2e.load_processor(str(tmp_path / "base")), waveform_rows(1))
 
 
+def test_every_kind_of_batch_is_compiled(tmp_path, monkeypatch):
+    """With masks and without, of one clip and several, the encoder frozen or not: more than PyTorch's 8."""
+    monkeypatch.setattr(compiled_layers, "BACKEND", "eager")
+    make_model, batches = e2e_and_batches(tmp_path)
+    processor, (first, *_) = e2e.load_processor(str(tmp_path / "base")), waveform_rows(1)
+    batches = [*batches[:2], e2e_batch(processor, [first]), e2e_batch(processor, [first, first])]
+    model = make_model()
+    compiled_layers.compile_layers(model)
+    for model.encoder_is_frozen in (True, False):
+        model.train()
+        for batch in batches:
+            model(**batch).loss.backward()
+    assert counters["frames"]["ok"] == counters["frames"]["total"] > 8
+
+
 def train(corpus: Path, folder: Path, *options: str, resume: str | None = None) -> Path:
     overrides = [
         *tiny_run_overrides(corpus, folder),

@@ -19,6 +19,10 @@ from vietst.errors import ConfigError
 
 BACKEND: Final = "inductor"
 
+MAX_COMPILATIONS: Final = 64
+"""Of a layer's code, beyond which it would run eagerly. All layers of encoder and decoder share what PyTorch
+counts, and its 8 do not do: with and without masks, the encoder frozen and not, one clip and several."""
+
 _STACKS: Final = ("encoder.layers", "decoder.layers")
 """How the names of the modules end whose children are compiled, in both architectures."""
 
@@ -34,7 +38,7 @@ def compile_layers(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if name.endswith(_STACKS):
             for layer in module.children():
-                layer.compile(backend=BACKEND, dynamic=True)
+                layer.compile(backend=BACKEND, dynamic=True, recompile_limit=MAX_COMPILATIONS)
 
 
 def eager() -> AbstractContextManager[Any]:
