@@ -95,6 +95,7 @@ def measure_steps(shape: WhisperShape, work: Work) -> dict[str, Any]:
             gc.collect()
             if device == "cuda":
                 torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
     return results
 
 
