@@ -15,7 +15,9 @@ from tests.tiny_models import cached_rows
 from vietst.constants import TASKS
 from vietst.data.features import LOG_MEL_80_NANO, WAVEFORM_16K
 from vietst.models import e2e, whisper
+from vietst.models.log_probabilities import log_probabilities
 from vietst.models.multitask import EncoderStates
+from vietst.models.shared_states import SharedStatesCache
 
 NUM_UTTERANCES, MAX_NEW_TOKENS = 3, 14
 
@@ -129,6 +131,26 @@ def test_what_a_model_suppresses_is_not_said(architecture, model, tokenizer, sta
     assert (said[:, 0] != first).all()
     assert (said != never).all()
     assert torch.equal(said, stock(architecture, model, tokenizer, states, beams))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_model_that_was_saved_with_use_cache_off_says_and_judges_the_same(
+    architecture, model, tokenizer, states, beams
+) -> None:
+    """As many fine-tuned models are: training turned it off, and their files say so."""
+    said = shared(architecture, model, tokenizer, states, beams)
+    judged = judge(architecture, model, tokenizer, states, said)
+    for config in (model.config, model.get_decoder().config, model.generation_config):
+        config.use_cache = False
+    assert torch.equal(shared(architecture, model, tokenizer, states, beams), said)
+    torch.testing.assert_close(judge(architecture, model, tokenizer, states, said), judged)
+
+
+def judge(architecture: ModuleType, model: Any, tokenizer: Any, states: EncoderStates, said: Any) -> Any:
+    """Log-probabilities, on keys and values that no generation has made."""
+    prompts = [architecture.decoder_prompt(tokenizer, task, "vi") for task in TASKS]
+    lengths = torch.full((len(said),), said.shape[1])
+    return log_probabilities(model, SharedStatesCache(states), prompts, said, lengths)
 
 
 @pytest.mark.parametrize("beams", [1, 3])

@@ -586,5 +586,6 @@ def generate(
         num_beams=num_beams,
         synced_gpus=synced_gpus,
         past_key_values=cache.for_decoder(),
+        use_cache=True,  # whatever the model's files say of it: the states are in there
     )
     return by_task(generated[:, prompt_length:], len(tasks))

@@ -47,6 +47,7 @@ def log_probabilities(
             encoder_outputs=EncoderStates(some.stand_in(len(tokens))),
             decoder_input_ids=decoder_input_ids[rows],
             past_key_values=some.for_decoder(),
+            use_cache=True,  # whatever the model's files say of it: the states are in there
         ).logits[:, prompt_length - 1 :]
         of_tokens = logits.float().log_softmax(-1).gather(2, tokens[..., None])[..., 0]
         counts = torch.arange(tokens.shape[1], device=tokens.device) < lengths[rows, None]
