@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -419,6 +420,26 @@ def test_audio_that_changes_while_features_are_built_is_noticed(
         build(tmp_path, num_proc=num_proc)
     with pytest.raises(FeatureCacheError):
         open_cache(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_a_disk_that_fills_up_meanwhile_is_said_and_the_build_continues(
+    tmp_path: Path, num_proc: int
+) -> None:
+    """Written by others, or by a quota: a limit of this process's files stands for it."""
+    import resource
+
+    write_corpus(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(FeatureCacheError, match="keeps room"):
+            build(tmp_path, num_proc=num_proc)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    build(tmp_path, num_proc=num_proc)
+    assert len(open_cache(tmp_path)["train"]) > 0
 
 
 # --- opening ----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ the jobs moves the shards: while some wait for the disk, others go on.
 """
 
 import contextlib
+import errno
 import functools
 import itertools
 import multiprocessing
@@ -44,6 +45,7 @@ _JOBS_AHEAD: Final = 2
 _PARENT_CHECK_S: Final = 0.5
 START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"
 """As `datasets`' own `map`: forked processes begin at once, with everything imported."""
+_FULL_DISK_ERRNOS: Final = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,28 @@ def write_shards(
     """Writes the shards with `num_proc` processes (with one: in this process).
 
     Raises:
-        FeatureCacheError: an audio file changed since it was measured, or a process died.
+        FeatureCacheError: an audio file changed since it was measured, a process died, or the disk is full.
     """
     from tqdm import tqdm
 
     kinds = [of_cache.plan.kind for of_cache in missing]
     num_rows = sum(of_cache.num_rows for of_cache in missing)
     jobs = make_jobs(missing, audio_root=audio_root)
+    written = _write_in_processes(jobs, num_proc, kinds) if num_proc > 1 else _write_here(jobs)
     description = kinds[0].name if len(kinds) == 1 else f"{len(kinds)} kinds"
-    with tqdm(total=num_rows, desc=description, unit=" utterances", disable=not progress) as bar:
-        for num_written in _write_in_processes(jobs, num_proc, kinds) if num_proc > 1 else _write_here(jobs):
-            bar.update(num_written)
+    try:
+        with tqdm(total=num_rows, desc=description, unit=" utterances", disable=not progress) as bar:
+            for num_written in written:
+                bar.update(num_written)
+    except OSError as error:
+        if error.errno not in _FULL_DISK_ERRNOS:
+            raise
+        raise FeatureCacheError(
+            where=str(missing[0].cache_directory.parent),
+            rule="the disk keeps room for the features while they are built",
+            found=str(error),
+            do="free some space, and run the same command again: the build continues where it stopped",
+        ) from error
     open_cached_split.cache_clear()
     _real_folder.cache_clear()
 
