@@ -3,6 +3,7 @@
 Most tests leave the machine code out (`aot_eager`): it is the tracing that can go wrong here.
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,15 @@ def test_a_training_and_its_checkpoints_are_those_of_eager_training(tiny_corpus,
         (run / "checkpoint-6").rename(run / "later")
         train(tiny_corpus, run.parent, *options, f"training.compile={other}", resume=LATEST)
         assert history(run, "loss")[-3:] == pytest.approx(losses[-3:], rel=1e-4)
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_an_encoder_whose_states_are_cached_is_not_compiled(tiny_corpus, tmp_path):
+    shutil.copytree(tiny_corpus / "data" / "features", tmp_path / "features")  # where no states lie yet
+    options = ("training.freeze_encoder_updates=null", "model.freeze_encoder=true", "training.max_steps=1")
+    cached = ("model.cache_encoder_states=true", f"paths.features_dir={(tmp_path / 'features').as_posix()}")
+    train(tiny_corpus, tmp_path, *options, *cached, "training.eval_strategy=no", "training.compile=true")
+    assert counters["stats"]["unique_graphs"] == 1  # of the decoder
 
 
 @pytest.mark.slow
