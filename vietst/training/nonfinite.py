@@ -10,7 +10,8 @@ Who leaves the step out:
     fp16                     the gradient scaler, which then also lowers its scale
     DeepSpeed ZeRO 1 to 3    its engine, in any precision; the norm that it reports is then infinite
 
-The last two also hold the learning rate's schedule back for the steps left out.
+The last two also hold the learning rate's schedule back for the steps left out; the scaler not with
+adamw_torch_fused, which it lets find out by itself.
 """
 
 import math

@@ -414,13 +414,13 @@ class SpeechTrainer(Seq2SeqTrainer):
 
         if self._windows is not None and self._evaluates_in_full_window:
             inputs = in_longer_window(inputs, self._windows.context.input_kind.num_window_frames)
-        inputs = self._prepare_inputs(inputs)
-        row_index, duration_s = (inputs.pop(key) for key in _BOOKKEEPING_KEYS)
-        num_utterances, device = row_index.shape[0], row_index.device
-        caps = [
+        caps = [  # of exact seconds: DeepSpeed prepares inputs in half precision
             max_new_tokens(clip_s, self._tokens_per_second, self._tokens_base)
-            for clip_s in duration_s.tolist()
+            for clip_s in inputs["duration_s"].tolist()
         ]
+        inputs = self._prepare_inputs(inputs)
+        row_index, _ = (inputs.pop(key) for key in _BOOKKEEPING_KEYS)
+        num_utterances, device = row_index.shape[0], row_index.device
         with torch.no_grad(), eager():
             outputs = model(**inputs)
             generated = self._generate(
