@@ -122,11 +122,13 @@ def write_shards(
     kinds = [of_cache.plan.kind for of_cache in missing]
     num_rows = sum(of_cache.num_rows for of_cache in missing)
     jobs = make_jobs(missing, audio_root=audio_root)
-    written = _write_in_processes(jobs, num_proc, kinds) if num_proc > 1 else _write_here(jobs)
     description = kinds[0].name if len(kinds) == 1 else f"{len(kinds)} kinds"
     try:
         with tqdm(total=num_rows, desc=description, unit=" utterances", disable=not progress) as bar:
-            for num_written in written:
+            # Not given a name, the generator ends as soon as an error, or Ctrl-C, leaves this loop.
+            for num_written in (
+                _write_in_processes(jobs, num_proc, kinds) if num_proc > 1 else _write_here(jobs)
+            ):
                 bar.update(num_written)
     except OSError as error:
         if error.errno not in _FULL_DISK_ERRNOS:
