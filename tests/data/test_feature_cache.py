@@ -281,6 +281,20 @@ def test_a_shard_that_was_cut_off_later_is_named_and_the_same_command_mends_it(
     assert contents(directory) == expected
 
 
+@pytest.mark.parametrize("name", [feature_card.COMPLETE_MARK, feature_card.CARD_FILE_NAME, "dev/state.json"])
+def test_a_file_beside_the_shards_that_a_power_cut_emptied_is_written_again_by_the_same_command(
+    tmp_path: Path, computed: list[int], name: str
+) -> None:
+    write_corpus(tmp_path)
+    directory = build(tmp_path)
+    whole, num_computed = contents(directory), len(computed)
+    (directory / name).write_bytes(b"")
+    assert "unfinished build" in found_instead(tmp_path).found
+    build(tmp_path)
+    assert contents(directory) == whole
+    assert len(computed) == num_computed, "no features are computed again"
+
+
 def test_a_damaged_cache_of_other_splits_is_not_copied_from(
     tmp_path: Path, computed: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:

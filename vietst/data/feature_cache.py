@@ -282,9 +282,23 @@ def _is_written(directory: Path, plan: CachePlan, shard: Shard) -> bool:
 
 
 def _is_complete(directory: Path, plan: CachePlan) -> bool:
-    return (directory / COMPLETE_MARK).is_file() and all(
+    return all(map(_is_json, _files_beside_shards(directory))) and all(
         (directory / shard.path_in_cache).is_file() for shard in plan.shards
     )
+
+
+def _files_beside_shards(directory: Path) -> list[Path]:
+    of_splits = [directory / split / name for split in SPLITS for name in ("state.json", "dataset_info.json")]
+    return [directory / COMPLETE_MARK, directory / CARD_FILE_NAME, *of_splits]
+
+
+def _is_json(path: Path) -> bool:
+    """They come to the disk some time after they are written, and may be empty when the power fails."""
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _damaged_shards(directory: Path, plan: CachePlan) -> list[Path]:
