@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import struct
+import sys
 from pathlib import Path
 
 import librosa
@@ -293,6 +294,11 @@ def test_paths_that_are_refused(tmp_path: Path, audio_path: str, code: str) -> N
     with pytest.raises(AudioError) as caught:
         resolve_audio_path(tmp_path, audio_path)
     assert caught.value.code == code
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no colons in names of files")
+def test_a_time_in_a_name_is_no_drive(tmp_path: Path) -> None:
+    assert resolve_audio_path(tmp_path, "1:30.wav") == tmp_path.resolve() / "1:30.wav"
 
 
 def test_links_may_point_within_the_root_only(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Where the audio of a manifest may lie, and the reason codes of audio that cannot be used."""
 
-import ntpath
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,9 @@ AUDIO_RULES: Final = {
     "piece_outside": "the audio file goes on until end_s",
 }
 """Reason code of an unusable audio file (as written to `rejected.tsv`), and the rule that it breaks."""
+
+_DRIVE: Final = re.compile(r"[A-Za-z]:")
+"""Of Windows. `1:30.wav` is a file's name elsewhere."""
 
 
 def resolve_audio_path(audio_root: Path, audio_path: str) -> Path:
@@ -49,7 +52,7 @@ def resolve_below(
         raise audio_error(
             "audio_missing", audio_path, "an empty path", "fill audio_path in, or remove the row"
         )
-    if relative.startswith("/") or ntpath.splitdrive(relative)[0]:
+    if relative.startswith("/") or _DRIVE.match(relative):
         raise audio_error(
             "path_absolute", audio_path, "an absolute path", "write it relative to paths.data_root"
         )
