@@ -175,7 +175,8 @@ def test_a_build_that_is_killed_again_and_again_gets_there(
     for _ in range(NUM_CLIPS):
 
         def build_and_die() -> None:
-            kill_at((feature_shards, "extract", "after", 8), kill_itself)
+            # A shard, of four clips at most, is in its place before the next but one is begun.
+            kill_at((feature_shards, "extract", "after", 9), kill_itself)
             build(corpus, tmp_path)
 
         before = len(shards_in(tmp_path))

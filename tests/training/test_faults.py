@@ -125,7 +125,7 @@ def test_a_shard_that_only_the_second_machine_cannot_read(repo_root, tiny_corpus
         for number, folder in enumerate((tiny_corpus / "data" / "features", features))
     ]
     assert max(machine.end() for machine in machines) < MAX_S_AFTER_FAULT
-    message = f"error: rank 1 of 2: {shard.parents[1]}\n"
+    message = f"error: rank 1 of 2: {shard}\n"
     assert [machine.ours.count(message) for machine in machines] == [1, 1]
     assert machines[0].ours.count("stopped by rank 1, on another machine:\n" + message) == 1
     assert not any("Traceback" in machine.ours for machine in machines)

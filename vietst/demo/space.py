@@ -31,6 +31,7 @@ REQUIRED: Final = (
     "silero-vad",
     "soundfile",
     "soxr",
+    "threadpoolctl",
     "torch",
     "tqdm",
     "transformers",

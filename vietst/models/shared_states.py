@@ -46,6 +46,14 @@ class SharedStatesCache(DynamicCache):
         }
         return some
 
+    def update(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stock cross-attention would write here, and attend to the stand-in: nothing that was said.
+
+        Raises:
+            TypeError: always; the model's layers need `share_states`, which `load_model` does.
+        """
+        raise TypeError("cross-attention that cannot read a SharedStatesCache: call share_states first")
+
     @property
     def num_utterances(self) -> int:
         return len(self.states.last_hidden_state)
