@@ -108,6 +108,7 @@ STAGES: Final[dict[str, Stage]] = {
             **_number("--num_tokens", 24, "generated for each clip and task"),
             **_number("--num_rounds", 3, "timed decodings of each way"),
         },
+        in_table=("--num_utterances", "8", "--num_rounds", "2"),
     ),
     "scaling": Stage(
         "training by two processes and by one",
