@@ -104,9 +104,11 @@ def run_script(main: Callable[[], None]) -> None:
     error of any of them ends them all, and is printed once (`vietst.rank_faults`).
     """
     faulthandler.enable()  # a damaged file that is mapped into memory ends a process by a signal
-    # Else torch's threads wait for each other by spinning: on cores shared with other processes, an audit's
-    # pass of a small model took ten times the CPU time. Read when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Else torch's threads wait for each other by spinning 30 times as long: on cores that are shared with
+    # other processes a small model took more than ten times the time of its CPU. Not spinning at all made a
+    # small training on idle cores a fifth slower. libgomp reads it when torch is imported.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As stderr: on Windows a file or pipe may lack Vietnamese letters, and that is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
