@@ -46,7 +46,7 @@ def sole_training(run_dir: Path) -> Iterator[None]:
             found=str(error),
             do="name another folder: output.dir=outputs/NAME",
         ) from error
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # the second is what filelock raises on such disks
         logger.warning("the disk of %s has no locks (%s): start no second training there", run_dir, error)
     try:
         yield
