@@ -108,6 +108,9 @@ class User:
         self.page.set_default_timeout(30_000)
         self.asked: list[str] = []
         self.page.on("request", lambda request: self.asked.append(request.url))
+        # Whoever listens first has Chromium hand its file chooser over, and a key that is pressed meanwhile
+        # may open it for nobody. So somebody listens from the beginning.
+        self.page.on("filechooser", lambda chooser: None)
         self.page.goto(url)
         self.button = self.page.get_by_role("button", name="Transcribe")
         self.button.wait_for()
