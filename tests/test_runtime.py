@@ -70,6 +70,26 @@ def test_a_fault_of_the_program_keeps_its_traceback() -> None:
     assert "IndexError" in answer.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
+@pytest.mark.parametrize(
+    "write",
+    [
+        "pathlib.Path('file').write_bytes(bytes(5000))",
+        "import torch, safetensors.torch\nsafetensors.torch.save_file({'a': torch.zeros(5000)}, 'file')",
+    ],
+    ids=["python", "safetensors"],
+)
+def test_a_full_disk_is_told_whoever_writes(
+    write: str, tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    limited = "import pathlib, resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    answer = run_main(limited + write, PYTHONPATH=str(repo_root))
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert answer.stderr.endswith("  do:    free some space, and run the same command again\n")
+
+
 def test_an_interruption_is_quiet() -> None:
     answer = run_main("raise KeyboardInterrupt")
     assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from vietst import rank_faults
 from vietst.errors import VietstError, error_in_text, without_credentials
+from vietst.full_disk import full_disk_error, is_full_disk
 
 if TYPE_CHECKING:
     import torch
@@ -98,8 +99,8 @@ def local_world_size() -> int:
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main` and end the process as a user expects.
 
-    A `VietstError` becomes `error: …` on stderr and exit code 2, an interruption a quiet exit code 130, and
-    `Preempted` its message and exit code 75.
+    A `VietstError`, and a full disk that nobody has told yet, become `error: …` on stderr and exit code 2, an
+    interruption a quiet exit code 130, and `Preempted` its message and exit code 75.
     Any other exception is a fault of the program and keeps its traceback. With several processes, the first
     error of any of them ends them all, and is printed once (`vietst.rank_faults`).
     """
@@ -126,6 +127,9 @@ def run_script(main: Callable[[], None]) -> None:
         _end_process(EXIT_USER_ERROR, message=f"error: {_rank_prefix()}{error}")
     except Exception as error:
         users_error = error_in_text(str(error))  # of a DataLoader's worker process
+        if users_error is None and is_full_disk(error):
+            name = getattr(error, "filename", None)
+            users_error = full_disk_error(error, name or "a file that this command writes")
         if users_error is not None:
             _end_process(EXIT_USER_ERROR, message=f"error: {_rank_prefix()}{users_error}")
         if world_size() == 1:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.small_files import needs_limits, only_files_up_to
 from tests.tiny_models import cached_rows
 from vietst.data import encoder_state_cache
 from vietst.data.encoder_state_cache import StatesPlan, build_states, describe_states_plan, plan_states
@@ -323,6 +324,17 @@ def test_states_that_do_not_fit_the_disk_are_refused_with_the_figures(tmp_path, 
         "12 utterances (train, dev), 1280 wide, at most 1500 positions each: about 46.1 MB"
         in describe_states_plan(plan_states(splits, tmp_path, encoder))
     )
+
+
+@needs_limits
+def test_a_disk_that_fills_up_meanwhile_is_said_and_the_build_continues(tmp_path):
+    splits, encoder = make_splits(), make_encoder()
+    build(tmp_path / "straight", splits, encoder)
+    with only_files_up_to(1500), pytest.raises(FeatureCacheError, match="cache_encoder_states=false"):
+        build(tmp_path / "filled", splits, encoder)
+    assert not [path for path in (tmp_path / "filled").rglob("*") if path.is_file()], "nothing is half there"
+    build(tmp_path / "filled", splits, encoder)
+    assert all_bytes(tmp_path / "filled") == all_bytes(tmp_path / "straight")
 
 
 def test_what_is_written_already_needs_no_room(tmp_path, monkeypatch):

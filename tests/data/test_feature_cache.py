@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from tiny_splits import write_clip, write_corpus, write_splits
 from transformers import WhisperFeatureExtractor
 
+from tests.small_files import needs_limits, only_files_up_to
 from vietst.constants import SPLITS
 from vietst.data import audio_facts, feature_cache, feature_card, feature_plan, feature_shards, shard_files
 from vietst.data.audio import load_waveform
@@ -436,22 +436,15 @@ def test_audio_that_changes_while_features_are_built_is_noticed(
         open_cache(tmp_path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
+@needs_limits
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_a_disk_that_fills_up_meanwhile_is_said_and_the_build_continues(
     tmp_path: Path, num_proc: int
 ) -> None:
     """Written by others, or by a quota: a limit of this process's files stands for it."""
-    import resource
-
     write_corpus(tmp_path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(FeatureCacheError, match="keeps room"):
-            build(tmp_path, num_proc=num_proc)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with only_files_up_to(20_000), pytest.raises(FeatureCacheError, match="keeps room"):
+        build(tmp_path, num_proc=num_proc)
     build(tmp_path, num_proc=num_proc)
     assert len(open_cache(tmp_path)["train"]) > 0
 

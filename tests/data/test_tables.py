@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.small_files import needs_limits, only_files_up_to
 from vietst.data.records import format_record, split_records
 from vietst.data.tables import atomic_writer, open_table, read_table, write_table
-from vietst.errors import ManifestError
+from vietst.errors import ManifestError, VietstError
 
 HEADER = "audio_path\ttranscript\ttranslation\n"
 REQUIRED = ("audio_path", "transcript", "translation")
@@ -213,6 +214,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     with pytest.raises(RuntimeError, match="stop"):
         fail()
     assert path.read_bytes() == b"b\ta\n2\t1\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@needs_limits
+def test_a_full_disk_is_told_and_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "table.tsv"
+    write_table(path, [{"a": "1"}], ["a"])
+    with only_files_up_to(1000), pytest.raises(VietstError, match="free some space") as caught:
+        write_table(path, [{"a": "chữ"}] * 1000, ["a"])
+    assert caught.value.where == str(path)
+    assert path.read_bytes() == b"a\n1\n"
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from tests.small_files import needs_limits, only_files_up_to
 from vietst.errors import VietstError
 from vietst.evaluation.chart_style import save_chart
 from vietst.evaluation.charts import (
@@ -295,6 +296,13 @@ def test_the_same_files_give_the_same_pictures(outputs: Path) -> None:
     first = export_charts(outputs, outputs / "results", outputs / "one").written
     second = export_charts(outputs, outputs / "results", outputs / "two").written
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+@needs_limits
+def test_a_full_disk_is_told_and_leaves_no_half_picture(tmp_path: Path) -> None:
+    with only_files_up_to(1000), pytest.raises(VietstError, match="free some space"):
+        save_chart(draw_wer_comparison([result_of()]), tmp_path / "chart.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_persons_own_matplotlib_settings_change_nothing(outputs: Path) -> None:

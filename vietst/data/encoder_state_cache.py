@@ -33,6 +33,7 @@ from vietst.data.features import FEATURE_CODE_VERSION
 from vietst.data.shard_files import shard_num_rows
 from vietst.data.tables import write_json
 from vietst.errors import FeatureCacheError
+from vietst.full_disk import full_disk_is_an_error
 from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
@@ -200,7 +201,8 @@ def build_states(
         wait_for_all: returns when all processes have called it.
 
     Raises:
-        FeatureCacheError: states beyond half precision's range, or processes that do not share the folder.
+        FeatureCacheError: states beyond half precision's range, a full disk, or processes that do not share
+            the folder.
     """
     import datasets
     from tqdm import tqdm
@@ -211,7 +213,14 @@ def build_states(
         total=num_rows, desc="encoder states", unit=" utterances", disable=rank != 0 or not own
     ) as progress:
         for shard in own:
-            _write_shard(plan, shard, splits[shard.split], encoder, batch_size)
+            with full_disk_is_an_error(
+                plan.directory.parent,
+                FeatureCacheError,
+                rule="the disk keeps room for the encoder's states while they are computed",
+                do="free some space, and run the same command again: it goes on where this one stopped; or "
+                "compute them in every step (model.cache_encoder_states=false)",
+            ):
+                _write_shard(plan, shard, splits[shard.split], encoder, batch_size)
             progress.update(shard.stop - shard.start)
     wait_for_all()
     missing = plan.missing()

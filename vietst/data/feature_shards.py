@@ -6,7 +6,6 @@ the jobs moves the shards: while some wait for the disk, others go on.
 """
 
 import contextlib
-import errno
 import functools
 import itertools
 import multiprocessing
@@ -33,6 +32,7 @@ from vietst.data.feature_reuse import CachedRow, ReusableRows, open_cached_split
 from vietst.data.features import InputKind, extract, half_precision, load_constants
 from vietst.data.shard_files import CacheRow, write_shard_file
 from vietst.errors import AudioError, FeatureCacheError
+from vietst.full_disk import full_disk_is_an_error
 from vietst.runtime import keep_freed_memory
 
 TEMPORARY_PREFIX: Final = ".tmp-"
@@ -45,7 +45,6 @@ _JOBS_AHEAD: Final = 2
 _PARENT_CHECK_S: Final = 0.5
 START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"
 """As `datasets`' own `map`: forked processes begin at once, with everything imported."""
-_FULL_DISK_ERRNOS: Final = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @dataclass(frozen=True)
@@ -123,22 +122,18 @@ def write_shards(
     num_rows = sum(of_cache.num_rows for of_cache in missing)
     jobs = make_jobs(missing, audio_root=audio_root)
     description = kinds[0].name if len(kinds) == 1 else f"{len(kinds)} kinds"
-    try:
-        with tqdm(total=num_rows, desc=description, unit=" utterances", disable=not progress) as bar:
-            # Not given a name, the generator ends as soon as an error, or Ctrl-C, leaves this loop.
-            for num_written in (
-                _write_in_processes(jobs, num_proc, kinds) if num_proc > 1 else _write_here(jobs)
-            ):
-                bar.update(num_written)
-    except OSError as error:
-        if error.errno not in _FULL_DISK_ERRNOS:
-            raise
-        raise FeatureCacheError(
-            where=str(missing[0].cache_directory.parent),
+    with (
+        full_disk_is_an_error(
+            missing[0].cache_directory.parent,
+            FeatureCacheError,
             rule="the disk keeps room for the features while they are built",
-            found=str(error),
             do="free some space, and run the same command again: the build continues where it stopped",
-        ) from error
+        ),
+        tqdm(total=num_rows, desc=description, unit=" utterances", disable=not progress) as bar,
+    ):
+        # Not given a name, the generator ends as soon as an error, or Ctrl-C, leaves this loop.
+        for num_written in _write_in_processes(jobs, num_proc, kinds) if num_proc > 1 else _write_here(jobs):
+            bar.update(num_written)
     open_cached_split.cache_clear()
     _real_folder.cache_clear()
 

@@ -15,6 +15,7 @@ from typing import Final, NoReturn, TextIO
 
 from vietst.data.records import format_record, split_records
 from vietst.errors import ManifestError
+from vietst.full_disk import full_disk_is_an_error
 
 _DELIMITER_NAMES: Final = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
 
@@ -233,7 +234,12 @@ def _refuse(where: Path | str, rule: str, found: str, do: str) -> NoReturn:
 
 @contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file that takes the place of `path` when the block ends, and is dropped when it fails."""
+    """A UTF-8 text file that takes the place of `path` when the block ends, and is dropped when it fails.
+
+    Raises:
+        ManifestError: the file cannot be made.
+        VietstError: the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,9 +247,10 @@ def atomic_writer(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         _refuse(path, "the file can be written", f"{error.filename}: {error.strerror}", "name another place")
     try:
-        with file:
-            yield file
-        temporary.replace(path)
+        with full_disk_is_an_error(path):
+            with file:
+                yield file
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

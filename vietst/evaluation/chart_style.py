@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from vietst.full_disk import full_disk_is_an_error
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -88,11 +90,12 @@ def png_of(figure: "Figure") -> bytes:
 
 
 def save_chart(figure: "Figure", path: Path) -> None:
-    """Write `png_of` a figure to a file, atomically."""
+    """Write `png_of` a figure to a file, atomically. Raises VietstError where the disk is full."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(png_of(figure))
-        temporary.replace(path)
+        with full_disk_is_an_error(path):
+            temporary.write_bytes(png_of(figure))
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ the model has (the CTC head, LoRA's adapters); these stay at home with optimizer
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -14,10 +13,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from vietst.config_schema import HubSection
 from vietst.errors import HubError
+from vietst.full_disk import full_disk_is_an_error
 from vietst.hub.model_card import write_model_card
 from vietst.hub.published_record import (
     PUBLISHED_RECORD,
@@ -141,21 +141,14 @@ def _link_or_copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-@contextlib.contextmanager
-def _full_disk_is_an_error(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        # safetensors has an exception of its own, without a number
-        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
-            raise
-        raise HubError(
-            where=f"publishing, in {folder}",
-            rule="room for another copy of the weights",
-            found="no space left on the disk",
-            do="make room there; such files lie in the folder that TMPDIR names, and while training in "
-            "the run folder",
-        ) from error
+def _full_disk_is_an_error(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return full_disk_is_an_error(
+        f"publishing, in {folder}",
+        HubError,
+        rule="room for another copy of the weights",
+        do="make room there; such files lie in the folder that TMPDIR names, and while training in "
+        "the run folder",
+    )
 
 
 def _is_one_of(path: str, patterns: tuple[str, ...]) -> bool:

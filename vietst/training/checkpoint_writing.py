@@ -7,30 +7,21 @@ system that all machines of the run share.
 """
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from vietst.errors import CheckpointError, VietstError
+from vietst.full_disk import is_full_disk
 from vietst.training.checkpoints import complete_checkpoints, files_of
 
 _BEING_WRITTEN = "checkpoint.partial"
 _BEING_DELETED = "checkpoint.deleted"
 _BEING_RESHARED = "checkpoint.reshared"
 
-_FULL_DISK_ERRNOS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-# safetensors and PyTorch have exceptions of their own, without a number.
-_FULL_DISK_WORDS = (
-    "No space left",
-    "File too large",
-    "Disk quota exceeded",
-    "PytorchStreamWriter failed",
-    "file write failed",
-    "iostream error",
-    "unexpected pos",
-)
+_PYTORCHS_WORDS = ("PytorchStreamWriter failed", "file write failed", "iostream error", "unexpected pos")
+"""Its exceptions do not hold the system's words."""
 
 
 def partial_folder(run_dir: Path) -> Path:
@@ -139,8 +130,7 @@ def full_disk_is_an_error(run_dir: Path) -> Iterator[None]:
     except VietstError:
         raise  # has been said
     except Exception as error:
-        number = error.errno if isinstance(error, OSError) else None
-        if number not in _FULL_DISK_ERRNOS and not any(word in str(error) for word in _FULL_DISK_WORDS):
+        if not is_full_disk(error) and not any(word in str(error) for word in _PYTORCHS_WORDS):
             raise
         with contextlib.suppress(OSError):
             remove_leftovers(run_dir)
