@@ -14,7 +14,8 @@ end completes the cache, and the same command, or the one without --shard, does 
 
 --push_to_hub uploads the features to a dataset repository, private unless --public: features, ids, texts and
 all other columns of the manifest, no audio files. But features of waveform-16k are the speech itself, and of
-log_mel it can be reconstructed roughly. The token comes from HF_TOKEN or `hf auth login`. Train on them with
+log_mel it can be reconstructed roughly. What the data's license (hub.dataset_license) permits nobody to
+publish stays private. The token comes from HF_TOKEN or `hf auth login`. Train on them with
 paths.features_dir=hf://datasets/OWNER/NAME.
 """
 
@@ -73,7 +74,7 @@ def main() -> None:
     config = load_config(arguments.config or "base", arguments.overrides).config
     from vietst.data.build_members import BuildMember
     from vietst.data.features import INPUT_KINDS, input_kind_named
-    from vietst.data.preparation import input_kind_of_config, prepare_features, publish_features
+    from vietst.data.preparation import input_kind_of_config, prepare_features
 
     if arguments.kinds:
         kinds = [input_kind_named(name) for name in arguments.kinds.split(",")]
@@ -82,7 +83,9 @@ def main() -> None:
     else:
         kinds = list(INPUT_KINDS.values())
     if arguments.push_to_hub:
-        publish_features(
+        from vietst.hub.by_hand import push_features
+
+        push_features(
             config, kinds, arguments.push_to_hub, public=arguments.public, num_proc=arguments.num_proc
         )
         return

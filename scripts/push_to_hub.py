@@ -38,8 +38,11 @@ def parse_arguments() -> argparse.Namespace:
         "overrides", nargs="*", metavar="hub.key=value", help="for example hub.license=cc-by-nc-4.0"
     )
     arguments = parser.parse_intermixed_args()
-    if arguments.what == "features" and (arguments.revision or arguments.dry_run or arguments.overrides):
-        parser.error("--revision, --dry_run and hub.key=value are for models")
+    if arguments.what == "features":
+        if arguments.revision or arguments.dry_run:
+            parser.error("--revision and --dry_run are for models")
+        if not all(override.startswith("hub.dataset_license=") for override in arguments.overrides):
+            parser.error("of hub.key=value, hub.dataset_license alone is for features")
     return arguments
 
 
@@ -49,7 +52,9 @@ def main() -> None:
     from vietst.hub.by_hand import push_features_of_run, push_model_folder
 
     if arguments.what == "features":
-        push_features_of_run(arguments.model_dir, arguments.repo_id, private=arguments.private is not False)
+        push_features_of_run(
+            arguments.model_dir, arguments.repo_id, arguments.overrides, public=arguments.private is False
+        )
         return
     stated = {key: getattr(arguments, key) for key in ("repo_id", "private", "revision")}
     overrides = [f"hub.{key}={value}" for key, value in stated.items() if value is not None]

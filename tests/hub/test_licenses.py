@@ -7,7 +7,7 @@ import pytest
 from vietst.config_schema import HubSection
 from vietst.errors import HubError
 from vietst.hub.hub_lists import base_licenses, license_terms
-from vietst.hub.licenses import Term, model_license
+from vietst.hub.licenses import Term, model_license, require_data_permit
 
 WHISPER = ["openai/whisper-small"]
 E2E = ["facebook/wav2vec2-large-xlsr-53", "facebook/mbart-large-50"]
@@ -58,6 +58,28 @@ def test_what_may_not_be_published_is_not_pushed_for_everybody_without_a_license
     assert "state hub.dataset_license=own" in message
     assert "hub.base_license" in refusal([], "local", private=False, base_license=corpus)
     assert license_of(WHISPER, private=True, dataset_license=corpus) is None
+
+
+@pytest.mark.parametrize("data", ["cc-by-nd-4.0", "cc-by-nc-nd-4.0"])
+def test_what_is_made_of_data_without_derivatives_stays_private_too(data: str) -> None:
+    of_model = refusal(WHISPER, private=False, dataset_license=data).splitlines()
+    with pytest.raises(HubError) as caught:
+        require_data_permit(HubSection(dataset_license=data), public=True)
+    of_data = str(caught.value).splitlines()
+    assert of_data[0] == "--public"
+    assert of_data[1:3] == of_model[1:3], "the same rule"
+    assert "state hub.dataset_license=own" in of_data[3]
+    for hub, public in ((HubSection(dataset_license=data), False), (HubSection(dataset_license="own"), True)):
+        require_data_permit(hub, public=public)
+    require_data_permit(HubSection(), public=True)
+
+
+def test_a_corpus_carries_no_license_that_its_data_forbid() -> None:
+    data = HubSection(dataset_license="cc-by-nc-4.0")
+    with pytest.raises(HubError, match=r"state --license=cc-by-nc-4\.0 or another"):
+        require_data_permit(data, public=False, license="mit")
+    require_data_permit(data, public=True, license="cc-by-nc-4.0")
+    require_data_permit(HubSection(dataset_license="own"), public=True, license="cc-by-nd-4.0")
 
 
 def test_other_corpora_do_not_forbid_a_model_that_everybody_sees() -> None:

@@ -132,6 +132,19 @@ def test_push_to_hub_pushes_the_features_of_a_run(machine: Machine, pushed: Any,
     assert machine.hub.store.repositories["dataset", "tester/of_run"].access == "private"
 
 
+def test_data_that_nobody_may_publish_are_not_pushed_for_everybody(machine: Machine, tmp_path: Path) -> None:
+    stated, forbidden = "hub.dataset_license=cc-by-nd-4.0", "the training data is under cc-by-nd-4.0"
+    assert_refused(push(machine, "--public", stated, repository="tester/all"), "--public", forbidden)
+    described = load_config("nano_whisper", [stated]).describe()
+    (tmp_path / "resolved_config.yaml").write_text(described, encoding="utf-8")
+    options = ("--model_dir", str(tmp_path), "--what", "features", "--repo_id", "tester/all", "--public")
+    assert_refused(machine.run("push_to_hub.py", *options, HF_TOKEN=TOKEN), "--public", forbidden)
+    assert ("dataset", "tester/all") not in machine.hub.store.repositories, "told before anything is made"
+    permitted = machine.run("push_to_hub.py", *options, "hub.dataset_license=own", HF_TOKEN=TOKEN)
+    assert permitted.returncode == 0, permitted.stderr
+    assert machine.hub.store.repositories["dataset", "tester/all"].access == "public"
+
+
 def test_others_train_on_it_with_nothing_but_its_name_and_then_offline(
     machine: Machine, pushed: Any, tmp_path: Path
 ) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 from huggingface_hub.utils import enable_progress_bars
 
 from vietst.config import load_config
+from vietst.config_schema import RunConfig
+from vietst.data.features import InputKind
 from vietst.errors import HubError
+from vietst.hub.licenses import require_data_permit
 from vietst.hub.published_record import RESOLVED_CONFIG, find_record
 from vietst.hub.publishing import publish_model
 from vietst.hub.release import require_model
@@ -40,14 +43,19 @@ def push_model_folder(model_dir: Path, overrides: Sequence[str], *, dry_run: boo
         logger.info("the model is at %s", address)
 
 
-def push_features_of_run(model_dir: Path, repo_id: str | None, *, private: bool) -> None:
+def push_features_of_run(
+    model_dir: Path, repo_id: str | None, overrides: Sequence[str], *, public: bool
+) -> None:
     """Push the features that a run was trained on.
 
+    Args:
+        overrides: `hub.dataset_license=…`, where the run's configuration does not state it.
+
     Raises:
-        HubError: no run folder, or no repository is named.
+        HubError: no run folder, no repository is named, or the data may not be published.
         FeatureCacheError: see `publish_features`.
     """
-    from vietst.data.preparation import input_kind_of_config, publish_features
+    from vietst.data.preparation import input_kind_of_config
 
     path = find_record(model_dir, RESOLVED_CONFIG)
     if path is None or repo_id is None:
@@ -57,5 +65,24 @@ def push_features_of_run(model_dir: Path, repo_id: str | None, *, private: bool)
             found=f"no {RESOLVED_CONFIG} in {model_dir}" if path is None else "no --repo_id",
             do="state both; or push them with python scripts/build_features.py --push_to_hub",
         )
-    config = load_config(path).config
-    publish_features(config, [input_kind_of_config(config)], repo_id, public=not private)
+    config = load_config(path, overrides).config
+    push_features(config, [input_kind_of_config(config)], repo_id, public=public)
+
+
+def push_features(
+    config: RunConfig,
+    kinds: Sequence[InputKind],
+    repo_id: str,
+    *,
+    public: bool,
+    num_proc: int | None = None,
+) -> None:
+    """`publish_features`, if the data's license permits it.
+
+    Raises:
+        HubError: see `require_data_permit`, told before anything is asked or built.
+    """
+    from vietst.data.preparation import publish_features
+
+    require_data_permit(config.hub, public=public)
+    publish_features(config, kinds, repo_id, public=public, num_proc=num_proc)

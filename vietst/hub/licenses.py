@@ -1,4 +1,5 @@
-"""Which license a model may carry: it follows from those of its base models and of its training data.
+"""Which license a model may carry: it follows from those of its base models and of its training data. And
+whether features or a corpus made of the data may be published.
 
 The cautious reading is taken throughout: a model is derived from its base models and from its data. Whether
 the law says so of data is not settled everywhere; this is no legal advice.
@@ -69,8 +70,11 @@ def sources_of(hub: HubSection, base_origin: str | None, base_hub_ids: Sequence[
         sources.append(Source("base model from a local folder", hub.base_license, "hub.base_license"))
     elif base_origin is None:
         sources.append(Source("base model, not recorded", hub.base_license, "hub.base_license"))
-    sources.append(Source("training data", hub.dataset_license, "hub.dataset_license"))
-    return tuple(sources)
+    return (*sources, _data_source(hub))
+
+
+def _data_source(hub: HubSection) -> Source:
+    return Source("training data", hub.dataset_license, "hub.dataset_license")
 
 
 def model_license(hub: HubSection, base_origin: str | None, base_hub_ids: Sequence[str]) -> ModelLicense:
@@ -91,7 +95,9 @@ def model_license(hub: HubSection, base_origin: str | None, base_hub_ids: Sequen
             _require_known(key, stated)
     if not hub.private:
         for source in sources:
-            _require_permission_to_publish(source)
+            _require_permission_to_publish(
+                source, "hub.private=false", "keep it private (--private, hub.private=true)"
+            )
     if hub.license is None:
         return ModelLicense(_first_permitted(sources), sources)
     if Term.UNCLEAR in _terms(hub.license):
@@ -102,8 +108,27 @@ def model_license(hub: HubSection, base_origin: str | None, base_hub_ids: Sequen
             do="state one of the Hub's licenses, or leave it out and write the terms into the repository",
         )
     for source in sources:
-        _require_permission(hub.license, source)
+        _require_permission("hub.license", hub.license, source)
     return ModelLicense(hub.license, sources)
+
+
+def require_data_permit(hub: HubSection, *, public: bool, license: str | None = None) -> None:
+    """Holds what is made of the data alone, features or a corpus, to the data's license, where it is stated.
+
+    Args:
+        license: `--license`, which it shall carry; None: none is stated.
+
+    Raises:
+        HubError: a license that the Hub does not know, or what the data's license forbids.
+    """
+    source = _data_source(hub)
+    for key, stated in (("--license", license), (source.key, source.license)):
+        if stated not in (None, OWN):
+            _require_known(key, stated)
+    if public:
+        _require_permission_to_publish(source, "--public", "keep it private (without --public)")
+    if source.license is not None and license not in (None, OWN, source.license):
+        _require_permission("--license", license, source)
 
 
 def _first_permitted(sources: Sequence[Source]) -> str | None:
@@ -135,45 +160,42 @@ def why_forbidden(license: str, source: Source) -> str | None:
     return None
 
 
-def _require_permission_to_publish(source: Source) -> None:
+def _require_permission_to_publish(source: Source, where: str, instead: str) -> None:
     if source.license in (None, OWN) or Term.NO_DERIVATIVES not in _terms(str(source.license)):
         return
     raise HubError(
-        where="hub.private=false",
-        rule="a model for everybody to see is one that its base models and training data permit to publish",
+        where=where,
+        rule="what everybody may see is what the base models and the training data permit to publish",
         found=f"the {source.name} is under {source.license}: {_NO_DERIVATIVES_MEANS}",
-        do="keep it private (--private, hub.private=true); or get permission from its owner, and state "
-        f"{source.key}={OWN} then",
+        do=f"{instead}; or get permission from its owner, and state {source.key}={OWN} then",
     )
 
 
-def _require_permission(license: str, source: Source) -> None:
+def _require_permission(key: str, license: str, source: Source) -> None:
     if source.license is None:
         raise HubError(
-            where=f"hub.license={license}",
+            where=f"{key}={license}",
             rule="a license that follows from those of the base models and the training data",
             found=f"the license of the {source.name} is not known",
-            do=f"look it up and state {source.key} ({OWN}: the rights are yours), or leave hub.license out",
+            do=f"look it up and state {source.key} ({OWN}: the rights are yours), or leave {key} out",
         )
     reason = why_forbidden(license, source)
     if reason is not None:
         raise HubError(
-            where=f"hub.license={license}",
+            where=f"{key}={license}",
             rule="a license that those of the base models and the training data permit",
             found=f"the {source.name} is under {source.license}: {reason}",
-            do=_what_else(source),
+            do=_what_else(key, source),
         )
 
 
-def _what_else(source: Source) -> str:
+def _what_else(key: str, source: Source) -> str:
     asked = _terms(str(source.license))
     if Term.NO_DERIVATIVES in asked or Term.UNCLEAR in asked:
-        return (
-            f"get permission from its owner, and state {source.key}={OWN} then; or do not publish the model"
-        )
+        return f"get permission from its owner, and state {source.key}={OWN} then; or do not publish it"
     if Term.SHARE_ALIKE in asked or Term.OWN_TERMS in asked:
-        return f"state hub.license={source.license}, or train without it"
-    return f"state hub.license={source.license} or another one for non-commercial use, or train without it"
+        return f"state {key}={source.license}, or train without it"
+    return f"state {key}={source.license} or another one for non-commercial use, or train without it"
 
 
 def _terms(license: str) -> list[Term]:
