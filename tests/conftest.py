@@ -1,7 +1,8 @@
 """What every test can rely on: one thread each, no network, no accelerator, a Hugging Face home of its own.
 
 The environment is set when pytest starts, before any test module imports torch or datasets, and reaches the
-subprocesses that tests start.
+subprocesses that tests start. Hypothesis draws the same examples every time and watches no clock; with
+`--hypothesis-profile=other_examples` it looks for others.
 """
 
 import os
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.tiny_runs import make_tiny_corpus, tiny_e2e_run_overrides, tiny_run_overrides
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
+# Examples that are drawn anew each time would fail the change that happens to be tested then.
+hypothesis.settings.register_profile(
+    "other_examples", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.register_profile(
+    "same_examples", hypothesis.settings.get_profile("other_examples"), derandomize=True
+)
+hypothesis.settings.load_profile("same_examples")
+
 _TEST_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # tiny models are slower with more, and xdist workers would fight
     "MKL_NUM_THREADS": "1",
@@ -29,6 +40,8 @@ _TEST_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # a test that serves its own Hub takes this away again for its subprocess
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MPLBACKEND": "Agg",
+    "NO_PROXY": "127.0.0.1,localhost",  # servers that tests start
+    "no_proxy": "127.0.0.1,localhost",
     "PYTHONUTF8": "1",
 }
 _REMOVED = (

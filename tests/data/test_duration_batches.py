@@ -39,7 +39,7 @@ def least_num_batches(durations_s: list[float]) -> int:
     return count
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     durations,
     processes,
@@ -68,7 +68,7 @@ def test_every_utterance_comes_once_in_whole_steps_within_the_budget(
         assert longest_s * len(batch) <= BUDGET_S
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(durations, st.integers(0, 5), st.integers(0, 3))
 def test_the_order_is_the_same_for_a_seed_and_epoch(durations_s, seed, epoch):
     first, second = (DurationBatchSampler(durations_s, BUDGET_S, seed=seed) for _ in range(2))

@@ -585,7 +585,7 @@ CONTENT_EDITS: dict[str, Callable[[Rows, int], object]] = {
 }
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_key_changes_with_every_edit_of_content(
     tmp_path_factory: pytest.TempPathFactory, data: Any

@@ -77,7 +77,7 @@ def test_padded_log_mel_equals_the_extractors_full_window(kind: InputKind, sound
         )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(num_samples=st.integers(1, 70_000), level=st.floats(1e-5, 1.0), kind=st.sampled_from(LOG_MEL_KINDS))
 def test_padded_log_mel_equals_the_extractors_for_any_length(
     num_samples: int, level: float, kind: InputKind
@@ -86,7 +86,7 @@ def test_padded_log_mel_equals_the_extractors_for_any_length(
     np.testing.assert_allclose(padded(waveform, kind), reference(waveform, kind), atol=2e-6, rtol=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     hop_length_samples=st.integers(80, 400), window_s=st.integers(1, 3), num_samples=st.integers(1, 50_000)
 )

@@ -58,7 +58,7 @@ class Memory:
         return dict(self.split_of)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(corpus=videos(), only_verified=st.booleans(), data=st.data())
 def test_in_any_order_of_steps_nothing_that_was_once_in_a_split_is_ever_in_another(
     corpus: list[list[Utterance]], only_verified: bool, data: st.DataObject

@@ -63,7 +63,7 @@ def test_other_formats_are_for_soundfile(tmp_path: Path, options: dict[str, str]
     assert len(load_waveform(tmp_path / "a.wav")) > 2_000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_no_damage_gets_past_soundfile(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("damaged") / "a.wav"

@@ -118,7 +118,7 @@ def test_copying_the_transcript_is_a_poor_translation(default_corpus: list[Sente
     assert 10 < sacrebleu.corpus_bleu(copies, [references]).score < 45
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(), length=st.sampled_from(["short", "medium", "long"]))
 def test_a_seed_fixes_the_sentences(seed: int, length: str) -> None:
     first, second = (list(islice(distinct_sentences(seed, length), 60)) for _ in range(2))

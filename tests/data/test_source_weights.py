@@ -23,7 +23,7 @@ def corpus(sizes_of_sources: dict[str, int], seed: int = 0) -> tuple[list[str], 
     return generator.permutation(names).tolist(), generator.uniform(0.5, 10.0, len(names)).round(1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, sizes, weights, weights, st.integers(0, 9))
 def test_every_epoch_hears_a_source_as_often_as_its_weight_says(size_a, size_b, weight_a, weight_b, seed):
     names, durations_s = corpus({"a": size_a, "b": size_b}, seed)
@@ -57,7 +57,7 @@ def test_every_fifth_is_heard_every_fifth_epoch() -> None:
     assert {*EpochDraws(names, durations_s, {"a": 0.2}, seed=2).utterances(0).tolist()} != epochs[0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     sizes,
     sizes,

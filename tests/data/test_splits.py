@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vietst.constants import SPLITS
@@ -83,7 +83,6 @@ def as_old(utterances: list[Utterance], plan: SplitPlan) -> OldSplits:
     return old
 
 
-@settings(deadline=None)
 @given(utterances=corpora(), seed=st.integers(0, 100))
 def test_every_utterance_is_in_one_split_and_no_key_in_two(utterances: list[Utterance], seed: int) -> None:
     plan = plan_splits(utterances, OldSplits(), RATIOS, seed)
@@ -99,7 +98,6 @@ def test_every_utterance_is_in_one_split_and_no_key_in_two(utterances: list[Utte
         assert set(plan.split_of) == set(SPLITS)
 
 
-@settings(deadline=None)
 @given(utterances=corpora(), seed=st.integers(0, 100), shuffle=st.randoms(use_true_random=False))
 def test_the_order_of_rows_plays_no_part(
     utterances: list[Utterance], seed: int, shuffle: random.Random
@@ -113,7 +111,6 @@ def test_the_order_of_rows_plays_no_part(
     } == expected
 
 
-@settings(deadline=None)
 @given(utterances=corpora(), data=st.data())
 def test_growing_and_shrinking_moves_nothing(utterances: list[Utterance], data: st.DataObject) -> None:
     """Any part of a corpus is split first, then another part that overlaps: common rows stay."""
@@ -136,7 +133,6 @@ def test_growing_and_shrinking_moves_nothing(utterances: list[Utterance], data: 
     assert all(len(splits) == 1 for splits in splits_of_key.values())
 
 
-@settings(deadline=None)
 @given(
     num_groups=st.integers(100, 300),
     longest_us=st.integers(1_000_000, 9_000_000),
@@ -154,7 +150,6 @@ def test_shares_are_met_where_groups_are_small(num_groups: int, longest_us: int,
         assert share == pytest.approx(RATIOS[split], abs=tolerance)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_shares_are_met_when_new_groups_join_old_ones(seed: int) -> None:
     generator = random.Random(seed)

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.small_files import needs_limits, only_files_up_to
@@ -117,7 +117,6 @@ TEXT = st.text(
 )
 
 
-@settings(deadline=None)
 @given(
     rows=st.lists(st.lists(TEXT, min_size=1, max_size=4), min_size=1, max_size=6),
     delimiter=st.sampled_from("\t,"),
@@ -131,13 +130,11 @@ def test_what_is_written_is_read_back(rows: list[list[str]], delimiter: str) -> 
     assert [fields for _, fields in read] == rows
 
 
-@settings(deadline=None)
 @given(row=st.lists(TEXT, min_size=2, max_size=4))
 def test_csv_rows_are_what_other_programs_read(row: list[str]) -> None:
     assert list(csv.reader(io.StringIO(format_record(row, ","), newline=""))) == [row]
 
 
-@settings(deadline=None)
 @given(lines=st.lists(st.text('"\tab ', max_size=10), max_size=12))
 def test_no_mark_can_swallow_rows_that_stand_alone(lines: list[str]) -> None:
     filled = [f"x{line}" for line in lines]

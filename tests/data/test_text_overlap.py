@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vietst.data import text_overlap as module
@@ -94,7 +94,6 @@ def brute_force(lines: list[SplitText]) -> dict[str, int]:
     return counts
 
 
-@settings(deadline=None)
 @given(
     lines=st.lists(
         st.tuples(

@@ -33,7 +33,7 @@ def test_words_are_marked_without_the_punctuation_around_them(text: str, expecte
     assert marked(text) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.one_of(st.sampled_from(["fix", "bug,", "(ok)", "này", "–", "3.5", "“code"]), st.text()), max_size=9

@@ -2,7 +2,7 @@
 
 import jiwer
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vietst.evaluation.code_switching import (
@@ -30,7 +30,6 @@ sentences = st.lists(st.sampled_from(VOCABULARY.split()), max_size=12).map(" ".j
 corpora = st.lists(st.tuples(sentences, sentences, sentences), min_size=1, max_size=6)
 
 
-@settings(deadline=None)
 @given(corpora)
 def test_all_classes_together_are_jiwers_counts_to_the_last_digit(
     corpus: list[tuple[str, str, str]],
@@ -52,7 +51,6 @@ def test_all_classes_together_are_jiwers_counts_to_the_last_digit(
         assert error_rates(counts)["mixed_error_rate"] == word_error_rate(*normalized)
 
 
-@settings(deadline=None)
 @given(corpora)
 def test_kinds_add_up_to_substitutions_and_deletions(corpus: list[tuple[str, str, str]]) -> None:
     counts = count_errors(*map(list, zip(*corpus, strict=True)))

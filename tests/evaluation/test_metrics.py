@@ -7,7 +7,7 @@ import jiwer
 import numpy as np
 import pytest
 import sacrebleu
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vietst.evaluation.changed_spans import change_scores, count_changed_spans
@@ -48,7 +48,6 @@ def predictions_of(*pairs: tuple[str, str], video_id: str = "v") -> list[Predict
 
 
 @given(corpora)
-@settings(deadline=None)
 def test_scores_equal_direct_calls_to_the_last_digit(corpus: list[tuple[str, str]]) -> None:
     references, hypotheses = [r for r, _ in corpus], [h for _, h in corpus]
     assert word_error_rate(references, hypotheses) == 100 * jiwer.wer(references, hypotheses)
@@ -58,7 +57,6 @@ def test_scores_equal_direct_calls_to_the_last_digit(corpus: list[tuple[str, str
 
 
 @given(corpora)
-@settings(deadline=None)
 def test_score_predictions_leads_with_normalized_error_rates_and_raw_bleu(
     corpus: list[tuple[str, str]],
 ) -> None:
@@ -75,7 +73,6 @@ def test_score_predictions_leads_with_normalized_error_rates_and_raw_bleu(
 
 
 @given(st.lists(spoken_sentences, min_size=1, max_size=5))
-@settings(deadline=None)
 def test_a_perfect_hypothesis_has_no_errors(texts: list[str]) -> None:
     assert word_error_rate(texts, texts) == character_error_rate(texts, texts) == 0
     assert chrf(texts, texts) == pytest.approx(100)

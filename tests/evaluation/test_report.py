@@ -133,7 +133,7 @@ def test_a_hypothesis_missing_for_some_utterances_only_is_refused(tmp_path: Path
 
 
 @given(st.lists(st.tuples(texts.filter(bool), texts.filter(bool), texts, texts), min_size=1, max_size=4))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_any_text_survives_the_round_trip(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple]
 ) -> None:

@@ -4,7 +4,7 @@ import jiwer
 import numpy as np
 import pytest
 import sacrebleu
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vietst.evaluation.score_counts import (
@@ -46,7 +46,6 @@ def library_scores(references: list[str], hypotheses: list[str]) -> dict[str, fl
 
 
 @given(corpora)
-@settings(deadline=None)
 def test_scores_of_sums_equal_the_libraries_to_the_last_digit(corpus: list[tuple[str, str]]) -> None:
     references, hypotheses = map(list, zip(*corpus, strict=True))
     scores = {counts.name: counts.score for counts in all_counts(references, hypotheses)}
@@ -54,7 +53,6 @@ def test_scores_of_sums_equal_the_libraries_to_the_last_digit(corpus: list[tuple
 
 
 @given(corpora, st.data())
-@settings(deadline=None)
 def test_scores_of_some_utterances_equal_the_libraries_on_those(
     corpus: list[tuple[str, str]], data: st.DataObject
 ) -> None:

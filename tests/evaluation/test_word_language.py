@@ -88,7 +88,7 @@ def test_tags_of_texts(tagged: str, text: str) -> None:
     assert as_text(unicodedata.normalize("NFD", text)) == tagged
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text(max_size=40) | st.lists(st.sampled_from(ODD_WORDS.split(" "))).map(" ".join))
 @example("Node.js--thậm\u200b chí 1 , 000 C ++ \x1c ﬁle")
 def test_words_are_those_that_error_rates_count(text: str) -> None:

@@ -31,7 +31,7 @@ def speech(*stretches: tuple[float, float]) -> list[float]:
 
 
 @given(STRETCHES, LIMITS, st.integers(0, CHUNK_SAMPLES - 1))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_pieces_keep_apart_fit_the_limit_and_hold_all_speech(stretches, limit, cut_off) -> None:
     probabilities = [p for p, length in stretches for _ in range(length)]
     num_samples = len(probabilities) * CHUNK_SAMPLES - cut_off
@@ -57,7 +57,7 @@ def test_pieces_keep_apart_fit_the_limit_and_hold_all_speech(stretches, limit, c
 
 
 @given(STRETCHES, LIMITS, st.integers(1, 200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pieces_do_not_depend_on_how_the_recording_streams_by_and_need_few_samples(
     stretches, limit, block
 ) -> None:

@@ -114,7 +114,7 @@ def words_said(of: SpeechResult) -> list[str]:
     return [one_line(segment.said[task].text) for segment in of.segments for task in of.tasks]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(results())
 def test_subtitles_are_read_back_with_the_same_times_and_texts(of: SpeechResult) -> None:
     cues = cues_of(of)
@@ -123,7 +123,7 @@ def test_subtitles_are_read_back_with_the_same_times_and_texts(of: SpeechResult)
     assert sorted(words_shown(cues)) == sorted("".join(words_said(of)).replace(" ", ""))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(results())
 def test_cues_follow_each_other_and_can_be_read(of: SpeechResult) -> None:
     previous_end_ms = 0
@@ -134,7 +134,7 @@ def test_cues_follow_each_other_and_can_be_read(of: SpeechResult) -> None:
         assert all(len(line) <= MAX_LINE_CHARACTERS or " " not in line for line in cue.lines)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(of=results())
 def test_tables_and_json_are_read_back(of: SpeechResult, tmp_path_factory: pytest.TempPathFactory) -> None:
     content = json.loads(FORMATS["json"](of))

@@ -77,7 +77,7 @@ NUMBERS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=8)
 
 
 @given(NUMBERS, NUMBERS, st.floats(0, 1), st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_mixture_lies_on_the_line_and_the_ends_are_the_same_bits(base, tuned, share, dtype):
     length = min(len(base), len(tuned))
     a, b = (torch.tensor(values[:length]).to(dtype) for values in (base, tuned))

@@ -125,7 +125,7 @@ def test_the_corpus_is_cut_into_the_same_pieces(full, trimmed, text):
     assert pieces(trimmed.tokenizer, text) == pieces(full, text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(words=st.lists(st.sampled_from(WORDS), max_size=12))
 def test_a_text_of_kept_pieces_is_cut_into_them(full, trimmed, words):
     text = " ".join(words)
@@ -133,7 +133,7 @@ def test_a_text_of_kept_pieces_is_cut_into_them(full, trimmed, words):
         assert pieces(trimmed.tokenizer, text) == pieces(full, text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(alphabet=CHARACTERS + "  ", max_size=60))
 def test_any_vietnamese_or_english_text_is_spelled_without_unknown(full, trimmed, text):
     for form in ("NFC", "NFD"):
