@@ -122,4 +122,4 @@ def test_json_and_page_say_who_writes_otherwise(tmp_path: Path) -> None:
     assert "podcast" in page
     assert "v1" in page
     assert "Có 25 &lt;b&gt;người&lt;/b&gt;." in page, "texts are no HTML"
-    assert "numbers-3" in page, "what makes the ways equal"
+    assert "numbers-4" in page, "what makes the ways equal"

@@ -240,7 +240,7 @@ def test_the_table_shows_scores_targets_baselines_set_and_files(tmp_path: Path) 
     ]
     assert (
         "Normalizers: WER, as written: none; WER: vietst-1; "
-        "WER, numbers and loanwords equal: vietst-1+numbers-3+loanwords-1." in table
+        "WER, numbers and loanwords equal: vietst-1+numbers-4+loanwords-1." in table
     )
     assert table.count("95 % interval: too few videos for an interval: 2, it takes 10.") == 1
     assert [row.split()[0] for row in rows] == [

@@ -36,6 +36,12 @@ _MARK: Final = re.compile(
 """9/10 điểm, 4,5/5 sao: out of so many; but ngày 9/10 sao … (why, on that day), and 9/10 điểm danh (a roll
 call), are days."""
 _UNIT: Final = re.compile(rf"{_ALONE}(\d+(?:[.,]\d+)*)(km|kg|cm|mm)\b", re.IGNORECASE)
+# Wherever it stands; but m/s only behind a figure. Other rates (3 lần/ngày) have more than one reading.
+_SPEED: Final = re.compile(
+    r"(?:(?<![^\W\d])(km|cm|mm|kilomet|kilômét|mét|dặm)|(?<=\d)\s?(m))/(h|giờ|phút|s|giây)(?![\w/])",
+    re.IGNORECASE,
+)
+_HOUR_AND_SECOND: Final = {"h": "giờ", "s": "giây"}
 
 _FRACTIONS: Final = frozenset({(1, 2), (1, 3), (2, 3), (1, 4), (3, 4)})
 _ALWAYS: Final = (24, 7)
@@ -43,16 +49,19 @@ _ALWAYS: Final = (24, 7)
 
 
 def write_out_signs(text: str) -> str:
-    """Dates, times, fractions, degrees, the đ of amounts and the minus sign in words; figures stay figures.
+    """Dates, times, fractions, speeds, degrees, the đ of amounts and the minus sign in words.
+
+    Figures stay figures.
 
     20/11/2024 → 20 tháng 11 năm 2024; 9:30, 9h30 → 9 giờ 30; 3/4 → 3 phần 4; 8/100 → 8 trên 100;
-    9/10 điểm → 9 trên 10 điểm; 50.000đ → 50.000 đồng; 5km → 5 km.
+    9/10 điểm → 9 trên 10 điểm; 50.000đ → 50.000 đồng; 5km → 5 km; 5km/h → 5 km trên giờ.
     """
     text = _ISO_DATE.sub(lambda date: _date(date[3], date[2], date[1]) or date[0], text)
     text = _DATE.sub(lambda date: _date(date[1], date[3], date[4]) or date[0], text)
     text = _MONTH.sub(_month, text)
     text = _MARK.sub(r"\1 trên \2", text)
     text = _SLASH.sub(_slashed, text)
+    text = _SPEED.sub(_speed, text)
     text = _TIME.sub(_time, text)
     text = _DEGREES.sub(" độ ", text)
     text = _DONG.sub(" đồng", text)
@@ -84,6 +93,11 @@ def _slashed(written: re.Match[str]) -> str:
     if _is_day(first, second):
         return f"{day}{values[0]} tháng {values[1]}"
     return f"{day}{first} trên {second}"
+
+
+def _speed(written: re.Match[str]) -> str:
+    per = written[3].lower()
+    return f" {written[1] or 'mét'} trên {_HOUR_AND_SECOND.get(per, per)}"
 
 
 def _time(written: re.Match[str]) -> str:

@@ -19,7 +19,7 @@ from vietst.evaluation.figures import write_out_figures, write_out_signs
 from vietst.evaluation.number_words import DIGITS, read_out_alike
 from vietst.text import NORMALIZER_ID, normalize_for_scoring
 
-NUMBERS_ID: Final = "numbers-3"
+NUMBERS_ID: Final = "numbers-4"
 """Names the rules of `figures` and `number_words`; changes whenever one of them does."""
 
 _NUMBER_WORDS: Final = frozenset({*DIGITS, "mười", "mươi", "mốt", "lăm"})
@@ -34,14 +34,14 @@ class ScoringNormalizer:
     numbers: bool = False
     """Numbers in figures and in any Vietnamese reading become the same words: 25, hai lăm → hai mươi lăm;
     50 % → năm mươi phần trăm; 20/11 → hai mươi tháng mười một; 9:30, chín giờ rưỡi → chín giờ ba mươi;
-    9/10 điểm → chín trên mười điểm; 5km, năm kilomet → năm ki lô mét."""
+    9/10 điểm → chín trên mười điểm; 5km, năm kilomet → năm ki lô mét; 5km/h → năm ki lô mét trên giờ."""
 
     loanwords: bool = False
     """Spellings by sound that `loanwords.txt` lists become the English word: phây búc → facebook."""
 
     @property
     def id(self) -> str:
-        """Of all rules together: vietst-1+numbers-3+loanwords-1."""
+        """Of all rules together: vietst-1+numbers-4+loanwords-1."""
         options = (NUMBERS_ID, self.numbers), (loanwords_id(), self.loanwords)
         return "+".join((NORMALIZER_ID, *(name for name, is_asked_for in options if is_asked_for)))
 
@@ -62,6 +62,7 @@ class ScoringNormalizer:
             return " ".join(words)
         text = " ".join(read_out_alike(write_out_figures(words)))
         text = _UNITS.sub(lambda found: f"{found[1]} {_UNIT_READINGS[found[2]]}", text)
+        text = _OF_SPEEDS.sub(lambda found: _UNIT_READINGS[found[1]], text)
         return _MINUTES.sub(r"\1", _FIRST_DAYS.sub("", text))
 
 
@@ -75,6 +76,8 @@ _UNIT_READINGS: Final = {
 _UNITS: Final = re.compile(
     rf"\b({'|'.join(sorted(_NUMBER_WORDS | {'trăm', 'nghìn', 'triệu'}))}) ({'|'.join(_UNIT_READINGS)})\b"
 )
+_OF_SPEEDS: Final = re.compile(rf"\b({'|'.join(_UNIT_READINGS)})(?= trên (?:giờ|phút|giây)\b)")
+"""mấy km/h: units without a number too."""
 _MINUTES: Final = re.compile(rf"(\bgiờ(?: (?:{'|'.join(sorted(_NUMBER_WORDS))})){{1,3}}) phút\b")
 """chín giờ ba mươi phút: 9:30, which says no minutes."""
 _FIRST_DAYS: Final = re.compile(rf"\b(?:mùng|mồng) (?=(?:{'|'.join((*DIGITS[1:], 'mười'))}) tháng\b)")
