@@ -52,6 +52,8 @@ def main() -> None:
 
     config = load_config(arguments.config).config
     expression = DropExpression(arguments.drop) if arguments.drop is not None else None
+    if expression is not None and arguments.model is None:
+        expression.require_no_model()
     manifest = arguments.manifest or config.paths.clean_manifest_path
     audio_root = arguments.audio_root or config.paths.data_root
     record = audit_manifest(

@@ -273,6 +273,7 @@ def test_features_are_built_from_what_an_audit_left(tiny_corpus, tmp_path, monke
     ("arguments", "told"),
     [
         (("--drop", "silense > 0.5"), "write silence"),
+        (("--drop", "silence > 0.5 or wer > 0.7"), "wer without --model"),
         (("--manifest", "none.tsv"), "no such file"),
         (("--model", "no_such_model"), "no_such_model"),
     ],

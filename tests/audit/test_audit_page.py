@@ -294,6 +294,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(opened: Any) -> None:
     too_far_right = """[...document.querySelectorAll('button, input, select, audio, p')].filter(
         shown => shown.checkVisibility() && shown.getBoundingClientRect().right > innerWidth + 1).length"""
     assert opened.evaluate(too_far_right) == 0
+    num_rows = opened.locator("#overview tbody tr td:nth-child(3)").all()
+    assert num_rows
+    assert all(cell.bounding_box()["x"] + cell.bounding_box()["width"] <= 360 for cell in num_rows)
 
 
 @needs_browser

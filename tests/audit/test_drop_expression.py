@@ -61,6 +61,7 @@ def test_a_missing_value_never_drops_by_itself(text: str, is_dropped: bool) -> N
     [
         ("werr > 0.7", "write wer"),
         ("silense>0.8", "write silence"),
+        ("SILENCE>0.8", "write silence"),
         ("wer", "compare it with a number: wer > 0"),
         ("wer > '0.7'", "numbers with numbers"),
         ("wer > duplicate_of", "numbers with numbers"),

@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from vietst.audit.signals import SIGNAL_OF, Kind
+from vietst.audit.signals import SIGNAL_OF, Group, Kind
 from vietst.errors import VietstError
 
 _COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], bool]]] = {
@@ -49,6 +49,20 @@ class DropExpression:
     def names(self) -> list[str]:
         """The signals that it speaks of, in the order of their first mention."""
         return _names(self._tree)
+
+    def require_no_model(self) -> None:
+        """Raises VietstError: it speaks of a signal that only an audit with a seed model measures.
+
+        Without one no row would be dropped by it, which is easily taken for "no row is so bad".
+        """
+        of_model = [name for name in self.names if SIGNAL_OF[name].group is Group.MODEL]
+        if of_model:
+            raise VietstError(
+                where="--drop",
+                rule="signals that this audit measures",
+                found=f"{', '.join(of_model)} without --model",
+                do="name the seed model as before, --model DIR (what it measured is kept), or leave them out",
+            )
 
     def drops(self, cells: Mapping[str, str]) -> bool:
         """Whether a row of `signals.tsv` is to be dropped."""
@@ -121,7 +135,7 @@ def _is_text(side: ast.expr) -> bool:
 def _kind(node: ast.Name) -> Kind:
     if node.id in SIGNAL_OF:
         return SIGNAL_OF[node.id].kind
-    nearest = difflib.get_close_matches(node.id, SIGNAL_OF, n=1, cutoff=0.0)[0]
+    nearest = difflib.get_close_matches(node.id.lower(), SIGNAL_OF, n=1, cutoff=0.0)[0]
     raise _refusal(
         f"{node.id!r}, which is no signal", f"write {nearest}, or another of: {', '.join(SIGNAL_OF)}"
     )
