@@ -28,6 +28,9 @@ from vietst.errors import VietstError, without_credentials
 HUB_ERRORS: Final = (OSError, ValueError, httpx.HTTPError)
 """What huggingface_hub raises where the Hub refuses, a name is none, or there is no connection."""
 
+UPLOAD_ERRORS: Final = (*HUB_ERRORS, RuntimeError)
+"""Those of an upload: that a file did not go up is a RuntimeError, and why stands behind it."""
+
 CHECK_NAME: Final = "check the spelling; a local folder is named by its path"
 
 _ANSWER_TIMEOUT_S: Final = 10.0

@@ -18,7 +18,7 @@ from vietst.data.feature_plan import FEATURE_COLUMNS
 from vietst.data.features import InputKind
 from vietst.data.hub_features import HUB_PREFIX, open_verified
 from vietst.errors import FeatureCacheError
-from vietst.hub_access import HUB_ERRORS, hub_address, open_repository, refusal
+from vietst.hub_access import HUB_ERRORS, UPLOAD_ERRORS, hub_address, open_repository, refusal
 from vietst.runtime import get_logger
 
 _CACHE_NAME: Final = re.compile(r".+-[0-9a-f]{16}")
@@ -90,7 +90,7 @@ def push_features(
             )
             _upload_index(repo_id, directory)
         _complete(repo_id, cards)
-    except HUB_ERRORS as error:
+    except UPLOAD_ERRORS as error:
         raise _refused(repo_id, *(refusal(error) or (str(error), "run the same command again"))) from error
     return f"{HUB_PREFIX}{repo_id}"
 

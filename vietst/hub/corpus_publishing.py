@@ -7,7 +7,7 @@ from vietst.constants import SPLITS
 from vietst.errors import HubError, VietstError
 from vietst.hub.corpus import Corpus, data_file
 from vietst.hub.corpus_card import CARD_NAME
-from vietst.hub_access import HUB_ERRORS, hub_address, open_repository, refusal
+from vietst.hub_access import UPLOAD_ERRORS, hub_address, open_repository, refusal
 from vietst.runtime import get_logger
 
 _OWN_FILES: Final = (CARD_NAME, *map(data_file, SPLITS))
@@ -75,7 +75,7 @@ def _asked(repo_id: str, ask: Callable[[], Any]) -> Any:
         return ask()
     except VietstError:
         raise
-    except HUB_ERRORS as error:
+    except UPLOAD_ERRORS as error:
         raise _refused(repo_id, *(refusal(error) or (str(error), "run the same command again"))) from error
 
 

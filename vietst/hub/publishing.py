@@ -17,7 +17,7 @@ from vietst.errors import HubError, VietstError
 from vietst.hub.privacy import refuse_private_text
 from vietst.hub.published_record import TRAIN_RESULTS, TRAINER_STATE, read_record
 from vietst.hub.release import is_published, make_release
-from vietst.hub_access import HUB_ERRORS, hub_address, is_away, open_repository, refusal
+from vietst.hub_access import UPLOAD_ERRORS, hub_address, is_away, open_repository, refusal
 from vietst.runtime import get_logger
 
 _HUBS_OWN_FILES: Final = (".gitattributes", "README.md", "LICENSE")
@@ -149,7 +149,7 @@ def _asked(hub: HubSection, ask: Callable[[], str]) -> str:
         return ask()
     except VietstError:
         raise
-    except HUB_ERRORS as error:
+    except UPLOAD_ERRORS as error:
         found, do = refusal(error) or (str(error), "run the same command again")
         raise _refused(hub, found, do, HubAwayError if is_away(error) else HubError) from error
 
