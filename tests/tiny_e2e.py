@@ -19,7 +19,8 @@ from vietst.data.ctc_units import CharacterTable
 from vietst.data.features import WAVEFORM_16K, extract
 from vietst.data.packed_clips import padded_batch
 from vietst.models import e2e_assembly, nano_e2e
-from vietst.models.e2e import E2ECollator, MultitaskE2E
+from vietst.models.e2e import MultitaskE2E
+from vietst.models.e2e_inputs import E2ECollator
 
 ENCODER_WIDTH = 32
 

@@ -9,7 +9,8 @@ from vietst.data.features import LOG_MEL_80_NANO, extract
 from vietst.data.packed_clips import padded_batch
 from vietst.models import nano
 from vietst.models.multitask import LossWeights
-from vietst.models.whisper import MultitaskWhisper, WhisperCollator
+from vietst.models.whisper import MultitaskWhisper
+from vietst.models.whisper_inputs import WhisperCollator
 
 TEXTS = [
     ("mình sẽ fix cái bug này", "mình sẽ sửa cái lỗi này"),

@@ -8,7 +8,7 @@ import pytest
 from tests.tiny_e2e import mbart_tokenizer
 from tests.tiny_models import TEXTS, whisper_processor
 from vietst.data.ctc_units import CharacterTable, SubwordTable, describe_table
-from vietst.models import e2e, whisper
+from vietst.models import e2e_inputs, whisper_inputs
 
 TRANSCRIPTS = [transcript for transcript, _ in TEXTS[:3]]
 
@@ -17,8 +17,8 @@ TRANSCRIPTS = [transcript for transcript, _ in TEXTS[:3]]
 def tokenize(request):
     """`text_token_ids` of an architecture with a tokenizer of its kind."""
     if request.param == "whisper":
-        return functools.partial(whisper.text_token_ids, whisper_processor().tokenizer)
-    return functools.partial(e2e.text_token_ids, mbart_tokenizer())
+        return functools.partial(whisper_inputs.text_token_ids, whisper_processor().tokenizer)
+    return functools.partial(e2e_inputs.text_token_ids, mbart_tokenizer())
 
 
 def test_character_table_spells_lower_cased_text_and_skips_what_it_does_not_know():

@@ -16,7 +16,7 @@ from vietst.doctor.findings import Finding, Status
 from vietst.doctor.model import architecture_of, check_model
 from vietst.errors import ModelError
 from vietst.inference.self_check import record_self_check
-from vietst.models import e2e, whisper
+from vietst.models import e2e, e2e_inputs, whisper, whisper_inputs
 from vietst.models.model_record import ModelRecord, write_model_record
 
 
@@ -43,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     model.save_pretrained(folders["whisper"])
     processor.save_pretrained(folders["whisper"])
     base = tiny_e2e.write_base(tmp_path_factory.mktemp("parts"))
-    model, processor = e2e.load_model(str(base)), e2e.load_processor(str(base))
+    model, processor = e2e.load_model(str(base)), e2e_inputs.load_processor(str(base))
     e2e.set_generation_defaults(model, "vi", "transcribe")
     write_model_record(model, record("e2e"))
     model.save_pretrained(folders["e2e"])
@@ -123,7 +123,7 @@ def test_pickles_are_no_weights(copy: Callable[[str], Path]) -> None:
 
 def test_a_tokenizer_with_more_tokens_than_the_embedding_is_found(copy: Callable[[str], Path]) -> None:
     folder = copy("whisper")
-    processor = whisper.load_processor(str(folder))
+    processor = whisper_inputs.load_processor(str(folder))
     processor.tokenizer.add_tokens(["<|one more|>"])
     processor.save_pretrained(folder)
     assert "vocabulary" in to_mend(folder)

@@ -1,5 +1,6 @@
 """What stands beside a run: models from elsewhere, predictions files, a cascade, and COMET's scores."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +25,7 @@ from vietst.evaluation.metrics_file import read_metrics
 from vietst.evaluation.predictions_file import read_predictions, scored_predictions
 from vietst.evaluation.report import write_results
 from vietst.evaluation.scoring import ScoringOptions, SplitOptions
-from vietst.models import whisper
+from vietst.models.architectures import ARCHITECTURES, WHISPER
 from vietst.models.model_record import record_of, write_model_record
 from vietst.models.text_translation import LanguagePair, TextTranslator
 
@@ -66,13 +67,12 @@ def evaluate(tiny_corpus: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the models whose weights are loaded from now on."""
     names: list[str] = []
-    load_model = whisper.load_model
 
     def load(name_or_path: str, **options: Any) -> Any:
         names.append(Path(name_or_path).name)
-        return load_model(name_or_path, **options)
+        return WHISPER.load_model(name_or_path, **options)
 
-    monkeypatch.setattr(whisper, "load_model", load)
+    monkeypatch.setitem(ARCHITECTURES, "whisper", dataclasses.replace(WHISPER, load_model=load))
     return names
 
 

@@ -1,5 +1,6 @@
 """Evaluation generates every task from one encoder pass, with the padding masked, in a run and after it."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from vietst.evaluation.beside import BesideOptions
 from vietst.evaluation.evaluate_model import evaluate_model
 from vietst.evaluation.predictions_file import read_predictions
 from vietst.evaluation.scoring import ScoringOptions, SplitOptions
+from vietst.models import e2e, whisper
 from vietst.models.architectures import ARCHITECTURES
 from vietst.training.runner import run_training
 
@@ -26,7 +28,7 @@ def encoded(architecture: str, monkeypatch: pytest.MonkeyPatch) -> list[list[int
     wav2vec2's: how many samples are real, from the attention mask; Whisper's: its window, whatever is heard.
     """
     batches: list[list[int]] = []
-    module = ARCHITECTURES[architecture]
+    module = {"whisper": whisper, "e2e": e2e}[architecture]
     load_model = module.load_model
 
     def load(*args: Any, **kwargs: Any) -> Any:
@@ -42,7 +44,9 @@ def encoded(architecture: str, monkeypatch: pytest.MonkeyPatch) -> list[list[int
             )
         return model
 
-    monkeypatch.setattr(module, "load_model", load)
+    monkeypatch.setattr(module, "load_model", load)  # of training
+    of_evaluation = dataclasses.replace(ARCHITECTURES[architecture], load_model=load)
+    monkeypatch.setitem(ARCHITECTURES, architecture, of_evaluation)
     return batches
 
 

@@ -13,7 +13,7 @@ from tests.real_shapes import TINY, write_whisper_repository
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.errors import ModelError, VietstError
 from vietst.export import faster_whisper, parity
-from vietst.models import whisper
+from vietst.models import whisper, whisper_inputs
 
 pytest.importorskip("ctranslate2", reason="the extra `export` is not installed")
 pytest.importorskip("faster_whisper", reason="the extra `export` is not installed")
@@ -32,7 +32,7 @@ def run_folder(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     model = whisper.load_model(str(published))
     whisper.set_generation_defaults(model, "vi", "transcribe")
     model.save_pretrained(folder)
-    whisper.load_processor(str(published)).save_pretrained(folder)
+    whisper_inputs.load_processor(str(published)).save_pretrained(folder)
     assert not (folder / "preprocessor_config.json").exists()
     return folder
 

@@ -21,7 +21,7 @@ from vietst.errors import HubError
 from vietst.hub import model_card
 from vietst.hub.metadata_rules import check_card
 from vietst.hub.model_card import write_model_card
-from vietst.models import e2e, whisper
+from vietst.models import e2e, e2e_inputs, whisper
 from vietst.models.loading import model_version
 from vietst.models.model_record import record_of, write_model_record
 
@@ -338,7 +338,7 @@ def tiny_model(tmp_path: Path, architecture: str) -> Path:
         whisper.set_generation_defaults(model, "vi", "transcribe")
     else:
         base = str(write_base(tmp_path / "parts"))
-        processor, model = e2e.load_processor(base), e2e.load_model(base)
+        processor, model = e2e_inputs.load_processor(base), e2e.load_model(base)
     write_model_record(model, record_of(load_config(f"nano_{architecture}").config))
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -7,7 +7,7 @@ import torch
 from tests.tiny_e2e import write_base
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.constants import TASKS
-from vietst.models import e2e
+from vietst.models import e2e, e2e_inputs
 from vietst.models.model_record import ModelRecord, write_model_record
 
 
@@ -22,7 +22,7 @@ def write_model(folder: Path, architecture: str, **changed: object) -> Path:
         model = whisper_model(processor)
     else:
         base = str(write_base(folder / "parts"))
-        processor, model = e2e.load_processor(base), e2e.load_model(base)
+        processor, model = e2e_inputs.load_processor(base), e2e.load_model(base)
         e2e.set_generation_defaults(model, "vi", "transcribe")
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -18,7 +18,7 @@ from tests.tiny_models import TEXTS, whisper_model, whisper_processor
 from vietst.constants import TASKS
 from vietst.data.features import WAVEFORM_16K
 from vietst.errors import ModelError
-from vietst.models import e2e
+from vietst.models import e2e, e2e_generation, e2e_inputs
 from vietst.models.e2e_assembly import AssemblySettings, ensure_e2e_base, load_decoder, load_encoder
 from vietst.models.e2e_base_card import trimming_of
 
@@ -113,7 +113,7 @@ def test_the_base_model_holds_the_pretrained_parts_and_new_layers_where_they_are
 
 def test_every_token_has_an_embedding_and_the_tasks_differ(tmp_path):
     base = str(write_base(tmp_path))
-    model, tokenizer = e2e.load_model(base), e2e.load_processor(base).tokenizer
+    model, tokenizer = e2e.load_model(base), e2e_inputs.load_processor(base).tokenizer
     embeddings = model.decoder.get_input_embeddings().weight.detach()
     assert len(embeddings) == len(tokenizer) == model.config.decoder.vocab_size
     assert model.decoder.lm_head.weight is model.decoder.get_input_embeddings().weight
@@ -171,10 +171,10 @@ def test_a_decoder_of_another_depth_than_its_encoder_generates(tmp_path):
         tmp_path / "base", str(tmp_path / "encoder"), str(tmp_path / "decoder"), AssemblySettings()
     )
     base = str(tmp_path / "base")
-    model, processor = e2e.load_model(base).eval(), e2e.load_processor(base)
+    model, processor = e2e.load_model(base).eval(), e2e_inputs.load_processor(base)
     assert len(model.decoder.model.decoder.layers) == 3
-    states = e2e.encode(model, e2e.input_batch(waveform_rows(2), WAVEFORM_16K))
-    ids = e2e.generate(model, processor.tokenizer, states, TASKS, language="vi", max_new_tokens=4)
+    states = e2e_generation.encode(model, e2e_inputs.input_batch(waveform_rows(2), WAVEFORM_16K))
+    ids = e2e_generation.generate(model, processor.tokenizer, states, TASKS, language="vi", max_new_tokens=4)
     assert ids.shape == (4, 4)
 
 
@@ -191,10 +191,10 @@ def test_a_fine_tuned_translation_model_is_a_decoder_like_its_base(tmp_path):
     stock = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "base").eval()
     assert stock.generation_config.num_beams in (None, 1), "greedy unless it is said otherwise"
     assert stock.generation_config.forced_eos_token_id is None
-    prompt = e2e.load_processor(str(tmp_path / "base")).tokenizer.convert_tokens_to_ids(
+    prompt = e2e_inputs.load_processor(str(tmp_path / "base")).tokenizer.convert_tokens_to_ids(
         ["vi_VN", "<2transcribe>"]
     )
-    waveform = e2e.input_batch(waveform_rows(1), WAVEFORM_16K)["input_values"]
+    waveform = e2e_inputs.input_batch(waveform_rows(1), WAVEFORM_16K)["input_values"]
     assert stock.generate(waveform, max_length=6)[0, :2].tolist() == prompt
 
 
@@ -214,7 +214,7 @@ def test_an_encoder_that_was_fine_tuned_with_ctc_is_used_without_its_head_and_to
     for name, tensor in fine_tuned.wav2vec2.state_dict().items():
         assert torch.equal(weights[f"encoder.{name}"], tensor), name
     assert not [name for name in weights if "lm_head" in name]
-    assert "vi_VN" in e2e.load_processor(str(tmp_path / "base")).tokenizer.get_vocab()
+    assert "vi_VN" in e2e_inputs.load_processor(str(tmp_path / "base")).tokenizer.get_vocab()
 
 
 def test_parts_that_cannot_be_used_are_refused_by_name(tmp_path):
@@ -265,7 +265,7 @@ def test_task_tokens_that_a_decoder_knows_already_keep_their_embeddings(tmp_path
     weights = weights_of(first)
     trained = tmp_path / "trained"
     shutil.copytree(tmp_path / "first" / "decoder", trained)
-    e2e.load_processor(str(first)).tokenizer.save_pretrained(trained)
+    e2e_inputs.load_processor(str(first)).tokenizer.save_pretrained(trained)
     whole = MBartForConditionalGeneration.from_pretrained(trained)
     whole.resize_token_embeddings(len(weights["decoder.model.decoder.embed_tokens.weight"]))
     whole.save_pretrained(trained)
@@ -274,7 +274,7 @@ def test_task_tokens_that_a_decoder_knows_already_keep_their_embeddings(tmp_path
     )
     embeddings = weights_of(tmp_path / "base")["decoder.model.decoder.embed_tokens.weight"]
     assert torch.equal(embeddings, whole.get_input_embeddings().weight)
-    assert len(e2e.load_processor(str(tmp_path / "base")).tokenizer) == len(embeddings)
+    assert len(e2e_inputs.load_processor(str(tmp_path / "base")).tokenizer) == len(embeddings)
 
 
 def test_a_trimmed_base_knows_the_texts_and_gives_the_logits_of_the_whole_vocabulary(tmp_path):
@@ -289,7 +289,7 @@ def test_a_trimmed_base_knows_the_texts_and_gives_the_logits_of_the_whole_vocabu
     assert not ensure(texts)
     trimmed = str(tmp_path / "trimmed")
     models = {name: e2e.load_model(name).eval() for name in (whole, trimmed)}
-    tokenizers = {name: e2e.load_processor(name).tokenizer for name in (whole, trimmed)}
+    tokenizers = {name: e2e_inputs.load_processor(name).tokenizer for name in (whole, trimmed)}
     assert len(tokenizers[trimmed]) < len(tokenizers[whole])
     assert len(models[trimmed].decoder.get_input_embeddings().weight) == len(tokenizers[trimmed])
     assert tokenizers[trimmed].src_lang == tokenizers[trimmed].tgt_lang == "vi_VN"

@@ -16,7 +16,7 @@ from transformers import AutoModelForSpeechSeq2Seq
 from tests import tiny_e2e, tiny_models
 from vietst.config import load_config
 from vietst.errors import ModelError
-from vietst.models import e2e, nano
+from vietst.models import e2e, e2e_inputs, nano
 from vietst.models.interpolation import CARD_NAME, ModelPair, interpolated
 from vietst.models.model_record import read_model_record, record_of, write_model_record
 from vietst.models.vocabulary import trim_embeddings, trim_vocabulary
@@ -36,7 +36,7 @@ def base_of(kind: str, folder: Path) -> tuple[Any, Any]:
         return tiny_models.whisper_model(processor), processor
     # With projection and length adaptor, as XLSR-53 with mBART.
     base = str(tiny_e2e.write_base(folder / "parts", "layer", length_adaptor=True))
-    return e2e.load_model(base), e2e.load_processor(base)
+    return e2e.load_model(base), e2e_inputs.load_processor(base)
 
 
 def tuned_from(model: Any) -> Any:
@@ -174,7 +174,7 @@ def test_a_base_of_another_size_is_refused(pair_of, tmp_path):
 
 def test_a_base_that_was_not_trimmed_is_refused(pair_of, tmp_path):
     base, _ = pair_of("e2e")
-    model, processor = e2e.load_model(base), e2e.load_processor(base)
+    model, processor = e2e.load_model(base), e2e_inputs.load_processor(base)
     trimmed = trim_vocabulary(processor.tokenizer, ["ok"], extra_texts=[], fill_up_to=0)
     trim_embeddings(model.decoder, trimmed.kept_ids)
     processor.tokenizer = trimmed.tokenizer

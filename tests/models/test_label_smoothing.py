@@ -7,7 +7,7 @@ from tests.doubled_batch import logits_of
 from tests.tiny_e2e import e2e_batch, waveform_rows, write_base
 from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper_processor
 from vietst.constants import IGNORE_INDEX
-from vietst.models import e2e
+from vietst.models import e2e, e2e_inputs
 from vietst.models.multitask import LossWeights
 
 
@@ -18,7 +18,7 @@ def model_and_batch(request, tmp_path):
         processor = whisper_processor()
         return whisper_model(processor), whisper_batch(processor, cached_rows(3))
     base = str(write_base(tmp_path))
-    return e2e.load_model(base), e2e_batch(e2e.load_processor(base), waveform_rows(3))
+    return e2e.load_model(base), e2e_batch(e2e_inputs.load_processor(base), waveform_rows(3))
 
 
 def test_a_share_of_the_probability_is_spread_over_all_tokens(model_and_batch):

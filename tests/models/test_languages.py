@@ -9,7 +9,8 @@ import torch
 from tests.tiny_models import LOG_MEL_80_NANO, cached_rows, whisper_batch, whisper_model, whisper_processor
 from vietst.constants import TASKS, TRANSCRIBE, TRANSLATE
 from vietst.errors import ConfigError
-from vietst.models import whisper
+from vietst.models import whisper_generation, whisper_inputs
+from vietst.models.architectures import WHISPER
 from vietst.models.languages import generate_in_languages, require_languages
 from vietst.models.multitask import EncoderStates
 
@@ -25,7 +26,9 @@ def test_a_transcript_is_prompted_in_its_language_and_a_translation_in_the_model
     rows: list[dict[str, Any]] = [
         {**row, "language": language} for row, language in zip(cached_rows(3), ("", "en", "vi"), strict=True)
     ]
-    inputs = whisper.WhisperCollator(processor, LOG_MEL_80_NANO, TASKS, "vi")(rows)["decoder_input_ids"]
+    inputs = whisper_inputs.WhisperCollator(processor, LOG_MEL_80_NANO, TASKS, "vi")(rows)[
+        "decoder_input_ids"
+    ]
     tokens = [processor.tokenizer.convert_ids_to_tokens(prompt)[1:3] for prompt in inputs[:, :4].tolist()]
     assert tokens == [
         *([f"<|{language}|>", "<|transcribe|>"] for language in LANGUAGES),
@@ -38,7 +41,7 @@ def test_each_hypothesis_is_what_its_own_prompt_gives(processor: Any) -> None:
     model = whisper_model(processor).eval()
     with torch.no_grad():
         states = model.encode(whisper_batch(processor, cached_rows(3))["input_features"], None)
-    generate = functools.partial(whisper.generate, model, processor.tokenizer)
+    generate = functools.partial(whisper_generation.generate, model, processor.tokenizer)
 
     def of(task: str, language: str) -> list[list[int]]:
         return _unpadded(generate(states, (task,), language=language, max_new_tokens=9), processor)
@@ -90,6 +93,6 @@ def test_processes_in_step_generate_as_often_whatever_their_batches_speak(of_bat
 
 
 def test_a_language_that_the_tokenizer_lacks_is_named(processor: Any) -> None:
-    require_languages({"vi", "en"}, whisper, processor.tokenizer, where="column language")
+    require_languages({"vi", "en"}, WHISPER, processor.tokenizer, where="column language")
     with pytest.raises(ConfigError, match=r"'english': no <\|english\|>"):
-        require_languages({"vi", "english"}, whisper, processor.tokenizer, where="column language")
+        require_languages({"vi", "english"}, WHISPER, processor.tokenizer, where="column language")

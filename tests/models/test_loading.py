@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.errors import ModelError
-from vietst.models import whisper
+from vietst.models import whisper, whisper_inputs
 from vietst.models.architectures import architecture_of
 from vietst.models.loading import model_folder
 
@@ -28,7 +28,7 @@ def sound_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path) -> None:
-    whisper.load_processor(str(folder))
+    whisper_inputs.load_processor(str(folder))
     whisper.load_model_config(str(folder))
     whisper.load_model(str(folder))
 
@@ -110,4 +110,4 @@ def test_a_folder_without_a_model_and_a_file_are_told(
 
 def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such folder"):
-        whisper.load_processor(str(tmp_path / "mistyped"))
+        whisper_inputs.load_processor(str(tmp_path / "mistyped"))

@@ -17,8 +17,8 @@ from vietst.data.ctc_units import CharacterTable
 from vietst.data.features import WAVEFORM_16K
 from vietst.errors import ModelError
 from vietst.evaluation.decode import TextDecoder
-from vietst.models import e2e
-from vietst.models.e2e import E2ECollator, decoder_prompt, input_batch, text_token_ids
+from vietst.models import e2e, e2e_generation, e2e_inputs
+from vietst.models.e2e_inputs import E2ECollator, decoder_prompt, input_batch, text_token_ids
 from vietst.models.multitask import EncoderStates, LossWeights
 from vietst.models.shared_states import by_utterance
 
@@ -40,7 +40,7 @@ def bases(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def processor(bases):
-    return e2e.load_processor(bases["group", False])
+    return e2e_inputs.load_processor(bases["group", False])
 
 
 NO_AIDS = LossWeights()
@@ -165,7 +165,7 @@ def test_prompts_tell_the_tasks_apart_and_are_what_generation_starts_from(bases,
         lambda self, **kwargs: started_from.update(kwargs) or kwargs["decoder_input_ids"],
     )
     states = EncoderStates(torch.zeros(2, 10, 32))
-    e2e.generate(model, processor.tokenizer, states, TASKS, language="vi", max_new_tokens=5)
+    e2e_generation.generate(model, processor.tokenizer, states, TASKS, language="vi", max_new_tokens=5)
     trained = E2ECollator(processor, WAVEFORM_16K, TASKS, "vi")(waveform_rows(2))["decoder_input_ids"][:, :2]
     assert started_from["decoder_input_ids"].tolist() == by_utterance(trained, len(TASKS)).tolist()
 
@@ -188,13 +188,13 @@ def test_generating_both_tasks_together_equals_generating_each_clip_and_task_alo
     rows = waveform_rows(3)
     options = {"language": "vi", "max_new_tokens": 8, "num_beams": num_beams}
     decode = TextDecoder(processor.tokenizer)
-    states = e2e.encode(model, input_batch(rows, WAVEFORM_16K))
-    together = decode(e2e.generate(model, processor.tokenizer, states, TASKS, **options))
+    states = e2e_generation.encode(model, input_batch(rows, WAVEFORM_16K))
+    together = decode(e2e_generation.generate(model, processor.tokenizer, states, TASKS, **options))
     apart = []
     for task in TASKS:
         for row in rows:
-            states = e2e.encode(model, input_batch([row], WAVEFORM_16K))
-            apart += decode(e2e.generate(model, processor.tokenizer, states, (task,), **options))
+            states = e2e_generation.encode(model, input_batch([row], WAVEFORM_16K))
+            apart += decode(e2e_generation.generate(model, processor.tokenizer, states, (task,), **options))
     assert together == apart
     assert decode.num_unknown_ids == 0
 
@@ -203,7 +203,7 @@ def test_generation_from_a_training_forward_equals_generation_from_encode(bases,
     model = build(bases["group", True]).eval()
     rows = waveform_rows(3)
     forward_states = model(**e2e_batch(processor, rows)).encoder_states
-    states = e2e.encode(model, input_batch(rows, WAVEFORM_16K))
+    states = e2e_generation.encode(model, input_batch(rows, WAVEFORM_16K))
     assert torch.equal(forward_states.last_hidden_state, states.last_hidden_state)
     assert torch.equal(forward_states.position_mask, states.position_mask)
 
@@ -214,10 +214,10 @@ def test_transformers_own_call_of_our_class_knows_the_padding_too(bases, process
     model = build(bases["group", True]).eval()
     inputs = input_batch(waveform_rows(3), WAVEFORM_16K)
     theirs = model.generate(**inputs, max_length=2 + 8, num_beams=num_beams)[:, 2:]
-    ours = e2e.generate(
+    ours = e2e_generation.generate(
         model,
         processor.tokenizer,
-        e2e.encode(model, inputs),
+        e2e_generation.encode(model, inputs),
         (TRANSCRIBE,),
         language="vi",
         max_new_tokens=8,
@@ -233,10 +233,10 @@ def test_stock_transformers_generates_the_same_text_as_ours(bases, processor, tm
     inputs = input_batch(waveform_rows(1), WAVEFORM_16K)
     stock.generation_config.max_length = 2 + 8
     theirs = processor.batch_decode(stock.generate(inputs["input_values"]), skip_special_tokens=True)
-    ours = e2e.generate(
+    ours = e2e_generation.generate(
         model,
         processor.tokenizer,
-        e2e.encode(model, inputs),
+        e2e_generation.encode(model, inputs),
         (TRANSLATE,),
         language="vi",
         max_new_tokens=8,
@@ -251,8 +251,10 @@ def test_a_stock_pipeline_transcribes(bases, processor, tmp_path):
     transcriber = pipeline("automatic-speech-recognition", model=str(tmp_path), max_length=10)
     inputs = input_batch(waveform_rows(1), WAVEFORM_16K)
     text = transcriber(inputs["input_values"][0].numpy(), generate_kwargs={"num_beams": 1})["text"]
-    states = e2e.encode(model, inputs)
-    ours = e2e.generate(model, processor.tokenizer, states, (TRANSCRIBE,), language="vi", max_new_tokens=8)
+    states = e2e_generation.encode(model, inputs)
+    ours = e2e_generation.generate(
+        model, processor.tokenizer, states, (TRANSCRIBE,), language="vi", max_new_tokens=8
+    )
     assert TextDecoder(processor.tokenizer)(ours) == [text.strip()]
 
 
@@ -368,7 +370,7 @@ def test_cached_states_of_a_frozen_encoder_train_as_computed_ones_do(bases, proc
     model = build(
         bases["group", True], LossWeights(ctc=0.5), len(characters), model={"freeze_encoder": True}
     ).train()
-    encoder = e2e.frozen_encoder(model, WAVEFORM_16K)
+    encoder = e2e_generation.frozen_encoder(model, WAVEFORM_16K)
     assert not any(module.training for module in encoder.module.modules())
     assert not any(parameter.requires_grad for parameter in encoder.module.parameters())
     states = encoder.encode_batch(rows)
@@ -392,12 +394,12 @@ def test_cached_states_of_a_frozen_encoder_train_as_computed_ones_do(bases, proc
 
 def test_the_digest_of_a_frozen_encoder_tells_changed_weights(bases):
     model = build(bases["group", True], model={"freeze_encoder": True})
-    digest = e2e.frozen_encoder(model, WAVEFORM_16K).digest
+    digest = e2e_generation.frozen_encoder(model, WAVEFORM_16K).digest
     with torch.no_grad():
         model.encoder.adapter.layers[0].conv.bias.add_(1)
-        assert e2e.frozen_encoder(model, WAVEFORM_16K).digest == digest
+        assert e2e_generation.frozen_encoder(model, WAVEFORM_16K).digest == digest
         model.encoder.feature_projection.projection.bias[0] += 1
-    assert e2e.frozen_encoder(model, WAVEFORM_16K).digest != digest
+    assert e2e_generation.frozen_encoder(model, WAVEFORM_16K).digest != digest
 
 
 def test_dropout_replaces_all_rates_and_layer_drop_is_always_off(bases):
@@ -431,11 +433,11 @@ def test_ctc_hears_the_frames_before_the_length_adaptor(bases, processor):
 
 def test_labels_fit_the_positions_and_the_guides_limit(bases, processor):
     config = e2e.load_model_config(bases["group", False])
-    assert e2e.max_label_length(config) == 64
+    assert e2e_inputs.max_label_length(config) == 64
     config.decoder.max_position_embeddings = 1024
-    assert e2e.max_label_length(config) == 256
+    assert e2e_inputs.max_label_length(config) == 256
     text = "mình sẽ fix cái bug này"
-    assert e2e.label_lengths(processor.tokenizer, [text]) == [
+    assert e2e_inputs.label_lengths(processor.tokenizer, [text]) == [
         2 + len(text_token_ids(processor.tokenizer, text))
     ]
 
@@ -443,9 +445,9 @@ def test_labels_fit_the_positions_and_the_guides_limit(bases, processor):
 def test_other_models_are_refused_by_name(bases, tmp_path):
     parts = bases["group", False].removesuffix("base")
     with pytest.raises(ModelError, match="speech-encoder-decoder"):
-        e2e.load_processor(parts + "encoder")
+        e2e_inputs.load_processor(parts + "encoder")
     with pytest.raises(ModelError, match="nowhere"):
-        e2e.load_processor(str(tmp_path / "nowhere"))
+        e2e_inputs.load_processor(str(tmp_path / "nowhere"))
     config = json.loads((Path(bases["group", False]) / "config.json").read_text(encoding="utf-8"))
     config["encoder"]["model_type"] = "hubert"
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")

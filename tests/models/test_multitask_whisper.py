@@ -10,11 +10,11 @@ from vietst.constants import IGNORE_INDEX, TASKS
 from vietst.data.ctc_units import CharacterTable
 from vietst.data.features import LOG_MEL_80_NANO
 from vietst.evaluation.decode import TextDecoder
-from vietst.models import whisper
+from vietst.models import whisper, whisper_generation
 from vietst.models.multitask import EncoderStates, LossWeights, ctc_negative_log_likelihood
 from vietst.models.shared_states import by_utterance
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
-from vietst.models.whisper import WhisperCollator, decoder_prompt, text_token_ids
+from vietst.models.whisper_inputs import WhisperCollator, decoder_prompt, text_token_ids
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_prompts_tell_the_tasks_apart_and_are_what_generation_starts_from(proces
         "generate",
         lambda self, **kwargs: started_from.update(kwargs) or kwargs["decoder_input_ids"],
     )
-    whisper.generate(
+    whisper_generation.generate(
         model, tokenizer, EncoderStates(torch.zeros(2, 100, 32)), TASKS, language="vi", max_new_tokens=5
     )
     rows = cached_rows(2)
@@ -124,14 +124,16 @@ def test_generating_both_tasks_together_equals_generating_each_alone(processor):
     states = model.encode(whisper_batch(processor, cached_rows(3))["input_features"], None)
     options = {"language": "vi", "max_new_tokens": 12}
     decode = TextDecoder(processor.tokenizer)
-    together = decode(whisper.generate(model, processor.tokenizer, states, TASKS, **options))
+    together = decode(whisper_generation.generate(model, processor.tokenizer, states, TASKS, **options))
     apart = [
         text
         for task in TASKS
-        for text in decode(whisper.generate(model, processor.tokenizer, states, (task,), **options))
+        for text in decode(
+            whisper_generation.generate(model, processor.tokenizer, states, (task,), **options)
+        )
     ]
     assert together == apart
-    beams = whisper.generate(model, processor.tokenizer, states, TASKS, num_beams=3, **options)
+    beams = whisper_generation.generate(model, processor.tokenizer, states, TASKS, num_beams=3, **options)
     assert beams.shape[0] == 6
 
 
@@ -146,7 +148,7 @@ def test_stock_transformers_generates_the_same_text_as_ours(processor, tmp_path)
     no_timestamps = processor.tokenizer.convert_tokens_to_ids("<|notimestamps|>")
     timestamps = list(range(no_timestamps + 1, model.config.vocab_size))
     theirs = stock.generate(features, max_new_tokens=10, suppress_tokens=timestamps)
-    ours = whisper.generate(
+    ours = whisper_generation.generate(
         model,
         processor.tokenizer,
         model.encode(features, None),

@@ -10,7 +10,7 @@ from transformers import AutoFeatureExtractor, AutoModel, MBart50Tokenizer, MBar
 from tests.tiny_models import TEXTS
 from vietst.constants import SAMPLE_RATE_HZ
 from vietst.data.features import WAVEFORM_16K, input_kind_of
-from vietst.models import e2e
+from vietst.models import e2e, e2e_inputs
 from vietst.models.e2e_assembly import AssemblySettings, ensure_e2e_base
 from vietst.models.nano_e2e import (
     DECODER_FOLDER,
@@ -79,7 +79,7 @@ def test_texts_are_cut_into_few_pieces_and_come_back(tmp_path):
     reloaded = MBart50Tokenizer.from_pretrained(tmp_path)
     pieces = {piece for piece in tokenizer.get_vocab() if piece.startswith("▁")}
     for text in ALL_TEXTS:
-        ids = e2e.text_token_ids(tokenizer, text)
+        ids = e2e_inputs.text_token_ids(tokenizer, text)
         assert reloaded.decode(ids) == text
         assert tokenizer.unk_token_id not in ids
         whole_words = sum("▁" + word in pieces for word in text.split())

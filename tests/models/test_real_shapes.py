@@ -11,7 +11,7 @@ import torch
 from tests.real_shapes import LARGE_V3, TINY, PublishedWhisper, write_whisper_repository
 from vietst.constants import TASKS
 from vietst.data.features import input_kind_of
-from vietst.models import whisper
+from vietst.models import whisper, whisper_generation, whisper_inputs
 
 NUM_UTTERANCES, MAX_NEW_TOKENS = 2, 12
 
@@ -30,7 +30,7 @@ def repository(
 
 @pytest.fixture(scope="module")
 def tokenizer(repository: str) -> Any:
-    return whisper.load_processor(repository).tokenizer
+    return whisper_inputs.load_processor(repository).tokenizer
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def calls_of(module: torch.nn.Module) -> Iterator[list[Any]]:
 
 
 def generate(model: Any, tokenizer: Any, input_features: torch.Tensor, num_beams: int = 1) -> torch.Tensor:
-    states = whisper.encode(model, {"input_features": input_features})
-    return whisper.generate(
+    states = whisper_generation.encode(model, {"input_features": input_features})
+    return whisper_generation.generate(
         model, tokenizer, states, TASKS, language="vi", max_new_tokens=MAX_NEW_TOKENS, num_beams=num_beams
     )
 
@@ -67,13 +67,13 @@ def generate(model: Any, tokenizer: Any, input_features: torch.Tensor, num_beams
 def test_the_processor_is_the_published_one(
     repository: str, published: PublishedWhisper, tokenizer: Any
 ) -> None:
-    processor = whisper.load_processor(repository)
+    processor = whisper_inputs.load_processor(repository)
     assert input_kind_of(processor.feature_extractor).name == f"log_mel-{published.num_mel_bins}"
     config = whisper.load_model_config(repository)
     assert len(tokenizer) == config.vocab_size == (51866 if published is LARGE_V3 else 51865)
-    prompt = whisper.decoder_prompt(tokenizer, "translate", "vi")
+    prompt = whisper_inputs.decoder_prompt(tokenizer, "translate", "vi")
     assert prompt == ([50258, 50278, 50359, 50364] if published is LARGE_V3 else [50258, 50278, 50358, 50363])
-    ids = whisper.text_token_ids(tokenizer, "em do not deploy , it 's xong rồi .")
+    ids = whisper_inputs.text_token_ids(tokenizer, "em do not deploy , it 's xong rồi .")
     assert tokenizer.decode(ids).strip() == "em do not deploy , it 's xong rồi .", "nothing is cleaned up"
 
 
@@ -85,7 +85,7 @@ def test_timestamps_never_appear_even_where_the_model_wants_nothing_else(
     with torch.no_grad():
         model.model.decoder.layer_norm.bias.copy_(wanted)
         model.proj_out.weight[first_timestamp:] = wanted
-        prompt = torch.tensor([whisper.decoder_prompt(tokenizer, "transcribe", "vi")] * NUM_UTTERANCES)
+        prompt = torch.tensor([whisper_inputs.decoder_prompt(tokenizer, "transcribe", "vi")] * NUM_UTTERANCES)
         logits = model(input_features, decoder_input_ids=prompt).logits
     assert (logits[:, -1].argmax(-1) >= first_timestamp).all(), "the model does want them"
     for num_beams in (1, 3):
@@ -114,7 +114,7 @@ def test_after_the_prompt_the_decoder_reads_one_token_a_step(
     with calls_of(model.model.decoder) as decoder_calls:
         generate(model, tokenizer, input_features)
     lengths = [kwargs["input_ids"].shape[1] for _, kwargs in decoder_calls]
-    assert lengths == [whisper.PROMPT_LENGTH, *[1] * (MAX_NEW_TOKENS - 1)]
+    assert lengths == [whisper_inputs.PROMPT_LENGTH, *[1] * (MAX_NEW_TOKENS - 1)]
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])

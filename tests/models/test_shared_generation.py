@@ -1,7 +1,6 @@
 """Generation that shares encoder states says what stock generation says, which copies them for every row."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from tests.tiny_e2e import waveform_rows
 from tests.tiny_models import cached_rows
 from vietst.constants import TASKS
 from vietst.data.features import LOG_MEL_80_NANO, WAVEFORM_16K
-from vietst.models import e2e, whisper
+from vietst.models.architectures import ARCHITECTURES, Architecture
 from vietst.models.log_probabilities import log_probabilities
 from vietst.models.multitask import EncoderStates
 from vietst.models.shared_states import SharedStatesCache
@@ -22,28 +21,26 @@ from vietst.models.shared_states import SharedStatesCache
 NUM_UTTERANCES, MAX_NEW_TOKENS = 3, 14
 
 
-@pytest.fixture(scope="module", params=[whisper, e2e], ids=["whisper", "e2e"])
-def architecture(request: pytest.FixtureRequest) -> ModuleType:
-    module: ModuleType = request.param
-    return module
+@pytest.fixture(scope="module", params=["whisper", "e2e"])
+def architecture(request: pytest.FixtureRequest) -> Architecture:
+    return ARCHITECTURES[request.param]
 
 
 @pytest.fixture(scope="module")
-def folder(architecture: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    name = "whisper" if architecture is whisper else "e2e"
-    return write_model(tmp_path_factory.mktemp(name), name)
+def folder(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp(architecture.name), architecture.name)
 
 
 @pytest.fixture(scope="module")
-def tokenizer(architecture: ModuleType, folder: Path) -> Any:
+def tokenizer(architecture: Architecture, folder: Path) -> Any:
     return architecture.load_processor(str(folder)).tokenizer
 
 
 @pytest.fixture
-def model(architecture: ModuleType, folder: Path) -> Any:
+def model(architecture: Architecture, folder: Path) -> Any:
     """Whose texts depend on the clip, the task and the position."""
     model = architecture.load_model(str(folder)).eval()
-    if architecture is e2e:
+    if architecture.name == "e2e":
         decoder = model.decoder.model.decoder
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
@@ -54,17 +51,17 @@ def model(architecture: ModuleType, folder: Path) -> Any:
 
 
 @pytest.fixture
-def states(architecture: ModuleType, model: Any) -> EncoderStates:
+def states(architecture: Architecture, model: Any) -> EncoderStates:
     """Of clips of different lengths."""
-    if architecture is whisper:
-        batch = whisper.input_batch(cached_rows(NUM_UTTERANCES), LOG_MEL_80_NANO)
+    if architecture.name == "whisper":
+        batch = architecture.input_batch(cached_rows(NUM_UTTERANCES), LOG_MEL_80_NANO)
     else:
-        batch = e2e.input_batch(waveform_rows(NUM_UTTERANCES), WAVEFORM_16K)
+        batch = architecture.input_batch(waveform_rows(NUM_UTTERANCES), WAVEFORM_16K)
     found: EncoderStates = architecture.encode(model, batch)
     return found
 
 
-def shared(architecture: ModuleType, model: Any, tokenizer: Any, states: EncoderStates, beams: int) -> Any:
+def shared(architecture: Architecture, model: Any, tokenizer: Any, states: EncoderStates, beams: int) -> Any:
     return architecture.generate(
         *(model, tokenizer, states, TASKS),
         language="vi",
@@ -74,12 +71,12 @@ def shared(architecture: ModuleType, model: Any, tokenizer: Any, states: Encoder
 
 
 @torch.no_grad()
-def stock(architecture: ModuleType, model: Any, tokenizer: Any, states: EncoderStates, beams: int) -> Any:
+def stock(architecture: Architecture, model: Any, tokenizer: Any, states: EncoderStates, beams: int) -> Any:
     """transformers' own loop, processors, cache and cross-attention, which know of no sharing."""
     prompts = [architecture.decoder_prompt(tokenizer, task, "vi") for task in TASKS]
     copies = {name: torch.cat([tensor] * len(TASKS)) for name, tensor in states.items()}
     options: dict[str, Any] = {"encoder_outputs": EncoderStates(**copies)}
-    if architecture is whisper:
+    if architecture.name == "whisper":
         first_timestamp = tokenizer.convert_tokens_to_ids("<|0.00|>")
         timestamps = range(first_timestamp, model.config.vocab_size)
         own = model.generation_config.suppress_tokens or []
@@ -146,7 +143,7 @@ def test_a_model_that_was_saved_with_use_cache_off_says_and_judges_the_same(
     torch.testing.assert_close(judge(architecture, model, tokenizer, states, said), judged)
 
 
-def judge(architecture: ModuleType, model: Any, tokenizer: Any, states: EncoderStates, said: Any) -> Any:
+def judge(architecture: Architecture, model: Any, tokenizer: Any, states: EncoderStates, said: Any) -> Any:
     """Log-probabilities, on keys and values that no generation has made."""
     prompts = [architecture.decoder_prompt(tokenizer, task, "vi") for task in TASKS]
     lengths = torch.full((len(said),), said.shape[1])
@@ -157,7 +154,7 @@ def judge(architecture: ModuleType, model: Any, tokenizer: Any, states: EncoderS
 def test_keys_and_values_are_made_once_for_every_utterance(
     architecture, model, tokenizer, states, beams
 ) -> None:
-    decoder = model.model.decoder if architecture is whisper else model.decoder.model.decoder
+    decoder = model.model.decoder if architecture.name == "whisper" else model.decoder.model.decoder
     projected: list[int] = []
     for layer in decoder.layers:
         for projection in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj):

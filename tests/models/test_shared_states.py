@@ -6,7 +6,7 @@ import torch
 from tests.doubled_batch import doubled, loss_and_gradients
 from tests.tiny_e2e import e2e_batch, waveform_rows, write_base
 from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper_processor
-from vietst.models import e2e
+from vietst.models import e2e, e2e_inputs
 
 NUM_UTTERANCES = 4
 
@@ -23,7 +23,7 @@ def model_and_batch(request, tmp_path_factory):
     base = str(write_base(tmp_path_factory.mktemp("base")))
     model = e2e.load_model(base)
     model.encoder.masked_spec_embed.requires_grad_(False)  # masks are off in evaluation
-    return model, e2e_batch(e2e.load_processor(base), rows)
+    return model, e2e_batch(e2e_inputs.load_processor(base), rows)
 
 
 def cross_attentions(model):

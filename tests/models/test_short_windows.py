@@ -11,8 +11,8 @@ from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper
 from vietst.data.context import ContextWindows
 from vietst.data.features import LOG_MEL_80_NANO
 from vietst.data.packed_clips import padded_batch
-from vietst.models import whisper
-from vietst.models.whisper import WhisperCollator
+from vietst.models import whisper, whisper_generation, whisper_inputs
+from vietst.models.whisper_inputs import WhisperCollator
 
 WINDOWS = ContextWindows((1.0, 2.0, 3.0), margin_s=0.2)
 
@@ -131,12 +131,12 @@ def test_texts_are_generated_from_short_windows_and_stock_weights_stay_as_they_a
     model.save_pretrained(tmp_path)
     loaded = whisper.load_model(str(tmp_path)).eval()
     assert set(loaded.state_dict()) == names
-    inputs = whisper.input_batch(cached_rows(2), LOG_MEL_80_NANO)
+    inputs = whisper_inputs.input_batch(cached_rows(2), LOG_MEL_80_NANO)
     inputs["input_features"] = inputs["input_features"][..., :150]
-    generated = whisper.generate(
+    generated = whisper_generation.generate(
         loaded,
         processor.tokenizer,
-        whisper.encode(loaded, inputs),
+        whisper_generation.encode(loaded, inputs),
         ("transcribe", "translate"),
         language="vi",
         max_new_tokens=6,

@@ -7,7 +7,8 @@ from transformers import Wav2Vec2Model
 
 from tests.tiny_e2e import waveform_rows, write_encoder
 from vietst.data.features import WAVEFORM_16K
-from vietst.models.e2e import input_batch, num_positions
+from vietst.models.e2e import num_positions
+from vietst.models.e2e_inputs import input_batch
 from vietst.models.wav2vec2 import LengthTrueWav2Vec2, masked_group_norm
 
 MAX_DIFFERENCE = 1e-5

@@ -17,7 +17,8 @@ from tests.user_machine import Machine
 from vietst.data.audio import load_waveform
 from vietst.data.features import input_kind_of
 from vietst.evaluation.decode import DecodingOptions, decode_rows
-from vietst.models import whisper
+from vietst.models import whisper, whisper_inputs
+from vietst.models.architectures import WHISPER
 
 pytestmark = pytest.mark.slow
 
@@ -171,13 +172,13 @@ print(json.dumps(texts))
 
 def our_texts(run_dir: Path, clip: Path, num_beams: int) -> tuple[str | None, str | None]:
     """Transcript and translation of a clip, of at most 40 tokens."""
-    processor = whisper.load_processor(str(run_dir))
+    processor = whisper_inputs.load_processor(str(run_dir))
     row = {"id": "1", "video_id": "1", "duration": 1.9, "transcript": "", "translation": ""}
     decoded = decode_rows(
         [{**row, "audio_path": clip.name}],
         audio_root=clip.parent,
         input_kind=input_kind_of(processor.feature_extractor),
-        architecture=whisper,
+        architecture=WHISPER,
         model=whisper.load_model(str(run_dir)).eval(),
         tokenizer=processor.tokenizer,
         options=DecodingOptions(("transcribe", "translate"), "vi", 1, num_beams, 0.0, 40),

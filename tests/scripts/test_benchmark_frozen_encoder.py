@@ -16,6 +16,7 @@ from vietst.benchmarks.frozen_encoder import (
 )
 from vietst.data.features import LOG_MEL_80_NANO, WAVEFORM_16K
 from vietst.models import e2e, whisper
+from vietst.models.architectures import E2E, WHISPER
 
 SMALL = {"num_hidden_layers": 1, "num_attention_heads": 2}
 TINY_WHISPER = WhisperConfig(
@@ -44,9 +45,9 @@ TINY_E2E = SpeechEncoderDecoderConfig.from_encoder_decoder_configs(
 )
 CASES = [
     FrozenEncoderCase(
-        "whisper", whisper, functools.partial(whisper.MultitaskWhisper, TINY_WHISPER), LOG_MEL_80_NANO, 300
+        "whisper", WHISPER, functools.partial(whisper.MultitaskWhisper, TINY_WHISPER), LOG_MEL_80_NANO, 300
     ),
-    FrozenEncoderCase("e2e", e2e, functools.partial(e2e.MultitaskE2E, TINY_E2E), WAVEFORM_16K, 300),
+    FrozenEncoderCase("e2e", E2E, functools.partial(e2e.MultitaskE2E, TINY_E2E), WAVEFORM_16K, 300),
 ]
 
 

@@ -10,7 +10,7 @@ from tests.tiny_runs import tiny_e2e_run_overrides
 from vietst.config import load_config
 from vietst.data.splits import read_split
 from vietst.errors import CheckpointError
-from vietst.models.e2e import load_processor
+from vietst.models.e2e_inputs import load_processor
 from vietst.training.checkpoints import LATEST
 from vietst.training.runner import run_training
 

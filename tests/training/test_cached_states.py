@@ -18,7 +18,7 @@ from vietst.data.ctc_units import CharacterTable
 from vietst.data.encoder_states import EncodedUtteranceDataset
 from vietst.data.features import LOG_MEL_80_NANO
 from vietst.errors import CheckpointError, FeatureCacheError
-from vietst.models import whisper
+from vietst.models import whisper, whisper_generation
 from vietst.models.multitask import EncoderStates, LossWeights
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
 from vietst.training import cached_states
@@ -108,7 +108,7 @@ def cached_and_computed(tmp_path: Path) -> tuple[Any, Any, dict[str, Any], dict[
     table = datasets.Dataset.from_list(
         [{**row, "audio_digest": str(row["id"])} for row in rows]
     ).remove_columns("row_index")
-    encoder = whisper.frozen_encoder(model, LOG_MEL_80_NANO)
+    encoder = whisper_generation.frozen_encoder(model, LOG_MEL_80_NANO)
     plan = encoder_state_cache.plan_states({"dev": table}, tmp_path, encoder)
     states = encoder_state_cache.build_states(plan, {"dev": table}, encoder, batch_size=3)
     dataset = EncodedUtteranceDataset(table, states["dev"])
@@ -138,7 +138,7 @@ def test_losses_gradients_and_hypotheses_are_those_of_computed_states(cached_and
         outputs = model.train()(**batch)
         outputs.loss.backward()
         gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-        generated = whisper.generate(
+        generated = whisper_generation.generate(
             *(model.eval(), processor.tokenizer, outputs.encoder_states, ("transcribe", "translate")),
             language="vi",
             max_new_tokens=12,
@@ -256,7 +256,7 @@ def frozen_model() -> whisper.MultitaskWhisper:
 
 def test_what_makes_states_change_is_named():
     model = frozen_model()
-    encoder = whisper.frozen_encoder(model, LOG_MEL_80_NANO)
+    encoder = whisper_generation.frozen_encoder(model, LOG_MEL_80_NANO)
     assert why_states_change(model, encoder) is None
     assert not model.training
 
@@ -269,7 +269,7 @@ def test_what_makes_states_change_is_named():
 
 def test_under_zero_3_states_are_computed(monkeypatch):
     model = frozen_model()
-    encoder = whisper.frozen_encoder(model, LOG_MEL_80_NANO)
+    encoder = whisper_generation.frozen_encoder(model, LOG_MEL_80_NANO)
     monkeypatch.setattr("transformers.integrations.is_deepspeed_zero3_enabled", lambda: True)
     assert "ZeRO-3" in str(why_states_change(model, encoder))
 

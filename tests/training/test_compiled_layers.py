@@ -20,7 +20,7 @@ from tests.tiny_models import cached_rows, whisper_batch, whisper_model, whisper
 from tests.tiny_runs import history, tiny_run_overrides
 from vietst.config import load_config
 from vietst.errors import ConfigError
-from vietst.models import e2e
+from vietst.models import e2e, e2e_inputs
 from vietst.training import compiled_layers
 from vietst.training.checkpoints import LATEST
 from vietst.training.runner import run_training
@@ -50,7 +50,7 @@ def whisper_and_batches(tmp_path: Path):
 
 def e2e_and_batches(tmp_path: Path):
     base = str(write_base(tmp_path))
-    processor, rows = e2e.load_processor(base), waveform_rows(4)
+    processor, rows = e2e_inputs.load_processor(base), waveform_rows(4)
 
     def model():
         config = e2e.load_model_config(base)
@@ -100,14 +100,14 @@ def whisper_or_e2e_of_one(make, tmp_path: Path) -> dict[str, torch.Tensor]:
     """A batch of one clip, for which training would compile anew."""
     if make is whisper_and_batches:
         return whisper_batch(whisper_processor(), cached_rows(1))
-    return e2e_batch(e2e.load_processor(str(tmp_path / "base")), waveform_rows(1))
+    return e2e_batch(e2e_inputs.load_processor(str(tmp_path / "base")), waveform_rows(1))
 
 
 def test_every_kind_of_batch_is_compiled(tmp_path, monkeypatch):
     """With masks and without, of one clip and several, the encoder frozen or not: more than PyTorch's 8."""
     monkeypatch.setattr(compiled_layers, "BACKEND", "eager")
     make_model, batches = e2e_and_batches(tmp_path)
-    processor, (first, *_) = e2e.load_processor(str(tmp_path / "base")), waveform_rows(1)
+    processor, (first, *_) = e2e_inputs.load_processor(str(tmp_path / "base")), waveform_rows(1)
     batches = [*batches[:2], e2e_batch(processor, [first]), e2e_batch(processor, [first, first])]
     model = make_model()
     compiled_layers.compile_layers(model)

@@ -16,7 +16,7 @@ from tests.tiny_runs import short_run_overrides
 from vietst.config import load_config
 from vietst.constants import TASKS, TRANSLATE
 from vietst.data.features import WAVEFORM_16K
-from vietst.models import e2e
+from vietst.models import e2e, e2e_generation, e2e_inputs
 from vietst.training.runner import run_training
 
 
@@ -178,10 +178,10 @@ def assert_speaks_for_both_tasks(
     """Stock transformers says what we say, for each task by its prompt, and for the default without one."""
     tokenizer, processor = AutoTokenizer.from_pretrained(run_dir), AutoProcessor.from_pretrained(run_dir)
     ours = e2e.load_model(str(run_dir)).eval()
-    inputs = e2e.input_batch(waveform_rows(1), WAVEFORM_16K)
+    inputs = e2e_inputs.input_batch(waveform_rows(1), WAVEFORM_16K)
     start, *task_tokens = tokenizer.convert_tokens_to_ids(["vi_VN", *(f"<2{task}>" for task in TASKS)])
-    states = e2e.encode(ours, inputs)
-    hypotheses = e2e.generate(
+    states = e2e_generation.encode(ours, inputs)
+    hypotheses = e2e_generation.generate(
         ours, processor.tokenizer, states, TASKS, language="vi", max_new_tokens=NUM_NEW_TOKENS
     )
     max_length = 2 + NUM_NEW_TOKENS

@@ -9,7 +9,7 @@ from transformers import EvalPrediction
 
 from tests.tiny_models import cached_rows, whisper_processor
 from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, max_new_tokens
-from vietst.models.whisper import text_token_ids
+from vietst.models.whisper_inputs import text_token_ids
 from vietst.training.dev_scores import make_compute_metrics
 
 TASKS = ("transcribe", "translate")

@@ -17,7 +17,7 @@ from vietst.config_schema import LoraSection
 from vietst.constants import TASKS
 from vietst.data.ctc_units import CharacterTable
 from vietst.errors import ConfigError
-from vietst.models import lora, whisper
+from vietst.models import lora, whisper, whisper_generation
 from vietst.models.trainable import make_trainable
 from vietst.training.checkpoints import LATEST
 from vietst.training.runner import run_training
@@ -85,10 +85,12 @@ def test_the_merged_model_gives_the_logits_and_texts_of_the_adapted_one(processo
     torch.testing.assert_close(adapted, merged, rtol=0, atol=1e-5)
     bare = logits_of(whisper_model(processor).eval(), batch)
     assert (bare - adapted).abs().max() > 1e-2, "the adapters do say something"
-    states = whisper.encode(model, batch)
+    states = whisper_generation.encode(model, batch)
     options = {"language": "vi", "max_new_tokens": 12}
     models = (model, whisper.load_model(str(tmp_path)).eval())
-    generated = [whisper.generate(m, processor.tokenizer, states, TASKS, **options) for m in models]
+    generated = [
+        whisper_generation.generate(m, processor.tokenizer, states, TASKS, **options) for m in models
+    ]
     assert torch.equal(*generated)
 
 

@@ -11,7 +11,7 @@ from vietst.config import load_config
 from vietst.config_rules import accumulation_steps
 from vietst.config_schema import RunConfig
 from vietst.data.features import input_kind_of
-from vietst.models import e2e, whisper
+from vietst.models.architectures import ARCHITECTURES
 from vietst.models.multitask import LossWeights
 from vietst.models.published_sizes import TRIMMED_VOCABULARY, e2e_config, whisper_config
 from vietst.models.trainable import training_scope
@@ -26,7 +26,7 @@ NUM_CTC_SYMBOLS = 50
 
 def planned(config: RunConfig, workload: Workload | None = None, **options: bool) -> MemoryPlan:
     """Of a configuration whose base model is there."""
-    architecture = {"whisper": whisper, "e2e": e2e}[config.model.type]
+    architecture = ARCHITECTURES[config.model.type]
     step = run_step(
         config,
         architecture.load_model_config(config.model.name),

@@ -16,7 +16,7 @@ from tests.tiny_runs import history
 from vietst import __version__
 from vietst.data.usable_rows import usable_rows
 from vietst.errors import CheckpointError, ConfigError, FeatureCacheError, VietstError
-from vietst.models import whisper
+from vietst.models import whisper_inputs
 from vietst.models.model_record import ModelRecord, read_model_record
 from vietst.training import release_check
 from vietst.training.checkpoints import AUTO, LATEST
@@ -244,7 +244,7 @@ def test_texts_beyond_the_decoder_and_clips_beyond_the_window_are_rejected_not_c
     usable, rejected = usable_rows(
         rows,
         ("transcribe", "translate"),
-        whisper,
+        whisper_inputs.label_lengths,
         whisper_processor().tokenizer,
         64,
         LOG_MEL_80_NANO,

@@ -58,7 +58,7 @@ def test_labels_dev_references_and_tokenizer_are_in_the_style_over_the_same_feat
         [row["transcript"] for row in preparation.extra_sets[0].rows] for preparation in (as_is, plain)
     ]
     assert watched[1] == [text.lower().replace(", nam!", " nam") for text in watched[0]]
-    collator = plain.architecture.Collator(
+    collator = plain.architecture.collator(
         plain.processor, plain.input_kind, plain.tasks, "vi", plain.ctc_table
     )
     rows = [plain.train[index] for index in range(4)]

@@ -15,7 +15,7 @@ from vietst.data.duration_batches import DurationBatchSampler
 from vietst.data.features import LOG_MEL_80, LOG_MEL_80_NANO
 from vietst.data.packed_clips import padded_batch
 from vietst.models.short_windows import _ShortWindowEncoder
-from vietst.models.whisper import WhisperCollator
+from vietst.models.whisper_inputs import WhisperCollator
 from vietst.training.checkpoints import LATEST
 from vietst.training.runner import run_training
 from vietst.training.windows import TrainingWindows, in_longer_window

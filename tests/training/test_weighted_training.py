@@ -1,5 +1,6 @@
 """Trainings on several sources hear each as often as its weight says; resumed and launched as well."""
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -21,7 +22,7 @@ from vietst.errors import ConfigError
 from vietst.evaluation.beside import BesideOptions
 from vietst.evaluation.evaluate_model import evaluate_model
 from vietst.evaluation.scoring import ScoringOptions, SplitOptions
-from vietst.models import whisper
+from vietst.models.architectures import ARCHITECTURES, WHISPER
 from vietst.training.checkpoints import LATEST
 from vietst.training.runner import run_training
 from vietst.training.trainer import SpeechTrainer
@@ -138,13 +139,12 @@ def test_a_source_in_another_language_is_trained_and_scored_with_its_prompt(
     config = load_config("nano_whisper", overrides("run", *more, "evaluation.max_dev_utterances=null"))
     prepare_features(config.config, [LOG_MEL_80_NANO], num_proc=1, progress=False)
     asked: Counter[tuple[str, ...]] = Counter()
-    generate = whisper.generate
 
     def counting(model, tokenizer, states, tasks, *, language, **options):
         asked[(*tasks, language)] += len(states.last_hidden_state)
-        return generate(model, tokenizer, states, tasks, language=language, **options)
+        return WHISPER.generate(model, tokenizer, states, tasks, language=language, **options)
 
-    monkeypatch.setattr(whisper, "generate", counting)
+    monkeypatch.setitem(ARCHITECTURES, "whisper", dataclasses.replace(WHISPER, generate=counting))
     run_dir = run_training(config)
     spoken = Counter(row["language"] for row in read_split(tmp_path / "splits", "dev"))
     assert _spoken(asked) == spoken + Counter({"": 1}), "dev, and the clip that the doctor compares"

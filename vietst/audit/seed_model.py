@@ -179,7 +179,7 @@ class SeedModel:
         """
         decoder = self._decoder
         limit = (
-            decoder.architecture.max_label_length(decoder.model.config) - decoder.architecture.PROMPT_LENGTH
+            decoder.architecture.max_label_length(decoder.model.config) - decoder.architecture.prompt_length
         )
         tokens = []
         for task in self.tasks:

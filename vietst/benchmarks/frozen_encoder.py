@@ -12,7 +12,6 @@ import gc
 import statistics
 import tempfile
 import time
-import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,7 @@ from vietst.data.encoder_state_cache import build_states, plan_states
 from vietst.data.encoder_states import EncodedUtteranceDataset
 from vietst.data.features import LOG_MEL_80, WAVEFORM_16K, InputKind
 from vietst.models import e2e, whisper
+from vietst.models.architectures import E2E, WHISPER, Architecture
 from vietst.models.published_sizes import TRIMMED_VOCABULARY, e2e_config, whisper_config
 from vietst.models.trainable import ENCODER_PARTS, TrainingScope
 from vietst.runtime import get_logger
@@ -47,8 +47,7 @@ class FrozenEncoderCase:
     """A model to compare the three ways with."""
 
     name: str
-    architecture: types.ModuleType
-    """`vietst.models.whisper` or `vietst.models.e2e`."""
+    architecture: Architecture
     build: Callable[[], Any]
     input_kind: InputKind
     vocab_size: int
@@ -90,7 +89,7 @@ def published_cases() -> list[FrozenEncoderCase]:
     cases = [
         FrozenEncoderCase(
             "Whisper tiny",
-            whisper,
+            WHISPER,
             functools.partial(whisper.MultitaskWhisper, tiny),
             LOG_MEL_80,
             tiny.vocab_size,
@@ -103,7 +102,7 @@ def published_cases() -> list[FrozenEncoderCase]:
             build = functools.partial(e2e.MultitaskE2E, config)
             vocab_size = config.decoder.vocab_size
             cases.append(
-                FrozenEncoderCase(f"{name}, {vocab_size:,} tokens", e2e, build, WAVEFORM_16K, vocab_size)
+                FrozenEncoderCase(f"{name}, {vocab_size:,} tokens", E2E, build, WAVEFORM_16K, vocab_size)
             )
     return cases
 
@@ -149,7 +148,7 @@ def compare_ways(case: FrozenEncoderCase, workload: Workload, *, num_rounds: int
         labels = made_up_targets(
             workload.num_utterances,
             workload.num_label_tokens,
-            prompt_length=case.architecture.PROMPT_LENGTH,
+            prompt_length=case.architecture.prompt_length,
             vocab_size=case.vocab_size,
         )
         steps = _Steps(model, labels, folder)
@@ -181,7 +180,7 @@ def compare_ways(case: FrozenEncoderCase, workload: Workload, *, num_rounds: int
     seconds_of = {way: statistics.median(values) for way, values in measured.items()}
     return {
         "num_trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
-        "has_bar": case.architecture is e2e,
+        "has_bar": case.architecture is E2E,
         **{f"{way}_seconds": round(value, 4) for way, value in seconds_of.items()},
         **{
             f"{way}_spread_s": [round(min(values), 4), round(max(values), 4)]

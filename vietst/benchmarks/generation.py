@@ -35,7 +35,8 @@ from vietst.data.audio import load_utterance
 from vietst.data.features import LOG_MEL_80
 from vietst.errors import VietstError
 from vietst.evaluation.decode import DecodingOptions, decode_rows, feature_row
-from vietst.models import whisper
+from vietst.models import whisper, whisper_generation, whisper_inputs
+from vietst.models.architectures import WHISPER
 
 MIN_RATIO: Final = 2.0
 """How many times as fast as the pipeline both tasks together should be."""
@@ -135,14 +136,14 @@ def _seconds_of(decode: Decode) -> float:
 def _ours(model_dir: Path, clips: Clips, num_tokens: int) -> Callable[[int], None]:
     model = whisper.load_model(str(model_dir)).eval()
     model.generation_config.min_new_tokens = num_tokens
-    tokenizer = whisper.load_processor(str(model_dir)).tokenizer
+    tokenizer = whisper_inputs.load_processor(str(model_dir)).tokenizer
 
     def decode(batch_size: int) -> None:
         decode_rows(
             clips.rows,
             audio_root=clips.audio_root,
             input_kind=LOG_MEL_80,
-            architecture=whisper,
+            architecture=WHISPER,
             model=model,
             tokenizer=tokenizer,
             options=DecodingOptions(
@@ -161,11 +162,11 @@ def _ours(model_dir: Path, clips: Clips, num_tokens: int) -> Callable[[int], Non
 def _encoder(model_dir: Path, clips: Clips, num_tokens: int) -> Callable[[int], None]:
     model = whisper.load_model(str(model_dir)).eval()
     rows = [feature_row(waveform, LOG_MEL_80) for waveform in clips.waveforms]
-    features = whisper.input_batch(rows, LOG_MEL_80)["input_features"]
+    features = whisper_inputs.input_batch(rows, LOG_MEL_80)["input_features"]
 
     def encode(batch_size: int) -> None:
         for batch in features.split(batch_size):
-            whisper.encode(model, {"input_features": batch})
+            whisper_generation.encode(model, {"input_features": batch})
 
     return encode
 

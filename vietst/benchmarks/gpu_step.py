@@ -24,7 +24,8 @@ from vietst.constants import TASKS
 from vietst.data.batching import UtteranceDataset
 from vietst.data.features import LOG_MEL_80, InputKind
 from vietst.errors import ConfigError
-from vietst.models import whisper
+from vietst.models import whisper_inputs
+from vietst.models.architectures import ARCHITECTURES
 from vietst.models.published_sizes import WHISPER
 from vietst.runtime import get_logger
 from vietst.training.arguments import training_arguments
@@ -186,8 +187,8 @@ def _made_up_rows(folder: Path, kind: InputKind, work: Work) -> UtteranceDataset
 
 def _preparation(base: Path, rows: UtteranceDataset) -> Preparation:
     return Preparation(
-        architecture=whisper,
-        processor=whisper.load_processor(str(base)),
+        architecture=ARCHITECTURES["whisper"],
+        processor=whisper_inputs.load_processor(str(base)),
         input_kind=LOG_MEL_80,
         tasks=TASKS,
         train=rows,

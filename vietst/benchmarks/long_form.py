@@ -164,7 +164,8 @@ def _prepare_translator(run: Run) -> tuple[Any, Callable[[], None]]:
     from vietst.inference.clip_decoder import ClipDecoder
     from vietst.inference.translator import SpeechTranslator
     from vietst.inference.voice_activity import load_network
-    from vietst.models import whisper
+    from vietst.models import whisper, whisper_inputs
+    from vietst.models.architectures import WHISPER
     from vietst.models.model_record import ModelRecord
 
     model = whisper.load_model(run.model_dir).eval()
@@ -178,7 +179,9 @@ def _prepare_translator(run: Run) -> tuple[Any, Callable[[], None]]:
         max_new_tokens_per_second=1e-6,  # rounded up to one
         max_new_tokens_base=run.num_tokens - 1,
     )
-    decoder = ClipDecoder(whisper, model, whisper.load_processor(run.model_dir).tokenizer, LOG_MEL_80, record)
+    decoder = ClipDecoder(
+        WHISPER, model, whisper_inputs.load_processor(run.model_dir).tokenizer, LOG_MEL_80, record
+    )
     translator = SpeechTranslator(
         decoder, load_network(), "benchmark", batch_budget_s=LOG_MEL_80.window_s * run.batch_size
     )

@@ -36,7 +36,7 @@ from vietst.config_schema import AudioSection
 from vietst.constants import TASKS
 from vietst.data.context import Context, windows_of
 from vietst.data.features import LOG_MEL_80
-from vietst.models import whisper
+from vietst.models import whisper, whisper_generation, whisper_inputs
 from vietst.runtime import get_logger
 
 MIN_TIMES_FASTER: Final = 3.0
@@ -139,7 +139,7 @@ def _seconds_by_window(
         model_dir = str(make_untrained_whisper(Path(folder, "model"), shape))
         model = whisper.load_model(model_dir, model_class=whisper.MultitaskWhisper)
         model.generation_config.min_new_tokens = work.num_generated_tokens
-        tokenizer = whisper.load_processor(model_dir).tokenizer
+        tokenizer = whisper_inputs.load_processor(model_dir).tokenizer
         case: StepCase = whisper_case("", model.config, MIN_TIMES_FASTER)
         batch = made_up_batch(case, StepWorkload(work.num_utterances, num_label_tokens=work.num_label_tokens))
         steps = TrainerSteps(folder)
@@ -163,8 +163,8 @@ def _seconds_by_window(
 
 
 def _generate(model: Any, tokenizer: Any, features: torch.Tensor, work: Work) -> torch.Tensor:
-    states = whisper.encode(model, {"input_features": features})
-    return whisper.generate(
+    states = whisper_generation.encode(model, {"input_features": features})
+    return whisper_generation.generate(
         model, tokenizer, states, TASKS, language="vi", max_new_tokens=work.num_generated_tokens
     )
 

@@ -27,6 +27,7 @@ from vietst.benchmarks.inputs import made_up_targets
 from vietst.benchmarks.results import Bar
 from vietst.constants import SAMPLE_RATE_HZ, TASKS
 from vietst.models import e2e, whisper
+from vietst.models.architectures import E2E, WHISPER
 from vietst.models.published_sizes import TRIMMED_VOCABULARY, e2e_config, whisper_config
 from vietst.runtime import get_logger
 
@@ -268,14 +269,14 @@ def doubled_batch(once: Batch) -> Batch:
 def made_up_batch(case: StepCase, workload: StepWorkload) -> Batch:
     """A batch in which every utterance has both targets, all equally long."""
     num_utterances = workload.num_utterances
-    architecture = whisper if case.ours is whisper.MultitaskWhisper else e2e
+    architecture = WHISPER if case.ours is whisper.MultitaskWhisper else E2E
     targets = made_up_targets(
         num_utterances,
         workload.num_label_tokens,
-        prompt_length=architecture.PROMPT_LENGTH,
+        prompt_length=architecture.prompt_length,
         vocab_size=case.vocab_size,
     )
-    if architecture is whisper:
+    if architecture is WHISPER:
         num_frames = 2 * case.config.max_source_positions
         features = torch.randn(num_utterances, case.config.num_mel_bins, num_frames)
         return {"input_features": features, **targets}

@@ -1,17 +1,19 @@
 """Which utterances a model can use: with a text that fits its decoder, and no longer than its window."""
 
-import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vietst.data.batching import targets_of
 from vietst.data.features import InputKind
 
+LabelLengths = Callable[[Any, Sequence[str]], list[int]]
+"""Tokenizer, texts → decoder positions that each takes."""
+
 
 def usable_rows(
     rows: Sequence[dict[str, Any]],
     tasks: tuple[str, ...],
-    architecture: types.ModuleType,
+    label_lengths: LabelLengths,
     tokenizer: Any,
     max_label_length: int,
     kind: InputKind,
@@ -20,13 +22,13 @@ def usable_rows(
 
     Args:
         rows: with `id`, `transcript`, `translation`, `duration_s`.
-        architecture: the module of `vietst.models` that the model belongs to.
+        label_lengths: of the model's architecture.
         max_label_length: decoder positions that a target may take.
 
     Returns:
         Positions of the usable rows, in order; and for each other row `id`, `reason`, `detail`.
     """
-    longest = longest_label_lengths(rows, tasks, architecture, tokenizer)
+    longest = longest_label_lengths(rows, tasks, label_lengths, tokenizer)
     usable: list[int] = []
     rejected: list[dict[str, Any]] = []
     for position, (row, length) in enumerate(zip(rows, longest, strict=True)):
@@ -47,11 +49,11 @@ def usable_rows(
 
 
 def longest_label_lengths(
-    rows: Sequence[dict[str, Any]], tasks: tuple[str, ...], architecture: types.ModuleType, tokenizer: Any
+    rows: Sequence[dict[str, Any]], tasks: tuple[str, ...], label_lengths: LabelLengths, tokenizer: Any
 ) -> list[int]:
     """Decoder positions of each row's longest target; 0 for a row without any."""
     targets = targets_of(rows, tasks)
-    lengths = architecture.label_lengths(tokenizer, [target.text for target in targets])
+    lengths = label_lengths(tokenizer, [target.text for target in targets])
     longest = [0] * len(rows)
     for target, length in zip(targets, lengths, strict=True):
         longest[target.utterance_index] = max(longest[target.utterance_index], length)

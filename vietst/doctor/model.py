@@ -1,7 +1,6 @@
 """Does a model folder or repository hold a whole model that says what it said at training time?"""
 
 import tempfile
-import types
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from vietst.doctor.weights import check_weights
 from vietst.errors import ModelError
 from vietst.hub_access import HUB_ERRORS, connection_problem
 from vietst.models import architectures
+from vietst.models.architectures import Architecture
 from vietst.models.loading import load_error
 
 NOT_DOWNLOADED = ("*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "checkpoint-*/*")
@@ -81,7 +81,7 @@ def fetch(name_or_path: str, revision: str | None, cache: Path) -> Path:
         raise load_error(name_or_path, "a model", error) from error
 
 
-def architecture_of(folder: Path, name: str) -> types.ModuleType:
+def architecture_of(folder: Path, name: str) -> Architecture:
     """The module of `vietst.models` that the folder's `config.json` names.
 
     Raises:

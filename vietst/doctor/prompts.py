@@ -1,7 +1,6 @@
 """The decoder prompts: does a stock pipeline ask for each task as training did, and what does it get?"""
 
 import json
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from transformers import GenerationConfig
 
 from vietst.constants import TASKS, TRANSLATE
 from vietst.doctor.findings import Finding, Status
-from vietst.models import whisper
+from vietst.models.architectures import Architecture
 from vietst.models.model_record import ModelRecord, read_model_record
 
 SET_DEFAULTS = "save the model again with this version of vietst, which writes generation_config.json"
 
 
-def check_prompts(folder: Path, architecture: types.ModuleType) -> Iterator[Finding]:
+def check_prompts(folder: Path, architecture: Architecture) -> Iterator[Finding]:
     record = read_model_record(str(folder))
     tokenizer = architecture.load_processor(str(folder)).tokenizer
     generation = GenerationConfig.from_pretrained(folder)
@@ -48,11 +47,11 @@ def check_prompts(folder: Path, architecture: types.ModuleType) -> Iterator[Find
 
 
 def _wrong_ids(
-    generation: Any, architecture: types.ModuleType, prompt: list[int], task: str, language: str
+    generation: Any, architecture: Architecture, prompt: list[int], task: str, language: str
 ) -> Iterator[str]:
     """Where transformers' own generation would begin otherwise than training did."""
     tasks, languages = getattr(generation, "task_to_id", {}), getattr(generation, "lang_to_id", {})
-    if architecture is whisper:
+    if architecture.name == "whisper":
         expected = {
             "decoder_start_token_id": (generation.decoder_start_token_id, prompt[0]),
             f"lang_to_id of {language}": (languages.get(f"<|{language}|>"), prompt[1]),
@@ -70,12 +69,10 @@ def _wrong_ids(
             yield f"{name} is {found}, not {wanted}"
 
 
-def check_defaults(
-    folder: Path, generation: Any, architecture: types.ModuleType, record: ModelRecord
-) -> Finding:
+def check_defaults(folder: Path, generation: Any, architecture: Architecture, record: ModelRecord) -> Finding:
     """What a pipeline does when nothing is said: the first task that was trained, as it was scored."""
     task, subject = record.tasks[0], "pipeline's defaults"
-    if architecture is whisper:
+    if architecture.name == "whisper":
         wrong = (generation.language, generation.task) != (record.language, task)
     else:
         wrong = generation.forced_bos_token_id != generation.task_to_id[task]

@@ -1,6 +1,5 @@
 """The tokenizer: can it write Vietnamese with all its tones, and English?"""
 
-import types
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from vietst.doctor.findings import Finding, Status
 from vietst.evaluation.decode import TextDecoder
+from vietst.models.architectures import Architecture
 
 VOWELS = (
     "a à ả ã á ạ ă ằ ẳ ẵ ắ ặ â ầ ẩ ẫ ấ ậ e è ẻ ẽ é ẹ ê ề ể ễ ế ệ i ì ỉ ĩ í ị o ò ỏ õ ó ọ ô ồ ổ ỗ ố ộ "
@@ -24,7 +24,7 @@ TEXTS = {
 }
 
 
-def check_tokenizer(folder: Path, architecture: types.ModuleType) -> Iterator[Finding]:
+def check_tokenizer(folder: Path, architecture: Architecture) -> Iterator[Finding]:
     processor = architecture.load_processor(str(folder))
     tokenizer = processor.tokenizer
     decode = TextDecoder(tokenizer)

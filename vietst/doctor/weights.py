@@ -1,7 +1,6 @@
 """The weights: all there, all finite, none that the model does not have."""
 
 import json
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +9,13 @@ from safetensors import safe_open
 from transformers import SpeechEncoderDecoderModel, WhisperForConditionalGeneration
 
 from vietst.doctor.findings import Finding, Status
-from vietst.models import whisper
+from vietst.models.architectures import Architecture
 from vietst.models.loading import LOAD_ERRORS, load_error
 
 DOWNLOAD_AGAIN = "save or push the model again; if this is a download, download it again"
 
 
-def check_weights(folder: Path, architecture: types.ModuleType) -> Iterator[Finding]:
+def check_weights(folder: Path, architecture: Architecture) -> Iterator[Finding]:
     files = weight_files(folder)
     if not files:
         yield Finding(
@@ -62,9 +61,11 @@ def weight_files(folder: Path) -> list[Path]:
     return [single] if single.is_file() else []
 
 
-def check_keys(folder: Path, architecture: types.ModuleType) -> Finding:
+def check_keys(folder: Path, architecture: Architecture) -> Finding:
     """Do the tensors' names and shapes follow from `config.json`, for transformers' own class?"""
-    stock_class = WhisperForConditionalGeneration if architecture is whisper else SpeechEncoderDecoderModel
+    stock_class = (
+        WhisperForConditionalGeneration if architecture.name == "whisper" else SpeechEncoderDecoderModel
+    )
     try:
         _, loading = stock_class.from_pretrained(folder, output_loading_info=True)
     except LOAD_ERRORS as error:

@@ -5,7 +5,6 @@ import functools
 import itertools
 import math
 import time
-import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.report import Timing
+from vietst.models.architectures import Architecture
 from vietst.models.languages import generate_in_languages, require_languages
 from vietst.text_style import AS_IS, TextStyle
 
@@ -136,7 +136,7 @@ def decode_rows(
     *,
     audio_root: Path,
     input_kind: InputKind,
-    architecture: types.ModuleType,
+    architecture: Architecture,
     model: Any,
     tokenizer: Any,
     options: DecodingOptions,
@@ -146,7 +146,7 @@ def decode_rows(
     Args:
         rows: with `id`, `video_id`, `duration` (seconds), `audio_path`, `transcript`, `translation`, and
             `speaker_id`, `verified`, `data_source` and `language` (of the transcript) where they are known.
-        architecture: the module of `vietst.models` that the model belongs to.
+        architecture: of the model.
 
     Raises:
         AudioError: an audio file that cannot be read.
@@ -226,7 +226,7 @@ def _decode_batch(
     durations: Sequence[float],
     languages: Sequence[str],
     input_kind: InputKind,
-    architecture: types.ModuleType,
+    architecture: Architecture,
     model: Any,
     tokenizer: Any,
     options: DecodingOptions,

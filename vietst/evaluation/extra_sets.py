@@ -7,7 +7,6 @@ pushed.
 """
 
 import random
-import types
 import unicodedata
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from vietst.data.features import InputKind
 from vietst.data.tables import read_table
 from vietst.data.usable_rows import usable_rows
 from vietst.errors import AudioError, ConfigError, ModelError
+from vietst.models.architectures import Architecture
 from vietst.text_style import TextStyle, styled
 
 _NUM_ERRORS_SHOWN: Final = 3
@@ -57,7 +57,7 @@ class SetReader:
     language: str
     data_root: Path
     seed: int
-    architecture: types.ModuleType
+    architecture: Architecture
     tokenizer: Any
     max_label_length: int
     input_kind: InputKind
@@ -95,7 +95,7 @@ class SetReader:
         usable, rejected = usable_rows(
             [{**row, "duration_s": row["duration"]} for row in rows],
             (TRANSCRIBE,),
-            self.architecture,
+            self.architecture.label_lengths,
             self.tokenizer,
             self.max_label_length,
             self.input_kind,

@@ -14,7 +14,7 @@ from transformers import SpeechEncoderDecoderConfig, WhisperConfig, WhisperProce
 from vietst import __version__
 from vietst.data.features import InputKind, input_kind_of, log_mel_kind
 from vietst.errors import ModelError, VietstError
-from vietst.models import whisper
+from vietst.models import whisper, whisper_inputs
 from vietst.models.loading import require_model_type
 from vietst.models.made_folders import made_folder
 
@@ -77,7 +77,7 @@ def load_convertible(name_or_path: str) -> WhisperProcessor:
         ModelError: it is another kind of model, or one that faster-whisper would run wrongly.
     """
     _refuse_e2e(name_or_path)
-    processor = whisper.load_processor(name_or_path)
+    processor = whisper_inputs.load_processor(name_or_path)
     input_kind: InputKind = input_kind_of(processor.feature_extractor)
     if input_kind.name != log_mel_kind(input_kind.num_mel_bins).name:
         raise _refusal(

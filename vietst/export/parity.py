@@ -15,7 +15,7 @@ from vietst.data.features import InputKind, input_kind_of
 from vietst.evaluation.decode import feature_row
 from vietst.inference.audio_input import waveform_blocks
 from vietst.inference.self_check import CLIP
-from vietst.models import whisper
+from vietst.models import whisper, whisper_generation, whisper_inputs
 from vietst.models.model_record import read_model_record
 
 Generate = Callable[[np.ndarray, str], list[int]]
@@ -116,15 +116,15 @@ def num_equal_tokens(tokens: Sequence[int], others: Sequence[int]) -> int:
 
 
 def _ours(name_or_path: str, device: torch.device, language: str) -> Generate:
-    processor = whisper.load_processor(name_or_path)
+    processor = whisper_inputs.load_processor(name_or_path)
     input_kind: InputKind = input_kind_of(processor.feature_extractor)
     model = whisper.load_model(name_or_path).to(device).eval()
     tokenizer = processor.tokenizer
 
     def generate(clip: np.ndarray, task: str) -> list[int]:
-        inputs = whisper.input_batch([feature_row(clip, input_kind)], input_kind)
-        states = whisper.encode(model, inputs)
-        (generated,) = whisper.generate(
+        inputs = whisper_inputs.input_batch([feature_row(clip, input_kind)], input_kind)
+        states = whisper_generation.encode(model, inputs)
+        (generated,) = whisper_generation.generate(
             model, tokenizer, states, (task,), language=language, max_new_tokens=MAX_TOKENS
         ).tolist()
         end = tokenizer.eos_token_id

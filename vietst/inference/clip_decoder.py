@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, feature_row, m
 from vietst.evaluation.model_predictions import device_and_dtype
 from vietst.evaluation.word_language import tag_words
 from vietst.inference.results import Said
-from vietst.models.architectures import ARCHITECTURES, architecture_of
+from vietst.models.architectures import ARCHITECTURES, Architecture, architecture_of
 from vietst.models.loading import model_folder
 from vietst.models.log_probabilities import log_probabilities
 from vietst.models.model_record import ModelRecord, context_of, read_model_record
@@ -87,7 +86,7 @@ def _record_of_stock(folder: Path, name: str) -> ModelRecord:
 class ClipDecoder:
     """A model on its device, and what it takes to make it speak."""
 
-    architecture: types.ModuleType
+    architecture: Architecture
     model: Any
     tokenizer: Any
     input_kind: InputKind

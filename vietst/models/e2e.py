@@ -1,4 +1,4 @@
-"""E2E (wav2vec2 + mBART-50): processor, prompts and labels, collator, model, freezing, generation.
+"""E2E (wav2vec2 + mBART-50): the model that learns both tasks, its loading and what a training sets.
 
 The same functions in the same order as `whisper.py`. Weights come from a base folder that
 `e2e_assembly.py` puts together from an encoder and a decoder, or from a run folder; what is saved is a
@@ -8,35 +8,19 @@ Stock transformers agrees with this module for unpadded input. For padded batche
 over time (wav2vec2-base) or have a length adaptor it does not: it mixes padding in (see `wav2vec2.py`).
 """
 
-import dataclasses
-from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
-from transformers import (
-    MBart50Tokenizer,
-    MBartConfig,
-    SpeechEncoderDecoderConfig,
-    SpeechEncoderDecoderModel,
-    Wav2Vec2Config,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2Processor,
-)
+from transformers import MBartConfig, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, Wav2Vec2Config
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from vietst.config_schema import AugmentationSection, RunConfig
-from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import Batch, Prompts, label_batch, targets_of, utterance_batch
-from vietst.data.ctc_units import CtcTable
-from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pack_states
-from vietst.data.feature_cache import features_of
-from vietst.data.features import InputKind
-from vietst.data.packed_clips import PackedClips, padded_batch
+from vietst.constants import IGNORE_INDEX, TRANSCRIBE, TRANSLATE
 from vietst.errors import ModelError
+from vietst.models.e2e_inputs import language_code
 from vietst.models.label_loss import give_label_loss
-from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
+from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights
 from vietst.models.multitask import (
     EncoderStates,
     LossWeights,
@@ -46,183 +30,9 @@ from vietst.models.multitask import (
     decoder_loss,
     write_stock_architecture,
 )
-from vietst.models.shared_states import (
-    SharedStatesCache,
-    by_task,
-    share_states,
-    shared_states_in,
-    states_for_targets,
-)
+from vietst.models.shared_states import share_states, shared_states_in, states_for_targets
 from vietst.models.trainable import make_trainable
 from vietst.models.wav2vec2 import LengthTrueWav2Vec2
-
-# --- processor ---------------------------------------------------------------------------------------
-
-
-def load_processor(name_or_path: str) -> Wav2Vec2Processor:
-    """Feature extractor and tokenizer of a base folder, a run folder or a Hub id of such.
-
-    Raises:
-        ModelError: nothing usable there.
-    """
-    require_model_type(name_or_path, SpeechEncoderDecoderConfig.model_type)
-    try:
-        processor = Wav2Vec2Processor.from_pretrained(name_or_path)
-    except LOAD_ERRORS as error:
-        raise load_error(
-            name_or_path, "an E2E processor (wav2vec2 feature extractor and mBART-50 tokenizer)", error
-        ) from error
-    if not isinstance(processor.feature_extractor, Wav2Vec2FeatureExtractor) or not isinstance(
-        processor.tokenizer, MBart50Tokenizer
-    ):
-        raise ModelError(
-            where=f"model {name_or_path}",
-            rule="an E2E checkpoint brings a Wav2Vec2FeatureExtractor and an MBart50Tokenizer",
-            found=f"{type(processor.feature_extractor).__name__} and {type(processor.tokenizer).__name__}",
-            do="name a model that scripts/train_e2e.py made, or an encoder and a decoder to make one from",
-        )
-    return processor
-
-
-# --- prompts and labels ------------------------------------------------------------------------------
-
-PROMPT_LENGTH = 2
-
-MAX_LABEL_LENGTH = 256
-"""Longest decoder sequence that is trained, prompt included; mBART-50 has 1,024 positions."""
-
-TASK_TOKENS = {task: f"<2{task}>" for task in TASKS}
-"""Added to mBART-50's vocabulary; the ids are looked up, never written down."""
-
-
-def language_code(known: Iterable[str], language: str) -> str:
-    """mBART-50's code of a language: `vi` and `vi_VN` both give `vi_VN`.
-
-    Raises:
-        ModelError: not among the known codes.
-    """
-    known = sorted(known)
-    for code in known:
-        if language in (code, code.partition("_")[0]):
-            return code
-    raise ModelError(
-        where="model.language",
-        rule="a language of the decoder: " + ", ".join(known),
-        found=repr(language),
-        do="write one of these codes, or what stands before its underscore",
-    )
-
-
-def decoder_prompt(tokenizer: MBart50Tokenizer, task: str, language: str) -> list[int]:
-    """`vi_VN <2task>` as ids; the first one is the decoder's start token.
-
-    The one place that makes prompts: training puts them before every target, generation starts from them.
-
-    Raises:
-        ModelError: the tokenizer lacks one of these tokens (that of an mBART-50 without our task tokens).
-    """
-    tokens = [language_code(tokenizer.lang_code_to_id, language), TASK_TOKENS[task]]
-    token_ids = tokenizer.convert_tokens_to_ids(tokens)
-    missing = [
-        token for token, known in zip(tokens, token_ids, strict=True) if known == tokenizer.unk_token_id
-    ]
-    if missing:
-        raise ModelError(
-            where=f"tokenizer of {tokenizer.name_or_path}",
-            rule="an E2E tokenizer knows the tokens of the decoder prompt",
-            found=f"no {', '.join(missing)}",
-            do="use a model that scripts/train_e2e.py made: it adds them to mBART-50's tokenizer",
-        )
-    return list(token_ids)
-
-
-def text_token_ids(tokenizer: MBart50Tokenizer, text: str) -> list[int]:
-    """The tokens of a target text, without language code and end token."""
-    return tokenizer(text, add_special_tokens=False).input_ids
-
-
-def label_lengths(tokenizer: MBart50Tokenizer, texts: Sequence[str]) -> list[int]:
-    """Decoder positions that each target takes: prompt and text (the end token is only predicted)."""
-    return [PROMPT_LENGTH + len(text_token_ids(tokenizer, text)) for text in texts]
-
-
-def max_label_length(model_config: SpeechEncoderDecoderConfig) -> int:
-    """Decoder positions that a target may take."""
-    return min(MAX_LABEL_LENGTH, model_config.decoder.max_position_embeddings)
-
-
-# --- collator ----------------------------------------------------------------------------------------
-
-
-def packed_input(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, PackedClips]:
-    """What the encoder reads, not padded yet: `input_values` of `E2ECollator`.
-
-    Rows that carry states of a frozen encoder give `encoder_states` instead.
-    """
-    if has_states(rows[0]):
-        return {"encoder_states": pack_states(rows, mask_name="encoder_states_mask")}
-    waveforms = [features_of(row, input_kind) for row in rows]
-    return {"input_values": PackedClips.of(waveforms, mask_name="attention_mask")}
-
-
-def input_batch(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, torch.Tensor]:
-    """What the encoder reads: `input_values` or `encoder_states`, each with its mask."""
-    return padded_batch(packed_input(rows, input_kind))
-
-
-@dataclasses.dataclass
-class E2ECollator:
-    """Rows of the feature cache → one batch.
-
-    Audio comes packed; `padded_batch` makes what stands here, on the device.
-
-    Keys (U utterances, T targets, L longest decoder input, N samples of the longest clip):
-
-        input_values         float32 [U, N]     waveforms of zero mean and unit variance, padded with 0
-        attention_mask       int64   [U, N]     1 at real samples
-        encoder_states       float16 [U, P, D]  instead of these two, where a frozen encoder's states are
-                                                cached: frames before the length adaptor (P of width D)
-        encoder_states_mask  int64   [U, P]     1 at real frames (with cached states only)
-        decoder_input_ids    int64   [T, L]     prompt + text, padded with the pad token
-        labels               int64   [T, L]     text + end token, −100 at the prompt and at padding
-        label_positions      int64   [K]        where the K labels that are not −100 stand, flattened
-        utterance_index      int64   [T]        which row of input_values each target belongs to
-        task_index           int64   [T]        position of its task in `TASKS`
-        row_index            int64   [U]        number of the utterance in its split
-        duration_s           float32 [U]        seconds of audio
-        ctc_labels           int64   [U, C]     CTC units of the transcript, −100 at padding (with CTC only)
-
-    Example, task both, two utterances of which the second has no translation: T = 3,
-    utterance_index [0, 1, 0], task_index [0, 0, 1] (first the transcripts, then the translations).
-    """
-
-    processor: Wav2Vec2Processor
-    input_kind: InputKind
-    tasks: Sequence[str]
-    language: str
-    ctc_table: CtcTable | None = None
-
-    def __post_init__(self) -> None:
-        self._prompts = Prompts(decoder_prompt, self.processor.tokenizer, self.tasks, self.language)
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        tokenizer = self.processor.tokenizer
-        targets = targets_of(rows, self.tasks)
-        batch: dict[str, Any] = label_batch(
-            targets,
-            self._prompts,
-            [text_token_ids(tokenizer, target.text) for target in targets],
-            end_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        batch |= packed_input(rows, self.input_kind)
-        return Batch(batch | utterance_batch(rows, self.ctc_table))
-
-
-Collator = E2ECollator
-
-
-# --- model -------------------------------------------------------------------------------------------
 
 
 class MultitaskE2E(SpeechEncoderDecoderModel):
@@ -498,94 +308,3 @@ def set_generation_defaults(model: SpeechEncoderDecoderModel, language: str, tas
         config.decoder_start_token_id = start_token_id
     # Forced as the first token after the start token: the prompt that training puts there.
     generation.forced_bos_token_id = generation.task_to_id[task]
-
-
-# --- generation --------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def encode(model: MultitaskE2E, inputs: dict[str, torch.Tensor]) -> EncoderStates:
-    """Encoder states of an `input_batch`."""
-    input_values = inputs["input_values"].to(device=model.device, dtype=model.dtype)
-    return model.encode(input_values, inputs["attention_mask"].to(model.device))
-
-
-def frozen_encoder(model: MultitaskE2E, input_kind: InputKind) -> FrozenEncoder:
-    """The encoder as the cache of its states needs it: all that comes before the length adaptor."""
-    encoder, config = model.encoder, model.config.encoder
-    module = nn.ModuleList(encoder.listening_modules())
-    module.training = False  # a mere list of modules, which speak for themselves
-    unseen_in_weights = (
-        "model_type",
-        "feat_extract_norm",
-        "feat_extract_activation",
-        "conv_stride",
-        "num_attention_heads",
-        "hidden_act",
-        "do_stable_layer_norm",
-        "layer_norm_eps",
-    )
-
-    def num_frames(num_samples: int) -> int:
-        return int(encoder._get_feat_extract_output_lengths(torch.tensor(num_samples), add_adapter=False))
-
-    @torch.no_grad()
-    def encode_batch(rows: Sequence[dict[str, Any]]) -> list[np.ndarray]:
-        batch = {name: tensor.to(model.device) for name, tensor in input_batch(rows, input_kind).items()}
-        frames = encoder.listen(batch["input_values"].to(model.dtype), batch["attention_mask"])
-        states = frames.last_hidden_state.float().cpu().numpy()
-        return [clip[:length] for clip, length in zip(states, num_positions(frames).tolist(), strict=True)]
-
-    return FrozenEncoder(
-        module=module,
-        digest=module_digest(module, {name: getattr(config, name) for name in unseen_in_weights}),
-        input_kind=input_kind,
-        width=config.hidden_size,
-        num_positions=num_frames,
-        encode_batch=encode_batch,
-    )
-
-
-@torch.no_grad()
-def generate(
-    model: MultitaskE2E,
-    tokenizer: MBart50Tokenizer,
-    encoder_states: EncoderStates,
-    tasks: Sequence[str],
-    *,
-    language: str,
-    max_new_tokens: int,
-    num_beams: int = 1,
-    synced_gpus: bool = False,
-    cache: SharedStatesCache | None = None,
-) -> torch.Tensor:
-    """Hypotheses for every task from one encoder pass.
-
-    Args:
-        encoder_states: of the utterances, from `encode` or a training forward.
-        tasks: which targets to generate for every utterance.
-        max_new_tokens: cap on the hypothesis, end token included; the decoder's positions cap it too.
-        cache: of these states, to be used again; None: made here.
-
-    Returns:
-        int64 [len(tasks) × num_utterances, length] of generated ids, task by task, without the prompt,
-        padded with the pad token.
-    """
-    prompts = [decoder_prompt(tokenizer, task, language) for task in tasks]
-    prompt_length = len(prompts[0])
-    if cache is None:
-        cache = SharedStatesCache(encoder_states)
-    # Utterance by utterance, as the cache wants them.
-    decoder_input_ids = torch.tensor(prompts, device=model.device).repeat(cache.num_utterances, 1)
-    generated = model.generate(
-        encoder_outputs=EncoderStates(cache.stand_in(len(decoder_input_ids))),
-        decoder_input_ids=decoder_input_ids,
-        # Where it differs from the first token of the prompt, generate would put it before the prompt.
-        decoder_start_token_id=prompts[0][0],
-        max_length=min(prompt_length + max_new_tokens, model.config.decoder.max_position_embeddings),
-        num_beams=num_beams,
-        synced_gpus=synced_gpus,
-        past_key_values=cache.for_decoder(),
-        use_cache=True,  # whatever the model's files say of it: the states are in there
-    )
-    return by_task(generated[:, prompt_length:], len(tasks))

@@ -28,8 +28,9 @@ from transformers.utils import cached_file
 
 from vietst.constants import TASKS, TRANSCRIBE
 from vietst.errors import ModelError
-from vietst.models.e2e import TASK_TOKENS, MultitaskE2E, language_code, set_generation_defaults
+from vietst.models.e2e import MultitaskE2E, set_generation_defaults
 from vietst.models.e2e_base_card import CARD_NAME, Trimming, is_made_of, write_card
+from vietst.models.e2e_inputs import TASK_TOKENS, language_code
 from vietst.models.frequent_words import frequent_words
 from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
 from vietst.models.made_folders import made_folder

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vietst.models.e2e import load_processor
+from vietst.models.e2e_inputs import load_processor
 from vietst.models.nano import texts_digest
 from vietst.runtime import get_logger, rank
 

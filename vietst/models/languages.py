@@ -3,7 +3,6 @@
 A model has one language, that of its translations, and of all transcripts that say nothing else.
 """
 
-import types
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -11,11 +10,12 @@ import torch
 
 from vietst.constants import TRANSCRIBE
 from vietst.errors import ConfigError, ModelError
+from vietst.models.architectures import Architecture
 from vietst.models.multitask import EncoderStates
 
 
 def require_languages(
-    languages: Collection[str], architecture: types.ModuleType, tokenizer: Any, *, where: str
+    languages: Collection[str], architecture: Architecture, tokenizer: Any, *, where: str
 ) -> None:
     """Raises ConfigError for a language that a model's tokenizer has no prompt for."""
     for language in sorted(languages):

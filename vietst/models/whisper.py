@@ -1,43 +1,27 @@
-"""Whisper: processor, prompts and labels, collator, model, freezing, generation — in the order of `e2e.py`.
+"""Whisper: the model that learns both tasks, its loading and what a training sets — in the order of `e2e.py`.
 
 Weights come from any folder or Hub id that `from_pretrained` takes; what is saved is a plain
 `WhisperForConditionalGeneration` that needs nothing of this package.
 """
 
-import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import (
     DynamicCache,
     EncoderDecoderCache,
     GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PretrainedConfig,
     WhisperConfig,
-    WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
-    WhisperProcessor,
-    WhisperTokenizer,
 )
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from vietst.config_schema import RunConfig
 from vietst.constants import IGNORE_INDEX, TRANSCRIBE, TRANSLATE
-from vietst.data.batching import Batch, Prompts, label_batch, targets_of, utterance_batch
-from vietst.data.context import Context, ContextWindows
-from vietst.data.ctc_units import CtcTable
-from vietst.data.encoder_states import FrozenEncoder, has_states, module_digest, pack_states
-from vietst.data.feature_cache import features_of
-from vietst.data.features import InputKind
-from vietst.data.packed_clips import PackedClips, padded_batch
 from vietst.errors import ModelError
 from vietst.models.label_loss import give_label_loss
-from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights, require_model_type
+from vietst.models.loading import LOAD_ERRORS, load_error, require_all_weights
 from vietst.models.multitask import (
     EncoderStates,
     LossWeights,
@@ -47,167 +31,10 @@ from vietst.models.multitask import (
     decoder_loss,
     write_stock_architecture,
 )
-from vietst.models.shared_states import SharedStatesCache, by_task, share_states, states_for_targets
+from vietst.models.shared_states import share_states, states_for_targets
 from vietst.models.short_windows import take_short_windows
 from vietst.models.spec_augment import feature_mask, time_mask
 from vietst.models.trainable import make_trainable
-
-# --- processor ---------------------------------------------------------------------------------------
-
-
-def load_processor(name_or_path: str) -> WhisperProcessor:
-    """Feature extractor and tokenizer of a folder or Hub id.
-
-    Raises:
-        ModelError: nothing usable there.
-    """
-    require_model_type(name_or_path, WhisperConfig.model_type)
-    try:
-        processor = WhisperProcessor.from_pretrained(name_or_path)
-    except LOAD_ERRORS as error:
-        raise load_error(
-            name_or_path, "a Whisper processor (feature extractor and tokenizer)", error
-        ) from error
-    if not isinstance(processor.feature_extractor, WhisperFeatureExtractor):
-        raise ModelError(
-            where=f"model {name_or_path}",
-            rule="a Whisper checkpoint brings a WhisperFeatureExtractor",
-            found=type(processor.feature_extractor).__name__,
-            do="name a Whisper checkpoint, or train this one with the script of its own architecture",
-        )
-    return processor
-
-
-# --- prompts and labels ------------------------------------------------------------------------------
-
-PROMPT_LENGTH = 4
-
-
-def decoder_prompt(tokenizer: WhisperTokenizer, task: str, language: str) -> list[int]:
-    """`<|startoftranscript|> <|language|> <|task|> <|notimestamps|>` as ids.
-
-    The one place that makes prompts: training puts them before every target, generation starts from them.
-
-    Raises:
-        ModelError: the tokenizer lacks one of these tokens (an English-only checkpoint, say).
-    """
-    tokens = ["<|startoftranscript|>", f"<|{language}|>", f"<|{task}|>", "<|notimestamps|>"]
-    token_ids = tokenizer.convert_tokens_to_ids(tokens)
-    missing = [
-        token for token, known in zip(tokens, token_ids, strict=True) if known == tokenizer.unk_token_id
-    ]
-    if missing:
-        raise ModelError(
-            where=f"tokenizer of {tokenizer.name_or_path}",
-            rule="a multilingual Whisper tokenizer knows the tokens of the decoder prompt",
-            found=f"no {', '.join(missing)}",
-            do="use a multilingual checkpoint (not one whose name ends in .en), or correct model.language",
-        )
-    return list(token_ids)
-
-
-def text_token_ids(tokenizer: WhisperTokenizer, text: str) -> list[int]:
-    """The tokens of a target text. Whisper was pretrained on texts that begin with a space, so these do."""
-    return tokenizer(" " + text, add_special_tokens=False).input_ids
-
-
-def label_lengths(tokenizer: WhisperTokenizer, texts: Sequence[str]) -> list[int]:
-    """Decoder positions that each target takes: prompt and text (the end token is only predicted)."""
-    return [PROMPT_LENGTH + len(text_token_ids(tokenizer, text)) for text in texts]
-
-
-def max_label_length(model_config: PretrainedConfig) -> int:
-    """Decoder positions that the model has (448 in all released Whispers)."""
-    return model_config.max_target_positions
-
-
-# --- collator ----------------------------------------------------------------------------------------
-
-
-def packed_input(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, PackedClips]:
-    """What the encoder reads, not padded yet: `input_features` of `WhisperCollator`.
-
-    Rows that carry states of a frozen encoder give `encoder_states` instead.
-    """
-    if has_states(rows[0]):
-        return {"encoder_states": pack_states(rows)}  # all are equally long
-    return {
-        "input_features": PackedClips.of(
-            [features_of(row, input_kind) for row in rows],
-            pad_values=[row["pad_value"] for row in rows],
-            padded_length=input_kind.num_window_frames,
-            time_is_last=True,
-            mask_name="attention_mask",
-        )
-    }
-
-
-def input_batch(rows: Sequence[dict[str, Any]], input_kind: InputKind) -> dict[str, torch.Tensor]:
-    """What the encoder reads: `input_features` and `attention_mask`, or `encoder_states`."""
-    return padded_batch(packed_input(rows, input_kind))
-
-
-@dataclasses.dataclass
-class WhisperCollator:
-    """Rows of the feature cache → one batch.
-
-    The window is the model's own, or with `windows` the shortest of them that the longest clip fits.
-
-    Audio comes packed; `padded_batch` makes what stands here, on the device.
-
-    Keys (U utterances, T targets, L longest decoder input, W window frames, M mel bins):
-
-        input_features     float32 [U, M, W]  log-mel, padded as WhisperFeatureExtractor pads to its window
-        attention_mask     int64   [U, W]     1 at real frames; SpecAugment masks only those
-        encoder_states     float16 [U, P, D]  instead of these two, where a frozen encoder's states are cached
-                                              (P encoder positions, D width)
-        decoder_input_ids  int64   [T, L]     prompt + text, padded with the pad token
-        labels             int64   [T, L]     text + end token, −100 at the prompt and at padding
-        label_positions    int64   [K]        where the K labels that are not −100 stand, flattened
-        utterance_index    int64   [T]        which row of input_features each target belongs to
-        task_index         int64   [T]        position of its task in `TASKS`
-        row_index          int64   [U]        number of the utterance in its split
-        duration_s         float32 [U]        seconds of audio
-        ctc_labels         int64   [U, C]     CTC units of the transcript, −100 at padding (with CTC only)
-        num_positions      int64   [U]        encoder positions that hear speech (with CTC only)
-
-    Example, task both, two utterances of which the second has no translation: T = 3,
-    utterance_index [0, 1, 0], task_index [0, 0, 1] (first the transcripts, then the translations).
-    """
-
-    processor: WhisperProcessor
-    input_kind: InputKind
-    tasks: Sequence[str]
-    language: str
-    ctc_table: CtcTable | None = None
-    windows: ContextWindows | None = None
-
-    def __post_init__(self) -> None:
-        self._context = Context.of(self.input_kind, self.windows)
-        self._prompts = Prompts(decoder_prompt, self.processor.tokenizer, self.tasks, self.language)
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        tokenizer = self.processor.tokenizer
-        targets = targets_of(rows, self.tasks)
-        batch: dict[str, Any] = label_batch(
-            targets,
-            self._prompts,
-            [text_token_ids(tokenizer, target.text) for target in targets],
-            end_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        batch |= packed_input(rows, self._context.of_rows(rows))
-        batch |= utterance_batch(rows, self.ctc_table)
-        if self.ctc_table is not None:
-            num_frames = torch.tensor([row["num_frames"] for row in rows])
-            batch["num_positions"] = (num_frames + 1) // 2  # the second convolution has stride 2
-        return Batch(batch)
-
-
-Collator = WhisperCollator
-
-
-# --- model -------------------------------------------------------------------------------------------
 
 
 class MultitaskWhisper(WhisperForConditionalGeneration):
@@ -422,128 +249,3 @@ def set_generation_defaults(model: WhisperForConditionalGeneration, language: st
     generation.language, generation.task = language, task
     generation.forced_decoder_ids = None  # the way of transformers 4; it would contradict language and task
     generation.suppress_tokens = []  # allow all tokens: transcripts hold symbols that Whisper suppresses
-
-
-# --- generation --------------------------------------------------------------------------------------
-
-_MAX_CPU_FRAMES = 3000
-"""What a CPU encodes at once: one window of 30 s. The intermediate tensors of more are so large that the C
-library asks the system for new pages for each of them (4 clips at tiny's dimensions: 4 % more time; 8: 10 to
-20 %, one thread)."""
-
-
-@torch.no_grad()
-def encode(model: WhisperForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> EncoderStates:
-    """Encoder states of an `input_batch`, with stock or our class."""
-    features = inputs["input_features"].to(device=model.device, dtype=model.dtype)
-    num_at_once = len(features)
-    if model.device.type == "cpu":
-        num_at_once = max(1, _MAX_CPU_FRAMES // features.shape[-1])
-    states = [model.model.encoder(some).last_hidden_state for some in features.split(num_at_once)]
-    return EncoderStates(torch.cat(states))
-
-
-def frozen_encoder(model: WhisperForConditionalGeneration, input_kind: InputKind) -> FrozenEncoder:
-    """The encoder as the cache of its states needs it. Every clip has all positions of the window: the
-    decoder attends to the silence behind its end too."""
-    config = model.config
-    settings = {
-        "model_type": config.model_type,
-        "attention_heads": config.encoder_attention_heads,
-        "activation_function": config.activation_function,
-    }
-
-    def encode_batch(rows: Sequence[dict[str, Any]]) -> list[np.ndarray]:
-        return list(encode(model, input_batch(rows, input_kind)).last_hidden_state.float().cpu().numpy())
-
-    return FrozenEncoder(
-        module=model.model.encoder,
-        digest=module_digest(model.model.encoder, settings),
-        input_kind=input_kind,
-        width=config.d_model,
-        num_positions=lambda num_frames: config.max_source_positions,
-        encode_batch=encode_batch,
-    )
-
-
-class _Suppressed(LogitsProcessor):
-    """Tokens that are never said, and tokens that are not said first.
-
-    transformers' own processors look up the whole vocabulary in these lists in every step.
-    """
-
-    def __init__(
-        self, always: Sequence[int], at_first: Sequence[int], prompt_length: int, device: Any
-    ) -> None:
-        self._always, self._at_first = (
-            torch.tensor(token_ids, dtype=torch.int64, device=device) for token_ids in (always, at_first)
-        )
-        self._prompt_length = prompt_length
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [rows, vocabulary], changed in place: `generate` has copied them."""
-        scores.index_fill_(1, self._always, -torch.inf)
-        if input_ids.shape[1] == self._prompt_length:
-            scores.index_fill_(1, self._at_first, -torch.inf)
-        return scores
-
-
-@torch.no_grad()
-def generate(
-    model: WhisperForConditionalGeneration,
-    tokenizer: WhisperTokenizer,
-    encoder_states: EncoderStates,
-    tasks: Sequence[str],
-    *,
-    language: str,
-    max_new_tokens: int,
-    num_beams: int = 1,
-    synced_gpus: bool = False,
-    cache: SharedStatesCache | None = None,
-) -> torch.Tensor:
-    """Hypotheses for every task from one encoder pass.
-
-    Args:
-        model: from `load_model`, or a `MultitaskWhisper`.
-        encoder_states: of the utterances, from `encode` or a training forward.
-        tasks: which targets to generate for every utterance.
-        max_new_tokens: cap on the hypothesis, end token included; the decoder's positions cap it too.
-        cache: of these states, to be used again; None: made here.
-
-    Returns:
-        int64 [len(tasks) × num_utterances, length] of generated ids, task by task, without the prompt,
-        padded with the pad token.
-    """
-    prompts = [decoder_prompt(tokenizer, task, language) for task in tasks]
-    prompt_length, defaults = len(prompts[0]), model.generation_config
-    no_timestamps_id = tokenizer.convert_tokens_to_ids("<|notimestamps|>")
-    # A timestamp would start Whisper's segment loop, which has no audio here. What else a model suppresses
-    # stays so: OpenAI's do signs that nobody says, those trained here nothing.
-    suppressed = _Suppressed(
-        [*(defaults.suppress_tokens or ()), *range(no_timestamps_id + 1, model.config.vocab_size)],
-        defaults.begin_suppress_tokens or (),
-        prompt_length,
-        model.device,
-    )
-    if cache is None:
-        cache = SharedStatesCache(encoder_states)
-    # Utterance by utterance, as the cache wants them.
-    decoder_input_ids = torch.tensor(prompts, device=model.device).repeat(cache.num_utterances, 1)
-    generated = model.generate(
-        encoder_outputs=BaseModelOutput(cache.stand_in(len(decoder_input_ids))),
-        decoder_input_ids=decoder_input_ids,
-        # The prompt decides; without these two, Whisper would run a language detection pass of its own.
-        language=language,
-        task=tasks[0],
-        suppress_tokens=None,  # `suppressed` does both
-        begin_suppress_tokens=None,
-        logits_processor=LogitsProcessorList([suppressed]),
-        force_unique_generate_call=True,
-        # Whisper adds the prompt's length itself, and keeps to the decoder's positions.
-        max_length=max_new_tokens,
-        num_beams=num_beams,
-        synced_gpus=synced_gpus,
-        past_key_values=cache.for_decoder(),
-        use_cache=True,  # whatever the model's files say of it: the states are in there
-    )
-    return by_task(generated[:, prompt_length:], len(tasks))

@@ -6,7 +6,6 @@ import functools
 import json
 import random
 import shlex
-import types
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ from vietst.data.takedown_features import refuse_taken_down
 from vietst.data.usable_rows import usable_rows
 from vietst.errors import ConfigError
 from vietst.evaluation.extra_sets import ExtraSet, SetReader
-from vietst.models.architectures import ARCHITECTURES
+from vietst.models.architectures import ARCHITECTURES, Architecture
 from vietst.models.base_models import base_facts, make_base_model
 from vietst.models.e2e_base_card import trimming_of
 from vietst.models.languages import require_languages
@@ -53,7 +52,7 @@ logger = get_logger(__name__)
 class Preparation:
     """What a run needs before its weights: processor, data, and the facts that are recorded about them."""
 
-    architecture: types.ModuleType
+    architecture: Architecture
     processor: Any
     input_kind: InputKind
     tasks: tuple[str, ...]
@@ -82,7 +81,7 @@ class Preparation:
         """Of the architecture, for targets of these tasks."""
         # Only Whispers have windows.
         options = {} if self.windows is None else {"windows": self.windows}
-        return self.architecture.Collator(
+        return self.architecture.collator(
             self.processor, self.input_kind, tasks, language, ctc_table, **options
         )
 
@@ -126,7 +125,9 @@ def prepare(config: RunConfig) -> Preparation:
     rejected: list[dict[str, Any]] = []
     for split in ("train", "dev"):
         texts = cache[split].select_columns(["id", "transcript", "translation", "duration_s"]).to_list()
-        positions, left_out = usable_rows(texts, tasks, architecture, processor.tokenizer, limit, input_kind)
+        positions, left_out = usable_rows(
+            texts, tasks, architecture.label_lengths, processor.tokenizer, limit, input_kind
+        )
         rejected += [{"split": split, **row} for row in left_out]
         if not positions:
             raise ConfigError(
@@ -193,7 +194,7 @@ def prepare(config: RunConfig) -> Preparation:
 
 
 def _ctc_table(
-    config: RunConfig, architecture: types.ModuleType, processor: Any, transcripts: Iterable[str]
+    config: RunConfig, architecture: Architecture, processor: Any, transcripts: Iterable[str]
 ) -> CtcTable | None:
     if config.loss.ctc_weight == 0:
         return None

@@ -198,7 +198,7 @@ def _clips(preparation: Preparation) -> list[_Clip]:
     columns = ["id", "transcript", "translation", "duration_s", "num_frames"]
     rows = preparation.train.rows.select_columns(columns).to_list()
     longest = longest_label_lengths(
-        rows, preparation.tasks, preparation.architecture, preparation.processor.tokenizer
+        rows, preparation.tasks, preparation.architecture.label_lengths, preparation.processor.tokenizer
     )
     table = preparation.ctc_table
     return [
