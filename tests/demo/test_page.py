@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ import soundfile
 
 from tests.browser import CHROMIUM
 from tests.memorizing_model import Clip
+from tests.patience import HANGS_AFTER_S
+from tests.ports import free_port
 
 MISSING = [
     *(name for name in ("gradio", "playwright") if find_spec(name) is None),
@@ -36,9 +37,7 @@ class Server:
 
     def __init__(self, repo_root: Path, model: Path, folder: Path) -> None:
         self.folder, self.left_machine = folder, folder / "hosts"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}/"
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
@@ -68,7 +67,7 @@ class Server:
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(timeout=30)
+        code = self._process.wait(timeout=HANGS_AFTER_S)
         self._log.close()
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -105,7 +104,7 @@ class User:
     def __init__(self, browser: Any, url: str, viewport: dict[str, int]) -> None:
         self.context = browser.new_context(viewport=viewport, accept_downloads=True)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(1000 * HANGS_AFTER_S)
         self.asked: list[str] = []
         self.page.on("request", lambda request: self.asked.append(request.url))
         # Whoever listens first has Chromium hand its file chooser over, and a key that is pressed meanwhile

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from importlib import metadata
@@ -15,6 +14,8 @@ from packaging.requirements import Requirement
 
 from tests.hub.server import LoopbackHub
 from tests.memorizing_model import Clip
+from tests.patience import HANGS_AFTER_S
+from tests.ports import free_port
 
 needs_gradio = pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradio (extra demo)")
 
@@ -136,9 +137,7 @@ def test_the_space_runs_by_itself_with_a_model_of_the_hub(
     assert write_space(repo_root, "tester/tiny", space).returncode == 0
     requirements = (space / "requirements.txt").read_text(encoding="utf-8").split()
     allowed = {"vietst", *installed_with([*requirements, "gradio"])}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with LoopbackHub(tmp_path / "hub") as hub, (tmp_path / "log").open("w") as log:
         hub.store.publish("tester/tiny", model)
         environment = hub.client_environment(tmp_path / "hf_home", GRADIO_SERVER_PORT=str(port))
@@ -159,7 +158,7 @@ def test_the_space_runs_by_itself_with_a_model_of_the_hub(
             page = client.predict(handle_file(clip.audio), api_name="/transcribe")
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=HANGS_AFTER_S)
             process.stdout.close()
     text = re.sub(r"<[^>]+>", "", page)
     assert clip.transcript in text

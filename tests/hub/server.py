@@ -16,7 +16,6 @@ import re
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.hub import reading, writing
 from tests.hub.access import Hub
 from tests.hub.messages import HubError, Request, Response
 from tests.hub.repositories import HubStore
+from tests.ports import free_port
 
 TOKEN = "hf_test"
 """May write, and read private repositories."""
@@ -37,10 +37,12 @@ READ_TOKEN = "hf_read"
 
 @dataclasses.dataclass
 class Mood:
-    """How the Hub answers requests that match a pattern ("METHOD path"): late, or with an HTTP error."""
+    """How the Hub answers requests that match a pattern ("METHOD path"): not yet, or with an HTTP error."""
 
     pattern: str
-    delay_s: float = 0.0
+    until: threading.Event | None = None
+    """None: at once."""
+
     status: int | None = None
     message: str = "not today"
     times: int | None = None
@@ -126,8 +128,8 @@ class LoopbackHub:
         self.held: list[str] = []
         self._hub = Hub(self.store, TOKEN, READ_TOKEN)
         self._lock = threading.Lock()
-        self._server = _Server(0, _handler_class(self.answer))
-        self.port = self._server.server_address[1]
+        self.port = free_port()
+        self._server = _Server(self.port, _handler_class(self.answer))
         self.endpoint = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> "LoopbackHub":
@@ -172,9 +174,9 @@ class LoopbackHub:
             if not mood.is_for(asked, len(request.body)):
                 continue
             mood.times = None if mood.times is None else mood.times - 1
-            if mood.delay_s:
+            if mood.until is not None:
                 self.held.append(asked)
-                time.sleep(mood.delay_s)
+                mood.until.wait()
             if mood.status is not None:
                 return HubError(mood.status, mood.message).response()
             break

@@ -20,6 +20,7 @@ from transformers import TrainerControl, TrainerState
 from tests.hub.repositories import Commit
 from tests.hub.server import TOKEN, LoopbackHub, Mood
 from tests.launched_run import ARCHITECTURES, REPO_ROOT, Launch, RunningLaunch
+from tests.patience import HANGS_AFTER_S
 from vietst.config_schema import HubSection
 from vietst.errors import VietstError
 from vietst.training import pushing
@@ -122,7 +123,8 @@ def test_kills_of_the_training_and_of_the_hub_break_nothing(
                  "training.load_best_model_at_end=false", "hub.push_when=save")  # fmt: skip
     run_dir = tmp_path / "run"
     halting = REPO_ROOT / "tests/training/halting_run.py"
-    hub.moods = [of_weights(delay_s=10, times=1), of_weights(delay_s=300)]
+    seen, never = threading.Event(), threading.Event()
+    hub.moods = [of_weights(until=seen, times=1), of_weights(until=never)]
     stopped = launch(
         hub, tiny_corpus, tmp_path, "single", "whisper", *overrides, script=halting, HALT_IN_CHECKPOINT="8"
     )
@@ -131,15 +133,16 @@ def test_kills_of_the_training_and_of_the_hub_break_nothing(
         running.wait_until(lambda: (run_dir / "checkpoint-6").exists())
         assert not (run_dir / "checkpoint-2").exists(), "deleted while it goes up"
         assert not commits(hub), "the Hub is slow, and the training goes on"
+        seen.set()
         running.wait_until(lambda: len(hub.held) == 2)
         assert [commit.title for commit in commits(hub)] == ["Model after 2 of 10 steps"]
         jobs = end_training_alone(running)
         assert len(jobs) == 1
-        _, left = psutil.wait_procs(jobs, timeout=30)
+        _, left = psutil.wait_procs(jobs, timeout=HANGS_AFTER_S)
         assert not left, "a push ends with the training that it was for"
     (first,) = commits(hub)
 
-    hub.moods = [of_weights(delay_s=300, times=1)]
+    hub.moods = [of_weights(until=never, times=1)]
     resumed = launch(hub, tiny_corpus, tmp_path, "single", "whisper", *overrides)
     with RunningLaunch(resumed, "--resume") as running:
         running.wait_until(lambda: len(hub.held) == 3)
@@ -269,7 +272,7 @@ def test_a_machine_that_starts_no_other_process_now_is_asked_again(
     pusher = ModelPusher(tmp_path, HubSection(repo_id=REPOSITORY, wait_s=0))
     pusher.start()
     pusher.add(tmp_path, "the final model")
-    assert several.wait(60)
+    assert several.wait(HANGS_AFTER_S)
     pusher.finish()
     assert attempts[:3] == [None, *[tmp_path / SNAPSHOTS / "the final model"] * 2]
     assert "not on the Hub yet: the final model\n[Errno 12] Cannot allocate memory" in caplog.text
