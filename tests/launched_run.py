@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import tiny_e2e_run_overrides, tiny_run_overrides
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
@@ -119,15 +120,15 @@ class RunningLaunch:
         """As a scheduler does it. To what it starts in other groups, the launcher must hand the signal on."""
         os.killpg(self.process.pid, number)
 
-    def wait(self, timeout_s: float = 240) -> int:
+    def wait(self, timeout_s: float = HANGS_AFTER_S) -> int:
         """The launcher's exit code; then no process of it is left either."""
         processes = self.processes()
         code = self.process.wait(timeout_s)
-        _, left = psutil.wait_procs(processes, timeout=60)
+        _, left = psutil.wait_procs(processes, timeout=HANGS_AFTER_S)
         assert not left, f"still running: {left}"
         return code
 
-    def wait_until(self, condition: Any, timeout_s: float = 240) -> None:
+    def wait_until(self, condition: Any, timeout_s: float = HANGS_AFTER_S) -> None:
         """Until `condition()` holds, or the launch ends."""
         end = time.monotonic() + timeout_s
         while not condition() and self.process.poll() is None:

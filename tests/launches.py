@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-TIMEOUT_S = 300
+from tests.patience import HANGS_AFTER_S
+
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -34,7 +35,7 @@ def launch(
     whole = {**os.environ, "PYTHONPATH": str(REPO_ROOT), **environment}
     with subprocess.Popen(command, **pipes, cwd=cwd, env=whole, start_new_session=True) as process:
         try:
-            output, errors = process.communicate(timeout=TIMEOUT_S)
+            output, errors = process.communicate(timeout=HANGS_AFTER_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # the ranks too
             raise

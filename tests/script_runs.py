@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.patience import HANGS_AFTER_S
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
@@ -18,5 +20,11 @@ def run_script(
     """
     command = [sys.executable, str(SCRIPTS / name), *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANGS_AFTER_S,
     )

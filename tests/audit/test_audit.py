@@ -14,6 +14,7 @@ import soundfile
 
 from tests.inference.models import write_model
 from tests.memorizing_model import Clip
+from tests.patience import HANGS_AFTER_S
 from tests.script_runs import run_script
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.audit import measuring, rows
@@ -142,7 +143,7 @@ def test_several_processes_measure_the_same(corpus, finished, tmp_path) -> None:
 def run_and_be_killed(target: Callable[[], object]) -> int | None:
     process = multiprocessing.get_context("fork").Process(target=target)
     process.start()
-    process.join(120)
+    process.join(HANGS_AFTER_S)
     return process.exitcode
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.patience import HANGS_AFTER_S
 from tests.small_files import needs_limits, only_files_up_to
 from tests.tiny_models import cached_rows
 from vietst.data import encoder_state_cache
@@ -282,7 +283,7 @@ def test_processes_share_the_work_and_all_open_the_same(tmp_path):
             *(tmp_path / "shared", splits, encoder),
             rank=rank,
             num_processes=3,
-            wait_for_all=lambda: (barrier.wait(timeout=30), None)[1],
+            wait_for_all=lambda: (barrier.wait(timeout=HANGS_AFTER_S), None)[1],
         )
         opened[rank] = states["train"]["encoder_states"][:]
 

@@ -18,6 +18,7 @@ import pytest
 from pyarrow.ipc import RecordBatchStreamWriter
 from tiny_splits import write_corpus
 
+from tests.patience import HANGS_AFTER_S
 from vietst.data import audio_facts, feature_cache, feature_card, feature_plan, feature_shards
 from vietst.data.features import LOG_MEL_80, InputKind
 from vietst.errors import FeatureCacheError
@@ -127,7 +128,7 @@ def run_and_be_killed(target: Callable[[], object]) -> int | None:
     """Runs in a forked process; returns its exit code."""
     process = multiprocessing.get_context("fork").Process(target=target)
     process.start()
-    process.join(120)
+    process.join(HANGS_AFTER_S)
     assert not process.is_alive()
     return process.exitcode
 
@@ -208,7 +209,7 @@ def test_workers_of_a_killed_build_end_and_do_no_harm(
 
     assert run_and_be_killed(build_and_die) == -signal.SIGKILL
     build(corpus, tmp_path, num_proc=2)  # at once, while orphans may still be at work
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + HANGS_AFTER_S
     workers = [int(path.name) for path in worker_ids.iterdir()]
     assert workers
     while any(is_running(worker) for worker in workers):
@@ -220,7 +221,7 @@ def test_workers_of_a_killed_build_end_and_do_no_harm(
 def is_running(process_id: int) -> bool:
     try:
         state = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone, before or after it was opened
         return False
     return state != "Z"  # an orphan that nobody has waited for
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.browser import CHROMIUM
 from tests.html_page import Page
+from tests.patience import HANGS_AFTER_S
 from vietst.evaluation.compare import compare_runs, write_comparison
 from vietst.evaluation.history import History
 from vietst.evaluation.html_report import (
@@ -401,7 +402,7 @@ def test_it_opens_from_disk_in_a_browser(
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS_AFTER_S,
         check=True,
     )
     title = re.search("<title>(.*?)</title>", done.stdout)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import HANGS_AFTER_S
 from vietst.errors import VietstError
 from vietst.evaluation.seeds import format_latex, format_markdown, summarize_seeds
 
@@ -88,7 +89,7 @@ def test_the_script_prints_both_rows(repo_root: Path, tmp_path: Path) -> None:
         [sys.executable, str(script), *map(str, runs)],
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=HANGS_AFTER_S,
         check=True,
         env={**os.environ, "PYTHONPATH": str(repo_root), "PYTHONIOENCODING": "utf-8"},
     )

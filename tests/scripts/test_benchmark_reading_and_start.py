@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import HANGS_AFTER_S
 from tests.rounded_figures import is_ratio_of
 from tests.tiny_runs import tiny_run_overrides
 
@@ -17,7 +18,9 @@ TAKEN_BY_THE_STAGES = ("output.dir", "model.name", "training.max_steps", "traini
 def results_of(repo_root: Path, corpus: Path, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
     overrides = [o for o in tiny_run_overrides(corpus, folder) if not o.startswith(TAKEN_BY_THE_STAGES)]
     command = [sys.executable, str(repo_root / "scripts" / "benchmark.py"), *arguments, *overrides]
-    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    ran = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=HANGS_AFTER_S
+    )
     assert ran.returncode == 0, ran.stderr
     file = folder / "benchmarks" / f"{arguments[0]}.json"
     return json.loads(file.read_text(encoding="utf-8"))["runs"][-1]["results"], ran.stdout

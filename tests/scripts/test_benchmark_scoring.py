@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANGS_AFTER_S
 from tests.rounded_figures import is_ratio_of
 from vietst.benchmarks.scoring import describe, make_predictions
 from vietst.evaluation.metrics import score_predictions
@@ -44,7 +45,7 @@ def test_the_stage_times_both_ways_and_keeps_the_result(manifest: Path, repo_roo
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=300,
+        timeout=HANGS_AFTER_S,
     )
     assert answer.returncode == 0, answer.stderr
     (run,) = json.loads((tmp_path / "benchmarks" / "scoring.json").read_text(encoding="utf-8"))["runs"]

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 from transformers import WhisperFeatureExtractor
 
+from tests.patience import HANGS_AFTER_S
 from vietst.data.audio import load_waveform
 from vietst.data.feature_cache import features_of, open_feature_cache
 from vietst.data.features import INPUT_KINDS, LOG_MEL_80, LOG_MEL_128, pad_log_mel
@@ -45,7 +46,9 @@ def script(repo_root: Path) -> str:
 
 def run(script: str, folder: Path, *arguments: str, network: bool = True) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *([] if network else ["-c", REFUSE_NETWORK]), script, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=HANGS_AFTER_S
+    )
 
 
 def write_noise(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.patience import HANGS_AFTER_S
 from vietst.constants import SPLITS
 from vietst.data.splits import read_split
 from vietst.data.tables import read_table
@@ -37,7 +38,7 @@ def start(script: Path, folder: Path, *arguments: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=HANGS_AFTER_S,
     )
 
 
@@ -233,7 +234,7 @@ def test_help_is_instant_and_names_the_launch_line(repo_root: Path, tmp_path: Pa
         f"runpy.run_path({str(repo_root / 'scripts' / script)!r}, run_name='__main__')\n"
     )
     finished = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=HANGS_AFTER_S
     )
     assert finished.returncode == 0, finished.stderr
     assert f"python scripts/{script}" in finished.stdout

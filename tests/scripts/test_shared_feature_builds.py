@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.patience import HANGS_AFTER_S
+
 NUM_CLIPS = 24
 KIND = "waveform-16k"
 
@@ -44,7 +46,9 @@ def command(repo_root: Path, corpus: Path, *others: str) -> list[str]:
 
 def run(folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=HANGS_AFTER_S
+    )
 
 
 def launched(repo_root: Path, script: Path, *arguments: str) -> list[str]:
@@ -137,7 +141,7 @@ def test_parts_of_an_array_make_one_cache_though_one_is_killed(
     while parts[1].poll() is None and not list(tmp_path.glob("data/features/*/*/.tmp-*")):
         time.sleep(0.005)
     parts[1].send_signal(signal.SIGKILL)
-    said = [part.communicate(timeout=300)[1] for part in parts]
+    said = [part.communicate(timeout=HANGS_AFTER_S)[1] for part in parts]
     was_killed = parts[1].returncode == -signal.SIGKILL
     assert [parts[0].returncode, parts[2].returncode] == [0, 0], said
     if was_killed and contents(tmp_path) != from_one_process:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.memorizing_model import Clip
+from tests.patience import HANGS_AFTER_S
 from vietst.inference import SpeechTranslator
 from vietst.inference.transcript_files import FORMATS
 
@@ -18,7 +19,7 @@ def run_script(repo_root: Path, folder: Path, *arguments: str) -> subprocess.Com
         [sys.executable, str(repo_root / "scripts" / "transcribe.py"), *arguments],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS_AFTER_S,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(repo_root)},
     )

@@ -21,7 +21,7 @@ def halt_in_checkpoint(step: int) -> None:
 
     def save_rng_state(self: SpeechTrainer, *args: Any) -> None:
         if self.state.global_step == step:
-            time.sleep(600)
+            time.sleep(3600)  # whoever waits for it kills it
         original(self, *args)
 
     SpeechTrainer._save_rng_state = save_rng_state

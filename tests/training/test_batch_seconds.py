@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import history, tiny_run_overrides
 from tests.training.recording_run import record_batches
 from vietst.config import accumulation_steps, load_config
@@ -145,7 +146,7 @@ def launch(repo_root: Path, accelerate_config: str, folder: Path, *arguments: st
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS_AFTER_S,
         env={**os.environ, "PYTHONPATH": str(repo_root)},
     )
     assert ran.returncode == 0, ran.stderr[-4000:]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import history, tiny_run_overrides
 from vietst.errors import CheckpointError
 from vietst.runtime import EXIT_USER_ERROR
@@ -246,7 +247,11 @@ def test_a_disk_that_fills_up_while_saving_stops_with_one_clear_error(repo_root,
     ]
     environment = {**os.environ, "PYTHONPATH": str(repo_root)}
     first = subprocess.run(
-        [*command, "training.max_steps=2"], env=environment, capture_output=True, text=True, timeout=120
+        [*command, "training.max_steps=2"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER_S,
     )
     assert first.returncode == 0, first.stderr[-2000:]
     (run_dir / "train_results.json").unlink()
@@ -261,7 +266,7 @@ def test_a_disk_that_fills_up_while_saving_stops_with_one_clear_error(repo_root,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=HANGS_AFTER_S,
             preexec_fn=functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)),
         )
         assert ran.returncode == EXIT_USER_ERROR, ran.stderr[-2000:]

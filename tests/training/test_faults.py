@@ -1,25 +1,23 @@
-"""A fault of one rank ends a run of the real script on all of them, in time, and is said once."""
+"""A fault of one rank ends a run of the real script on all of them, and is said once."""
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.patience import HANGS_AFTER_S
+from tests.ports import free_port
 from tests.tiny_runs import tiny_run_overrides
 from tests.training.damage import damaged_copy
 from tests.training.known_batches import BY_SECONDS, ids_of_batches
 
-MAX_S_AFTER_FAULT = 60.0
-
 
 class Launch:
-    """`accelerate launch` of the real script, with the moment at which `fault` was said."""
+    """`accelerate launch` of the real script, which says `fault`."""
 
     def __init__(
         self,
@@ -29,7 +27,7 @@ class Launch:
         launcher: tuple[str, ...] = (),
         script: str = "scripts/train_whisper.py",
     ) -> None:
-        self.fault, self.fault_at, self.stderr = fault, None, ""
+        self.fault, self.stderr = fault, ""
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "accelerate.commands.launch"),
@@ -47,17 +45,13 @@ class Launch:
     def _read(self) -> None:
         for line in self.process.stderr:
             self.stderr += line
-            if self.fault_at is None and self.fault in line:
-                self.fault_at = time.monotonic()
 
-    def end(self) -> float:
-        """Seconds from the fault to the end of the launcher."""
-        assert self.process.wait(timeout=300) != 0
-        ended_at = time.monotonic()
+    def end(self) -> None:
+        """Wait for the launcher. A rank that waits for another one would do so for half an hour."""
+        assert self.process.wait(timeout=HANGS_AFTER_S) != 0
         self._reader.join()
         self.process.stderr.close()
-        assert self.fault_at is not None, self.stderr
-        return ended_at - self.fault_at
+        assert self.fault in self.stderr
 
     @property
     def ours(self) -> str:
@@ -83,7 +77,7 @@ def test_a_row_that_only_rank_1_meets_and_cannot_read(repo_root, tiny_corpus, tm
         f"paths.features_dir={features.as_posix()}",
         "dataloader.num_workers=1",
     )
-    assert launch.end() < MAX_S_AFTER_FAULT
+    launch.end()
     assert launch.ours.count(f"error: rank 1 of 2: features of utterance {broken}\n  rule:") == 1
     assert "Traceback" not in launch.ours
 
@@ -96,7 +90,7 @@ def test_a_rank_that_runs_out_of_memory_while_the_other_averages_gradients(repo_
         *tiny_run_overrides(tiny_corpus, tmp_path),
         script="tests/training/failing_run.py",
     )
-    assert launch.end() < MAX_S_AFTER_FAULT
+    launch.end()
     assert launch.ours.count("error: rank 1 of 2: memory of the machine\n  rule:") == 1
     assert launch.ours.count("a lower training.batch_size (now 4)") == 1
     assert "Traceback" not in launch.ours
@@ -108,9 +102,7 @@ def test_a_shard_that_only_the_second_machine_cannot_read(repo_root, tiny_corpus
     features = damaged_copy(tiny_corpus, tmp_path / "features", lambda row: row, set())
     shard = next(features.glob("log_mel*/train/*.arrow"))
     os.truncate(shard, shard.stat().st_size // 2)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     machines = [
         Launch(
             repo_root,
@@ -124,7 +116,8 @@ def test_a_shard_that_only_the_second_machine_cannot_read(repo_root, tiny_corpus
         )
         for number, folder in enumerate((tiny_corpus / "data" / "features", features))
     ]
-    assert max(machine.end() for machine in machines) < MAX_S_AFTER_FAULT
+    for machine in machines:
+        machine.end()
     message = f"error: rank 1 of 2: {shard}\n"
     assert [machine.ours.count(message) for machine in machines] == [1, 1]
     assert machines[0].ours.count("stopped by rank 1, on another machine:\n" + message) == 1

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from tests.launches import launch
+from tests.patience import HANGS_AFTER_S
 
 
 def test_a_users_mistake_ends_with_a_message_that_is_the_scripts_last_word(repo_root):
@@ -17,7 +18,7 @@ def test_a_users_mistake_ends_with_a_message_that_is_the_scripts_last_word(repo_
         [sys.executable, str(repo_root / "scripts" / "train_whisper.py"), "training.learning_rat=1"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_AFTER_S,
     )
     assert alone.returncode == 2
     assert "Traceback" not in alone.stderr
@@ -34,6 +35,8 @@ def test_help_and_argument_errors_do_not_import_torch(repo_root):
             "    pass\n"
             "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
         )
-        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=HANGS_AFTER_S
+        )
         assert ran.returncode == 0, ran.stderr
         assert "usage" in ran.stdout

@@ -23,6 +23,7 @@ from transformers import SpeechEncoderDecoderModel, WhisperForConditionalGenerat
 
 from tests import tiny_e2e, tiny_models
 from tests.launches import REPO_ROOT, launch
+from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import history, tiny_e2e_run_overrides, tiny_run_overrides
 from vietst.data.feature_cache import build_feature_cache
 from vietst.data.features import LOG_MEL_80
@@ -295,7 +296,7 @@ def test_the_slurm_script_lets_the_launchers_of_two_nodes_train_together(tiny_co
         ["bash", *script, *production_e2e_overrides(tiny_corpus, tmp_path)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS_AFTER_S,
         cwd=tmp_path,
         env={
             **os.environ,

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.patience import HANGS_AFTER_S
 from vietst.config import load_config
 from vietst.runtime import EXIT_PREEMPTED
 from vietst.training.launching import NOTE_FILE
@@ -53,13 +54,13 @@ def test_a_signal_reaches_the_training_and_the_launcher_waits_for_it(tmp_path, t
         text=True,
         start_new_session=True,
     ) as starter:
-        end = time.monotonic() + 60
+        end = time.monotonic() + HANGS_AFTER_S
         while not (tmp_path / "ready").exists():
             assert starter.poll() is None
             assert time.monotonic() < end
             time.sleep(0.02)
         to_whom(starter.pid, signal.SIGTERM)
-        output, _ = starter.communicate(timeout=60)
+        output, _ = starter.communicate(timeout=HANGS_AFTER_S)
     assert output.split() == ["75", str(int(signal.SIGTERM)), "True"]
 
 
@@ -183,7 +184,7 @@ def test_the_slurm_script_has_a_stopped_training_queued_again(
          "--config", "nano_e2e", f"output.dir={run_dir}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_AFTER_S,
         env={
             **os.environ,
             "SLURM_SUBMIT_DIR": str(repo_root),

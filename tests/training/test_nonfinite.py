@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import REPO_ROOT
+from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import tiny_run_overrides
 from tests.training.damage import damaged_copy
 from tests.training.known_batches import BY_SECONDS, assert_figures, ids_of_batches
@@ -150,7 +151,7 @@ def launch(config: Path, program: Path, *arguments: str, **environment: str) -> 
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS_AFTER_S,
         cwd=REPO_ROOT,
         env={**os.environ, "PYTHONPATH": str(REPO_ROOT), **environment},
     )

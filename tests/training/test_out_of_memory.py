@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import tiny_run_overrides
 from vietst.errors import TrainingError
 from vietst.training.memory_plan import MemoryPlan
@@ -49,7 +50,7 @@ def test_an_allocation_that_fails_names_the_settings_to_change(tiny_corpus, tmp_
         [sys.executable, "-c", LIMITED_RUN, *overrides],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS_AFTER_S,
         env={**os.environ},
     )
     assert ended.returncode == 2, ended.stderr

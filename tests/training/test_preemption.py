@@ -15,6 +15,7 @@ import torch
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_utils import SaveStrategy
 
+from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import history
 from vietst.runtime import EXIT_PREEMPTED, STOP_SIGNALS, Preempted
 from vietst.training.checkpoints import AUTO
@@ -113,6 +114,8 @@ def stopped():
 
 run_script(stopped)
 """
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=HANGS_AFTER_S
+    )
     assert ran.returncode == EXIT_PREEMPTED
     assert ran.stderr == "stopped by SIGTERM; go on with --resume\n"

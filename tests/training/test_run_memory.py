@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.patience import HANGS_AFTER_S
 from vietst.config import load_config
 from vietst.config_rules import accumulation_steps
 from vietst.config_schema import RunConfig
@@ -217,7 +218,7 @@ def test_the_plan_needs_no_weights(nano_config, capsys):
 )
 def test_a_memory_that_means_nothing_is_refused(repo_root, script, arguments, words):
     command = [sys.executable, str(repo_root / "scripts" / script), *arguments]
-    refused = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    refused = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=HANGS_AFTER_S)
     assert refused.returncode == 2
     assert "Traceback" not in refused.stderr
     assert all(part in refused.stderr for part in words)
