@@ -1,6 +1,7 @@
 """The encoder state cache: what it holds, what its key depends on, and builds that are cut off or shared."""
 
 import collections
+import copy
 import dataclasses
 import os
 import shutil
@@ -188,6 +189,17 @@ def test_the_digest_of_a_module_knows_every_weight_buffer_and_setting():
     module.requires_grad_(False)
     assert module_digest(module, {"heads": 2}) == digest
     assert module_digest(module.to(torch.bfloat16), {"heads": 2}) != digest
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_that_were_rounded_have_the_digest_of_the_whole_ones_in_that_type(dtype):
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
+    digest = module_digest(module, {}, rounded_to=dtype)
+    assert module_digest(copy.deepcopy(module).to(dtype), {}, rounded_to=dtype) == digest
+    assert module_digest(copy.deepcopy(module).to(dtype), {}) == digest
+    module[0].weight.data[0, 0] *= 1.01
+    assert module_digest(module, {}, rounded_to=dtype) != digest
 
 
 def test_the_digest_of_a_module_that_fsdp_shares_out_is_that_of_the_whole(tmp_path):

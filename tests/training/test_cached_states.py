@@ -220,6 +220,21 @@ def test_a_checkpoint_with_another_encoder_is_refused(nano_config, own_features,
         run_training(nano_config(*options, "training.max_steps=4"), resume=LATEST)
 
 
+def test_a_checkpoint_whose_encoder_deepspeed_has_rounded_is_gone_on_from(
+    nano_config, own_features, tmp_path
+):
+    """In half precision it rounds frozen weights too."""
+    options = (*CACHED, own_features, "training.save_steps=2", "training.eval_steps=2")
+    run_dir = run_training(nano_config(*options, "training.max_steps=2"))
+    path = run_dir / "checkpoint-2" / "model.safetensors"
+    weights = load_file(path)
+    for name, tensor in weights.items():
+        if name.startswith("model.encoder."):
+            weights[name] = tensor.bfloat16().float()
+    save_file(weights, path, metadata={"format": "pt"})
+    run_training(nano_config(*options, "training.max_steps=3"), resume=LATEST)
+
+
 # --- refused, or given up with a word ----------------------------------------------------------------
 
 

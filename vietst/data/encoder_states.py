@@ -44,10 +44,18 @@ class FrozenEncoder:
     other rows of the batch must not matter."""
 
 
-def module_digest(module: torch.nn.Module, settings: Mapping[str, object]) -> str:
-    """BLAKE2b-128 (hexadecimal) of all weights and buffers, and of settings that no weight shows."""
+def module_digest(
+    module: torch.nn.Module, settings: Mapping[str, object], *, rounded_to: torch.dtype | None = None
+) -> str:
+    """BLAKE2b-128 (hexadecimal) of all weights and buffers, and of settings that no weight shows.
+
+    Args:
+        rounded_to: the type that weights and buffers of floating point are compared in; None: their own.
+    """
     hasher = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(module.state_dict().items()):
+        if rounded_to is not None and tensor.is_floating_point():
+            tensor = tensor.to(rounded_to)
         hasher.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         # FSDP leaves each process a share of it, to be put together by all of them
         whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

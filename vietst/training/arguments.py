@@ -56,6 +56,11 @@ def mixed_precision(config: RunConfig) -> tuple[bool, bool]:
     return bf16, fp16
 
 
+def weights_become_float16(config: RunConfig) -> bool:
+    """Whether training rounds the weights themselves to float16, as DeepSpeed does (others compute in it)."""
+    return deepspeed_is_launched() and mixed_precision(config)[1]
+
+
 def deepspeed_is_launched() -> bool:
     """Whether the launch configuration asks for DeepSpeed."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"

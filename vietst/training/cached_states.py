@@ -15,10 +15,11 @@ from vietst.data.encoder_state_cache import (
     describe_states_plan,
     plan_states,
 )
-from vietst.data.encoder_states import EncodedUtteranceDataset, FrozenEncoder
+from vietst.data.encoder_states import EncodedUtteranceDataset, FrozenEncoder, module_digest
 from vietst.errors import CheckpointError
 from vietst.models.trainable import describe_training_scope
 from vietst.runtime import get_logger, rank, world_size
+from vietst.training.arguments import weights_become_float16
 from vietst.training.preparation import Preparation
 
 logger = get_logger(__name__)
@@ -63,12 +64,16 @@ def with_cached_states(
         )
         encoded[split] = EncodedUtteranceDataset(rows, states[split])
     model.to(model_device)
+    # DeepSpeed leaves the weights, frozen ones too, no more than half precision.
+    rounded_to = torch.float16 if weights_become_float16(config) else torch.bfloat16
+
+    def weights_digest(model: Any) -> str:
+        module = preparation.architecture.frozen_encoder(model, preparation.input_kind).module
+        return module_digest(module, {}, rounded_to=rounded_to)
+
     preparation.facts["encoder_states"] = {split: plan.directory.name for split, plan in plans.items()}
-    architecture, input_kind = preparation.architecture, preparation.input_kind
     return dataclasses.replace(preparation, train=encoded["train"], dev=encoded["dev"]), [
-        SameEncoderCallback(
-            encoder.digest, lambda model: architecture.frozen_encoder(model, input_kind).digest
-        )
+        SameEncoderCallback(weights_digest(model), weights_digest)
     ]
 
 
