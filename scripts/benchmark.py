@@ -55,7 +55,8 @@ from pathlib import Path
 
 from vietst.benchmarks.stages import STAGES, add_parsers, run_stage, run_table, stages_of_table
 from vietst.errors import VietstError
-from vietst.runtime import quiet_libraries, run_script
+from vietst.runtime import quiet_libraries
+from vietst.script_end import run_script
 
 
 def parse_arguments() -> argparse.Namespace:

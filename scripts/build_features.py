@@ -22,7 +22,8 @@ paths.features_dir=hf://datasets/OWNER/NAME.
 import argparse
 import re
 
-from vietst.runtime import run_script, world_size
+from vietst.runtime import world_size
+from vietst.script_end import run_script
 
 
 def positive(text: str) -> int:

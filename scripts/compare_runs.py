@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from vietst.evaluation.command_line import add_report_options
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 
 
 def parse_arguments() -> argparse.Namespace:

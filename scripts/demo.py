@@ -11,7 +11,8 @@ Hugging Face Hub, with the model of that Hub id.
 import argparse
 from pathlib import Path
 
-from vietst.runtime import quiet_libraries, run_script
+from vietst.runtime import quiet_libraries
+from vietst.script_end import run_script
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -13,7 +13,8 @@ if something has to be mended.
 import argparse
 import sys
 
-from vietst.runtime import quiet_libraries, run_script
+from vietst.runtime import quiet_libraries
+from vietst.script_end import run_script
 
 
 def parse_arguments() -> argparse.Namespace:

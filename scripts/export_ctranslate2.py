@@ -11,7 +11,8 @@ Needs the extra `export`. E2E models and the nano Whisper are refused: faster-wh
 import argparse
 from pathlib import Path
 
-from vietst.runtime import quiet_libraries, run_script
+from vietst.runtime import quiet_libraries
+from vietst.script_end import run_script
 
 QUANTIZATIONS = (
     *("float32", "float16", "bfloat16"),

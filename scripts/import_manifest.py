@@ -18,7 +18,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 
 ONLY_DATASETS = ("subset", "split", "revision", "streaming", "audio_dir")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vietst.data.sample_corpus import CorpusOptions, make_sample_corpus
 from vietst.data.sample_sentences import NUM_CLAUSES
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 
 
 def positive(text: str) -> int:

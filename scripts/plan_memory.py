@@ -11,7 +11,8 @@ GPU. What it forecasts is one process on one GPU, both tasks, gradients accumula
 import argparse
 from collections.abc import Callable
 
-from vietst.runtime import quiet_libraries, run_script
+from vietst.runtime import quiet_libraries
+from vietst.script_end import run_script
 
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit")
 

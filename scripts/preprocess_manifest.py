@@ -12,7 +12,7 @@ brackets.
 import argparse
 from pathlib import Path
 
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -13,7 +13,8 @@ repository, private unless --public; what it holds already is not sent again.
 import argparse
 from pathlib import Path
 
-from vietst.runtime import quiet_libraries, run_script
+from vietst.runtime import quiet_libraries
+from vietst.script_end import run_script
 
 
 def parse_arguments() -> argparse.Namespace:

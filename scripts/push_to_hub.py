@@ -15,7 +15,8 @@ The repository is private unless --public. The token comes from HF_TOKEN or `hf 
 import argparse
 from pathlib import Path
 
-from vietst.runtime import quiet_libraries, run_script
+from vietst.runtime import quiet_libraries
+from vietst.script_end import run_script
 
 
 def parse_arguments() -> argparse.Namespace:

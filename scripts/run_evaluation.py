@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vietst.evaluation.command_line import add_report_options
-from vietst.runtime import quiet_libraries, run_script
+from vietst.runtime import quiet_libraries
+from vietst.script_end import run_script
 
 if TYPE_CHECKING:
     from vietst.evaluation.beside import BesideOptions

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vietst.runtime import EXIT_PREEMPTED, run_script
+from vietst.script_end import EXIT_PREEMPTED, run_script
 from vietst.training.checkpoints import AUTO
 from vietst.training.launching import NOTE_FILE, run_launcher
 
@@ -98,7 +98,7 @@ def as_config(name_or_path: str) -> str:
 
 def make_plan(arguments: argparse.Namespace, config: str, reason: str) -> Plan:
     from vietst.config import load_config
-    from vietst.runtime import has_gpu
+    from vietst.environment import has_gpu
 
     is_nano = config.startswith("nano_")
     defaults = {"dev": "single_gpu" if has_gpu() and not is_nano else "cpu", "prod": "h100x8"}
@@ -122,7 +122,8 @@ def make_plan(arguments: argparse.Namespace, config: str, reason: str) -> Plan:
 def choose_config(stage: str, model_type: str, *, smoke: bool) -> tuple[str, str]:
     """The configuration for this machine, and why. Production is replaced in a smoke run only."""
     from vietst.config import load_config
-    from vietst.runtime import base_model_at_hand, has_gpu
+    from vietst.environment import has_gpu
+    from vietst.hub_access import base_model_at_hand
 
     wanted, nano = f"{stage}_{model_type}", f"nano_{model_type}"
     if stage == "prod" and not smoke:

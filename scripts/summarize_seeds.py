@@ -10,7 +10,7 @@ how much trainings differ, not how sure a score is on these utterances (that is 
 import argparse
 from pathlib import Path
 
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 
 
 def parse_arguments() -> argparse.Namespace:

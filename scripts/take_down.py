@@ -12,7 +12,7 @@ the manifest as it was exported, trained models, predictions, and what was publi
 
 import argparse
 
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 
 
 def parse_arguments() -> argparse.Namespace:

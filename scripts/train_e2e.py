@@ -5,7 +5,7 @@ accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/train
 accelerate launch --config_file accelerate_configs/cpu.yaml scripts/train_e2e.py --config nano_e2e
 """
 
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 from vietst.training.command_line import train_from_command_line
 
 

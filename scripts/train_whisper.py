@@ -6,7 +6,7 @@
     accelerate launch --config_file accelerate_configs/cpu.yaml scripts/train_whisper.py --config nano_whisper
 """
 
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 from vietst.training.command_line import train_from_command_line
 
 

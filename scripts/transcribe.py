@@ -18,7 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-from vietst.runtime import quiet_libraries, run_script
+from vietst.runtime import quiet_libraries
+from vietst.script_end import run_script
 
 EXIT_INCOMPLETE = 1
 

@@ -13,7 +13,7 @@ LAYERS = (
     ("", "constants", "errors", "full_disk"),  # "" is vietst/__init__.py
     (
         *("text", "text_style", "config", "config_schema", "config_rules", "config_layers"),
-        *("rank_faults", "runtime", "hub_access", "pages"),
+        *("rank_faults", "runtime", "script_end", "environment", "hub_access", "pages"),
     ),
     ("data",),
     ("models",),
@@ -101,7 +101,11 @@ def test_no_relative_imports(repo_root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["vietst", "vietst.config", "vietst.runtime", "vietst.text", "vietst.inference"]
+    "module",
+    [
+        *("vietst", "vietst.config", "vietst.runtime", "vietst.script_end", "vietst.environment"),
+        *("vietst.text", "vietst.inference"),
+    ],
 )
 def test_lower_rooms_import_nothing_heavy(module: str) -> None:
     program = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"

@@ -34,7 +34,7 @@ def run_ranks(store: TCPStore, *bodies: str, num_machines: int = 1) -> list[subp
         indented = "\n".join(f"    {line}" for line in body.splitlines())
         program = (
             "import os, signal, sys, time, torch\nfrom vietst import rank_faults\n"
-            "from vietst.runtime import run_script\n"
+            "from vietst.script_end import run_script\n"
             f"def main():\n    rank_faults.watch()\n{indented}\nrun_script(main)"
         )
         machine, local = (rank, 0) if num_machines > 1 else (0, rank)
@@ -129,7 +129,7 @@ def test_an_error_inside_a_dataloaders_worker_process_is_the_users_message(tmp_p
     script.write_text(
         "from torch.utils.data import DataLoader, Dataset\n"
         "from vietst.errors import FeatureCacheError\n"
-        "from vietst.runtime import run_script\n"
+        "from vietst.script_end import run_script\n"
         "class Rows(Dataset):\n"
         "    def __len__(self):\n        return 1\n"
         "    def __getitem__(self, index):\n"

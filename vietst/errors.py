@@ -1,6 +1,6 @@
 """Errors that a user can mend: each says where, what rule, what was found, and what to do.
 
-Scripts turn a `VietstError` into a message and exit code 2 (`vietst.runtime.run_script`). Any other
+Scripts turn a `VietstError` into a message and exit code 2 (`vietst.script_end.run_script`). Any other
 exception that reaches the user is a bug of ours.
 """
 

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, for models and for features: does it answer, and why did it refuse.
+"""The Hugging Face Hub, for models and for features: is it there, is a model at hand, why did it refuse.
 
 `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` mean what they mean to huggingface_hub. Tokens are
 never read here, and so never written anywhere.
@@ -7,7 +7,10 @@ never read here, and so never written anywhere.
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final, Literal
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import huggingface_hub
 from huggingface_hub import constants
@@ -187,3 +190,29 @@ def _not_cached(hub: str) -> tuple[str, str]:
             f"cache along (HF_HOME); {CHECK_NAME}",
         )
     return f"not in the local cache, and {hub} does not answer", "check the network and HF_ENDPOINT"
+
+
+def base_model_at_hand(model_name: str, *, timeout_s: float = 5.0) -> tuple[bool, str]:
+    """Whether a base model can be loaded here: a folder, in the Hub cache, or from a Hub that answers.
+
+    Honours `HF_HUB_OFFLINE`, `HF_ENDPOINT` and `HF_HOME` as huggingface_hub does. Returns the answer and its
+    reason, in words for the user.
+    """
+    if Path(model_name).is_dir():
+        return True, f"{model_name} is a folder"
+    weights = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")
+    if isinstance(huggingface_hub.try_to_load_from_cache(model_name, "config.json"), str) and any(
+        isinstance(huggingface_hub.try_to_load_from_cache(model_name, file), str) for file in weights
+    ):
+        return True, f"{model_name} is in the local cache"
+    if constants.HF_HUB_OFFLINE:
+        return False, f"{model_name} is not in the local cache, and HF_HUB_OFFLINE is set"
+    return _answers(f"{constants.ENDPOINT}/{model_name}/resolve/main/config.json", timeout_s)
+
+
+def _answers(url: str, timeout_s: float) -> tuple[bool, str]:
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=timeout_s):
+            return True, f"{without_credentials(url)} answers"
+    except (URLError, OSError, ValueError) as error:
+        return False, f"{without_credentials(url)} does not answer ({getattr(error, 'reason', error)})"

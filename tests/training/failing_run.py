@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from vietst.runtime import rank, run_script, world_size
+from vietst.runtime import rank, world_size
+from vietst.script_end import run_script
 from vietst.training.command_line import train_from_command_line
 from vietst.training.trainer import SpeechTrainer
 

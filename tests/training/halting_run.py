@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from vietst.config import load_config
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 from vietst.training.command_line import parse_training_arguments
 from vietst.training.runner import run_training
 from vietst.training.trainer import SpeechTrainer

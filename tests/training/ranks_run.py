@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
 
 from vietst.config import load_config
-from vietst.runtime import rank, run_script
+from vietst.runtime import rank
+from vietst.script_end import run_script
 from vietst.training import runner
 from vietst.training.command_line import parse_training_arguments
 from vietst.training.preparation import Preparation

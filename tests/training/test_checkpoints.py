@@ -13,7 +13,7 @@ import pytest
 from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import history, tiny_run_overrides
 from vietst.errors import CheckpointError
-from vietst.runtime import EXIT_USER_ERROR
+from vietst.script_end import EXIT_USER_ERROR
 from vietst.training import checkpoint_writing
 from vietst.training.checkpoint_writing import (
     delete_old,

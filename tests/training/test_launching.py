@@ -16,7 +16,7 @@ import pytest
 
 from tests.patience import HANGS_AFTER_S
 from vietst.config import load_config
-from vietst.runtime import EXIT_PREEMPTED
+from vietst.script_end import EXIT_PREEMPTED
 from vietst.training.launching import NOTE_FILE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups")

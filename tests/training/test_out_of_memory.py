@@ -21,7 +21,7 @@ import resource
 import sys
 
 from vietst.config import load_config
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 from vietst.training.runner import run_training
 from vietst.training.trainer import SpeechTrainer
 

@@ -17,7 +17,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import history
-from vietst.runtime import EXIT_PREEMPTED, STOP_SIGNALS, Preempted
+from vietst.script_end import EXIT_PREEMPTED, STOP_SIGNALS, Preempted
 from vietst.training.checkpoints import AUTO
 from vietst.training.launching import NOTE_FILE
 from vietst.training.preemption import PreemptionCallback, StopRequest
@@ -107,7 +107,7 @@ def test_processes_learn_from_each_other_a_step_later(tmp_path):
 
 def test_a_stopped_script_has_an_exit_code_of_its_own_and_says_how_to_go_on():
     program = """
-from vietst.runtime import Preempted, run_script
+from vietst.script_end import Preempted, run_script
 
 def stopped():
     raise Preempted("stopped by SIGTERM; go on with --resume")

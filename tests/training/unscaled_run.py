@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from vietst.models.whisper import MultitaskWhisper
-from vietst.runtime import run_script
+from vietst.script_end import run_script
 from vietst.training.command_line import train_from_command_line
 
 forward = MultitaskWhisper.forward

@@ -29,8 +29,9 @@ from vietst.audit.rows import Block, RowBlocks, open_manifest
 from vietst.audit.signals import SIGNALS, Signal, format_number, suggested_drop, suggested_terms
 from vietst.data.records import format_record
 from vietst.data.tables import atomic_writer, file_digest, read_table, write_json
+from vietst.environment import package_versions
 from vietst.errors import ManifestError
-from vietst.runtime import get_logger, package_versions, quiet_libraries
+from vietst.runtime import get_logger, quiet_libraries
 
 SIGNALS_NAME: Final = "signals.tsv"
 RECORD_NAME: Final = "audit.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vietst.data.tables import atomic_writer, write_json
-from vietst.runtime import environment_record
+from vietst.environment import environment_record
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ from functools import partial
 
 from vietst.demo.listener import Limits
 from vietst.demo.page import run_demo
-from vietst.runtime import quiet_libraries, run_script
+from vietst.runtime import quiet_libraries
+from vietst.script_end import run_script
 
 MODEL = {model!r}
 LIMITS = Limits(max_upload_mb={limits.max_upload_mb!r}, max_duration_s={limits.max_duration_s!r})

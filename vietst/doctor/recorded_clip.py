@@ -9,9 +9,9 @@ import jiwer
 import torch
 
 from vietst.doctor.findings import Finding, Status
+from vietst.environment import has_gpu, package_versions
 from vietst.inference.self_check import CLIP_NAME, FOLDER, Expected, read_expected, said_about
 from vietst.inference.translator import SpeechTranslator
-from vietst.runtime import has_gpu, package_versions
 
 SAME_DEVICE_TOLERANCE: Final = 0.01
 """Of the mean log probability of a token, where device and precision are those of the record: other machines

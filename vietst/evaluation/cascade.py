@@ -8,6 +8,7 @@ from typing import Final
 
 import torch
 
+from vietst.environment import environment_record
 from vietst.evaluation.baseline_runs import BaselineRun
 from vietst.evaluation.kept_results import kept_predictions, made_from_fact
 from vietst.evaluation.metrics import Prediction
@@ -15,7 +16,6 @@ from vietst.evaluation.model_predictions import device_and_dtype
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions
 from vietst.models.loading import model_version
 from vietst.models.text_translation import CAPS_ID, LanguagePair, TextTranslator
-from vietst.runtime import environment_record
 
 NAME_OF_CASCADE: Final = "{run}_cascade_{model}"
 

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from vietst.data.tables import file_digest
+from vietst.environment import environment_record
 from vietst.errors import VietstError
 from vietst.evaluation.beside import Beside, BesideOptions
 from vietst.evaluation.metrics import is_transcribed
 from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX, read_predictions
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, SplitOptions
-from vietst.runtime import environment_record
 
 
 def evaluate_predictions_file(

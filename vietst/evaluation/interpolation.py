@@ -15,6 +15,7 @@ from vietst.config_schema import EvaluationSection
 from vietst.constants import TRANSCRIBE
 from vietst.data.features import input_kind_of
 from vietst.data.tables import file_digest, write_json
+from vietst.environment import environment_record
 from vietst.errors import VietstError
 from vietst.evaluation.beside import BesideOptions, IncompleteError
 from vietst.evaluation.chart_style import save_chart
@@ -37,7 +38,7 @@ from vietst.evaluation.results_table import aligned
 from vietst.evaluation.scoring import ScoringOptions, SplitOptions
 from vietst.models.architectures import ARCHITECTURES
 from vietst.models.interpolation import ModelPair, require_place_for_mixture
-from vietst.runtime import environment_record, get_logger
+from vietst.runtime import get_logger
 
 logger = get_logger(__name__)
 

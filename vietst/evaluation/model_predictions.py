@@ -12,6 +12,7 @@ from vietst.constants import TASKS, TRANSCRIBE, TRANSLATE
 from vietst.data.features import input_kind_of
 from vietst.data.splits import read_split_file
 from vietst.data.tables import file_digest
+from vietst.environment import environment_record
 from vietst.errors import ModelError
 from vietst.evaluation.decode import DecodingOptions, decode_rows
 from vietst.evaluation.kept_results import made_from_fact
@@ -21,7 +22,7 @@ from vietst.evaluation.scoring import SplitOptions
 from vietst.models.architectures import ARCHITECTURES, architecture_of
 from vietst.models.loading import model_version
 from vietst.models.model_record import ModelRecord, context_of, read_model_record
-from vietst.runtime import environment_record, get_logger
+from vietst.runtime import get_logger
 from vietst.text_style import AS_IS
 
 logger = get_logger(__name__)

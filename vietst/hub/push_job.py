@@ -18,7 +18,7 @@ from typing import IO, Final
 
 from vietst.config_schema import HubSection
 from vietst.errors import VietstError
-from vietst.runtime import EXIT_PREEMPTED, EXIT_USER_ERROR
+from vietst.script_end import EXIT_PREEMPTED, EXIT_USER_ERROR
 
 EXIT_HUB_AWAY: Final = EXIT_PREEMPTED
 """Exit code where the same push may succeed later."""

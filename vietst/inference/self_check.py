@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import torch
 
+from vietst.environment import package_versions
 from vietst.inference.results import SpeechResult
 from vietst.inference.translator import SpeechTranslator
-from vietst.runtime import package_versions
 
 CLIP: Final = Path(__file__).with_name("self_check.flac")
 """2.9 s, 16 kHz: "mình sẽ fix cái bug này trước deadline"."""

@@ -3,7 +3,8 @@
 import argparse
 
 from vietst.errors import ConfigError
-from vietst.runtime import EXIT_USER_ERROR, quiet_libraries
+from vietst.runtime import quiet_libraries
+from vietst.script_end import EXIT_USER_ERROR
 from vietst.training.checkpoints import LATEST
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vietst.runtime import STOP_SIGNALS
+from vietst.script_end import STOP_SIGNALS
 
 NOTE_FILE: Final = "resume_me.json"
 """In a run folder: the training stopped for a signal and wants to go on. Gone as soon as it does."""

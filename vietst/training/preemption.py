@@ -22,7 +22,8 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from vietst.runtime import STOP_SIGNALS, Preempted, get_logger
+from vietst.runtime import get_logger
+from vietst.script_end import STOP_SIGNALS, Preempted
 from vietst.training.launching import NOTE_FILE
 
 logger = get_logger(__name__)

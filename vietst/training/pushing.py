@@ -22,7 +22,8 @@ from vietst.config_schema import HubSection
 from vietst.errors import VietstError, error_in_text
 from vietst.hub.push_job import start_push
 from vietst.hub.release import take_snapshot
-from vietst.runtime import EXIT_USER_ERROR, get_logger, rank
+from vietst.runtime import get_logger, rank
+from vietst.script_end import EXIT_USER_ERROR
 from vietst.training.checkpoints import read_state
 
 SNAPSHOTS: Final = "hub_snapshots"

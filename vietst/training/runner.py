@@ -13,21 +13,15 @@ from vietst import __version__, rank_faults
 from vietst.config import LoadedConfig
 from vietst.config_rules import accumulation_steps, encoder_stays_frozen
 from vietst.config_schema import RunConfig
+from vietst.environment import environment_record
 from vietst.evaluation.decode import TextDecoder
 from vietst.hub.licenses import model_license
 from vietst.models.languages import generate_in_languages
 from vietst.models.model_record import record_of, write_model_record
 from vietst.models.multitask import EncoderStates, LossWeights
 from vietst.models.trainable import starts_with_frozen_encoder, training_scope
-from vietst.runtime import (
-    Preempted,
-    environment_record,
-    get_logger,
-    leave_process_group,
-    rank,
-    set_seed,
-    world_size,
-)
+from vietst.runtime import get_logger, rank, set_seed, world_size
+from vietst.script_end import Preempted, leave_process_group
 from vietst.training.arguments import training_arguments
 from vietst.training.cached_states import with_cached_states
 from vietst.training.callbacks import (
