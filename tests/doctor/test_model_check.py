@@ -155,6 +155,14 @@ def test_generation_that_begins_otherwise_than_training_is_found(
     assert words in to_mend(folder)[subject]
 
 
+def test_a_missing_generation_config_is_found(copy: Callable[[str], Path]) -> None:
+    folder = copy("whisper")
+    (folder / "generation_config.json").unlink()
+    found = findings(folder)["prompts"]
+    assert found.status is Status.MEND
+    assert found.found == "no generation_config.json: nothing tells a pipeline how to ask for a task"
+
+
 def test_slow_or_other_decoding_than_scored_is_a_warning(copy: Callable[[str], Path]) -> None:
     folder = copy("whisper")
     edit(folder / "config.json", use_cache=False)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+import torch
 
 from tests.encoded_audio import encoded
 from tests.tiny_models import tone
@@ -146,6 +147,11 @@ def picture_only() -> bytes:
         (lambda: np.array([0.1, np.nan], np.float32), "audio_not_finite", "NaN"),
         (lambda: np.zeros(100, np.int16), "audio_unreadable", "int16"),
         (lambda: np.zeros((0,), np.float32), "audio_unreadable", "[0]"),
+        (lambda: (np.zeros((2, 44_100), np.float32), 44_100), "audio_unreadable", "[2, 44100]"),
+        (lambda: tone(1.0, 1).astype(np.float32) * 32_768, "audio_unreadable", "samples of "),
+        (lambda: (tone(1.0, 1), 0), "audio_unreadable", "at 0 Hz"),
+        (lambda: torch.zeros(16_000), "audio_unreadable", "Tensor"),
+        (lambda: [Path("a.wav"), Path("b.wav")], "audio_unreadable", "list"),
     ],
 )
 def test_what_cannot_be_read_says_why(make: Callable[[], Audio], code: str, said: str) -> None:

@@ -71,7 +71,7 @@ def edit_json(path: Path, **changes: object) -> None:
         (leave_pointer, "damaged model.safetensors", "git lfs pull"),
         (cut_weights, "damaged model.safetensors", "download it again"),
         (leave_pointer_to_bin, "nothing in it was executed", "model.safetensors"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "no file named model.safetensors", ""),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no weights beside", "whole"),
         (remove_decoder, "without, such as model.decoder", "whole model"),
         (change_width, "other sizes than config.json", "same checkpoint"),
         (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON", "download"),

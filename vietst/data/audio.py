@@ -226,7 +226,10 @@ def open_sound(source: Path | bytes) -> soundfile.SoundFile:
             return _open_stream(raw, status.st_size, source)
     except (OSError, ValueError) as error:
         raise audio_error(
-            "audio_missing", source, str(error), "restore the file, or remove the row from the manifest"
+            "audio_missing",
+            source,
+            str(error),
+            "mend the path, restore the file, or remove its row from the manifest",
         ) from error
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from vietst.constants import TASKS, TRANSLATE
 from vietst.doctor.findings import Finding, Status
@@ -16,6 +17,14 @@ SET_DEFAULTS = "save the model again with this version of vietst, which writes g
 
 
 def check_prompts(folder: Path, architecture: Architecture) -> Iterator[Finding]:
+    if not (folder / GENERATION_CONFIG_NAME).is_file():
+        yield Finding(
+            Status.MEND,
+            "prompts",
+            f"no {GENERATION_CONFIG_NAME}: nothing tells a pipeline how to ask for a task",
+            "copy or download the whole folder again",
+        )
+        return
     record = read_model_record(str(folder))
     tokenizer = architecture.load_processor(str(folder)).tokenizer
     generation = GenerationConfig.from_pretrained(folder)
@@ -84,7 +93,8 @@ def check_defaults(folder: Path, generation: Any, architecture: Architecture, re
         return Finding(
             Status.WARNING,
             subject,
-            f"{generation.num_beams} beams, where the model was scored with {record.num_beams}",
+            f"{generation.num_beams or 'no stated number of'} beams, where the model was scored with "
+            f"{record.num_beams}",
             SET_DEFAULTS,
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ the rest: M4A, MP4, WebM, AMR, WMA, the sound of videos …
 """
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -23,6 +24,8 @@ Audio: TypeAlias = str | Path | bytes | np.ndarray | tuple[np.ndarray, int]
 full scale 1.0, [num_samples] or [num_samples, num_channels]."""
 
 _BLOCK_SAMPLES: Final = 1 << 18
+_MAX_PEAK: Final = 100.0
+"""Of an array whose full scale is 1.0: 40 dB too loud. Integers that were only cast are beyond it."""
 
 
 def waveform_blocks(audio: Audio) -> Iterator[np.ndarray]:
@@ -32,27 +35,53 @@ def waveform_blocks(audio: Audio) -> Iterator[np.ndarray]:
         float32 [num_samples], C-contiguous, of some seconds each.
 
     Raises:
-        AudioError: no file, no sound in it, cut off, damaged, empty, or samples that are not finite. It may
-            come after blocks were yielded.
+        AudioError: no file, no sound in it, cut off, damaged, empty, samples that are not finite, or nothing
+            that is an `Audio`. It may come after blocks were yielded.
     """
-    if isinstance(audio, (np.ndarray, tuple)):
-        samples, rate_hz = audio if isinstance(audio, tuple) else (audio, SAMPLE_RATE_HZ)
-        return _resampled(_array_blocks(samples), int(rate_hz))
-    return _file_blocks(audio if isinstance(audio, bytes) else Path(audio))
+    if isinstance(audio, bytes):
+        return _file_blocks(audio)
+    if isinstance(audio, (str, os.PathLike)):
+        return _file_blocks(Path(audio))
+    # A caller may hand over anything.
+    given: Any = audio
+    samples, rate_hz = given if isinstance(given, tuple) and len(given) == 2 else (given, SAMPLE_RATE_HZ)
+    if not isinstance(samples, np.ndarray) or not isinstance(rate_hz, (int, float, np.number)) or rate_hz < 1:
+        raise AudioError(
+            code="audio_unreadable",
+            where="recording",
+            rule="a path, the bytes of a file, a NumPy array of samples at 16 kHz, or (array, rate in Hz)",
+            found=f"{type(samples).__name__} at {rate_hz!r} Hz"
+            if isinstance(given, tuple)
+            else type(given).__name__,
+            do="hand over one of these; a tensor as tensor.numpy(), several recordings by each()",
+        )
+    return _resampled(_array_blocks(samples), int(rate_hz))
 
 
 def _array_blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
-    if not np.issubdtype(samples.dtype, np.floating) or samples.ndim not in (1, 2) or samples.size == 0:
-        raise AudioError(
-            code="audio_unreadable",
-            where="array of samples",
-            rule="float samples with full scale 1.0, [num_samples] or [num_samples, num_channels]",
-            found=f"{samples.dtype} {list(samples.shape)}",
-            do="divide 16-bit integers by 32768; put the channels last",
-        )
+    if (
+        not np.issubdtype(samples.dtype, np.floating)
+        or samples.ndim not in (1, 2)
+        or samples.size == 0
+        or samples.size > len(samples) ** 2  # more channels than samples: they are swapped
+    ):
+        raise _unusable(samples, "")
     for start in range(0, len(samples), _BLOCK_SAMPLES):
         block = samples[start : start + _BLOCK_SAMPLES].astype(np.float32, copy=False)
-        yield to_mono(block.reshape(len(block), -1), "array of samples")
+        mono = to_mono(block.reshape(len(block), -1), "array of samples")
+        if (peak := float(np.abs(mono).max())) > _MAX_PEAK:
+            raise _unusable(samples, f", and samples of {peak:g}")
+        yield mono
+
+
+def _unusable(samples: np.ndarray, peak: str) -> AudioError:
+    return AudioError(
+        code="audio_unreadable",
+        where="array of samples",
+        rule="float samples with full scale 1.0, [num_samples] or [num_samples, num_channels]",
+        found=f"{samples.dtype} {list(samples.shape)}{peak}",
+        do="divide 16-bit integers by 32768; put the channels last",
+    )
 
 
 def _file_blocks(source: Path | bytes) -> Iterator[np.ndarray]:

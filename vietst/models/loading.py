@@ -209,6 +209,8 @@ def _reason(error: BaseException) -> tuple[str, str]:
             )
         if isinstance(cause, json.JSONDecodeError):
             return f"a file that is not valid JSON ({cause})", "download it again"
+        if "no file named model.safetensors" in str(cause):
+            return f"no weights beside {_CONFIG_NAME}", "copy or download the whole folder again"
         if "ignore_mismatched_sizes" in str(cause):
             return (
                 f"weights of other sizes than {_CONFIG_NAME} says, listed above",

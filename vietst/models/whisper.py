@@ -206,7 +206,8 @@ def _require_multilingual(name_or_path: str, generation_config: GenerationConfig
             where=f"model {name_or_path}",
             rule="a generation_config.json that knows the ids of languages and tasks",
             found=f"no {' and no '.join(missing)}",
-            do="copy the folder, and add generation_config.json of openai's checkpoint of the same size",
+            do="copy or download the whole folder again; where it has no generation_config.json, openai's "
+            "checkpoint of the same size has",
         )
 
 
