@@ -181,6 +181,8 @@ def test_recordings_that_cannot_be_heard_give_a_sentence(user: User, tmp_path: P
         user.upload(path)
         user.button.click()
         assert user.problem().startswith(sentence)
+    user.page.get_by_label("Clear").click()
+    user.page.wait_for_selector("[role=alert].problem", state="detached")
     user.page.reload()
     user.button.wait_for()
     user.page.set_input_files("input[type=file]", large)

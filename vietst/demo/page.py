@@ -81,6 +81,13 @@ def make_page(translator: Translator, limits: Limits) -> Any:
         button.click(
             listener.hear, inputs=recording, outputs=result, concurrency_limit=1, api_name="transcribe"
         )
+        # What was said belongs to the recording above it.
+        gradio.on(
+            [recording.clear, recording.upload, recording.start_recording],
+            fn=None,
+            js="() => ''",
+            outputs=result,
+        )
     page.queue(max_size=_MAX_WAITING)
     return page
 
