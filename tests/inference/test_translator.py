@@ -1,5 +1,6 @@
 """`SpeechTranslator`: what evaluation decodes, whatever the batch, the file, or the recording around it."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers.utils.logging import warning_once as warn_once
 
 from tests.inference.models import write_model
 from tests.tiny_models import whisper_model, whisper_processor
@@ -165,6 +167,23 @@ def test_where_nobody_speaks_there_are_no_segments(translator, seconds) -> None:
         result = translator(sound)
         assert (result.segments, result.transcript, result.translation) == ((), "", "")
         assert result.duration_s == pytest.approx(seconds)
+
+
+def test_nothing_is_printed_that_the_user_could_not_mend(translator, clips) -> None:
+    warned: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: warned.append(record.getMessage())
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    warn_once.cache_clear()
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    try:
+        list(translator.each(clips[:2]))
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert warned == []
 
 
 def test_recordings_are_taken_one_by_one_and_not_all_before_the_first_result(model_dir, clips) -> None:

@@ -1,8 +1,10 @@
 """Clips to texts with their probabilities: all tasks from one encoder pass, as evaluation decodes."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,16 +126,17 @@ class ClipDecoder:
             for waveform in waveforms
         ]
         cache = SharedStatesCache(states)
-        generated = self.architecture.generate(
-            self.model,
-            tokenizer,
-            states,
-            tasks,
-            language=record.language,
-            max_new_tokens=max(caps),
-            num_beams=record.num_beams,
-            cache=cache,
-        )
+        with _without_advice():
+            generated = self.architecture.generate(
+                self.model,
+                tokenizer,
+                states,
+                tasks,
+                language=record.language,
+                max_new_tokens=max(caps),
+                num_beams=record.num_beams,
+                cache=cache,
+            )
         generated = cut_at_own_cap(generated, caps, tokenizer.pad_token_id)
         lengths = hypothesis_lengths(generated, caps, tokenizer.eos_token_id)
         prompts = [self.architecture.decoder_prompt(tokenizer, task, record.language) for task in tasks]
@@ -149,6 +152,19 @@ class ClipDecoder:
             {task: said[position * len(waveforms) + clip] for position, task in enumerate(tasks)}
             for clip in range(len(waveforms))
         ]
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """What transformers warns of here is how Whisper's own generation calls its generation, and that encoder
+    states have no mask: nothing for the user to mend."""
+    logger = logging.getLogger("transformers.generation")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def hypothesis_lengths(generated: torch.Tensor, caps: Sequence[int], end_token_id: int) -> torch.Tensor:
