@@ -273,14 +273,23 @@ def test_a_gradient_scaler_may_search_its_scale_under_stop_but_a_loss_must_be_fi
         watched.accepts(math.inf, 1)
 
 
-def test_a_gradient_scaler_skips_and_lowers_its_scale_though_the_gradients_are_dropped():
-    weights = torch.ones(2, requires_grad=True)
-    optimizer, scaler = torch.optim.AdamW([weights]), torch.amp.GradScaler("cpu")
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_gradient_scaler_skips_and_lowers_its_scale_though_the_gradients_are_dropped(fused):
+    weights = torch.zeros(2, requires_grad=True)
+    optimizer, scaler = torch.optim.AdamW([weights], lr=1.0, fused=fused), torch.amp.GradScaler("cpu")
+    scaler.scale(-weights.sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert weights.tolist() == pytest.approx([1, 1])
+    taken, state = weights.tolist(), {name: value.clone() for name, value in optimizer.state[weights].items()}
+    optimizer.zero_grad()
     scaler.scale(spread(weights.sum() + math.inf)).backward()
     scaler.unscale_(optimizer)
     optimizer.zero_grad(set_to_none=True)
     scaler.step(optimizer)
     before = scaler.get_scale()
     scaler.update()
-    assert weights.tolist() == [1, 1]
+    assert weights.tolist() == taken
+    for name, value in state.items():
+        assert torch.equal(optimizer.state[weights][name], value), name
     assert scaler.get_scale() == before / 2

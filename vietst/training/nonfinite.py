@@ -10,8 +10,9 @@ Who leaves the step out:
     fp16                     the gradient scaler, which then also lowers its scale
     DeepSpeed ZeRO 1 to 3    its engine, in any precision; the norm that it reports is then infinite
 
-The last two also hold the learning rate's schedule back for the steps left out; the scaler not with
-adamw_torch_fused, which it lets find out by itself.
+The last two also hold the learning rate's schedule back for the steps left out. The scaler lets
+adamw_torch_fused find out by itself, and accelerate does not see it: as in the first line, the schedule goes
+on with `global_step`, and is over when the training is. Weights and moments stay the same in all of them.
 """
 
 import math
