@@ -1,11 +1,12 @@
 """Build the feature caches that training reads; first clean and split the manifest where that is missing.
 
     python scripts/build_features.py [--config NAME|PATH] [--kinds KIND,KIND] [--num_proc N] \\
-        [--shard I/N] [--push_to_hub OWNER/NAME [--public]] [section.key=value ...]
+        [--shard I/N] [--verify] [--push_to_hub OWNER/NAME [--public]] [section.key=value ...]
 
 Bare, it goes from data/export/manifest.tsv to data/features/ and builds every input kind that the shipped
 configurations need; with --config, the one that this configuration's model needs. What is there already is
-kept, an interrupted build is continued. Needs no network, but for --push_to_hub.
+kept, an interrupted build is continued. --verify first reads all that is there, and compares it with its
+checksums: what a disk or a copy has changed is built again. Needs no network, but for --push_to_hub.
 
 Several processes and machines that share the disk share one build: started by `accelerate launch`, or as the
 parts of a job array, counted from 1 (--shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT, array=1-8), or
@@ -55,6 +56,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shard", type=part_of_build, metavar="I/N", default=(1, 1), help="one of N parts of the build"
     )
+    parser.add_argument("--verify", action="store_true", help="look for features that changed on the disk")
     parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="publish the finished features there")
     parser.add_argument("--public", action="store_true", help="for everybody to see (private)")
     parser.add_argument(
@@ -63,6 +65,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_intermixed_args()
     if arguments.public and not arguments.push_to_hub:
         parser.error("--public says how --push_to_hub publishes")
+    if arguments.verify and (arguments.shard != (1, 1) or world_size() > 1 or arguments.push_to_hub):
+        parser.error("--verify is for one process, before a push or a shared build")
     if arguments.push_to_hub and (arguments.shard != (1, 1) or world_size() > 1):
         parser.error("--push_to_hub is for one process: push when the shared build is complete")
     return arguments
@@ -91,7 +95,13 @@ def main() -> None:
         )
         return
     member = BuildMember.of_this_process(*arguments.shard)
-    prepare_features(config, kinds, num_proc=arguments.num_proc, member=member, progress=member.rank == 0)
+    prepare_features(
+        *(config, kinds),
+        num_proc=arguments.num_proc,
+        member=member,
+        verify=arguments.verify,
+        progress=member.rank == 0,
+    )
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow.ipc import RecordBatchStreamWriter
 from tiny_splits import write_clip, write_corpus, write_splits
 from transformers import WhisperFeatureExtractor
 
@@ -44,9 +46,13 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_shards, "_ROWS_PER_BATCH", 2)
 
 
-def build(root: Path, kind: InputKind = LOG_MEL_80, *, features: str = "features", num_proc: int = 1) -> Path:
+def build(root: Path, kind: InputKind = LOG_MEL_80, *, features: str = "features", **options: Any) -> Path:
     return build_feature_cache(
-        root / "splits", root / features, kind, audio_root=root, num_proc=num_proc, progress=False
+        root / "splits",
+        root / features,
+        kind,
+        audio_root=root,
+        **{"num_proc": 1, "progress": False} | options,
     )
 
 
@@ -279,6 +285,50 @@ def test_a_shard_that_was_cut_off_later_is_named_and_the_same_command_mends_it(
     build(tmp_path)
     assert len(computed) == num_rows
     assert contents(directory) == expected
+
+
+@pytest.mark.parametrize("of", ["features", "texts", "lengths"])
+def test_a_flipped_bit_is_found_when_asked_for_and_only_its_shard_is_built_again(
+    tmp_path: Path, computed: list[int], of: str
+) -> None:
+    write_corpus(tmp_path)
+    directory = build(tmp_path)
+    expected = contents(directory)
+    shard = next(directory.glob("train/data-00001-*.arrow"))
+    with pyarrow.memory_map(str(shard)) as file, pyarrow.ipc.open_stream(file) as stream:
+        batch = stream.read_next_batch()
+        buffer = batch.column({"texts": "transcript"}.get(of, "features")).buffers()[
+            1 if of == "lengths" else 2
+        ]
+        place = shard.read_bytes().index(buffer.to_pybytes()) + 5
+    content = bytearray(shard.read_bytes())
+    content[place] ^= 1
+    shard.write_bytes(content)
+    assert len(open_cache(tmp_path)["train"]) > 0, "nobody notices"
+    computed.clear()
+    build(tmp_path)
+    assert computed == []
+    build(tmp_path, verify=True)
+    assert len(computed) == shard_files.shard_num_rows(shard)
+    assert contents(directory) == expected
+    computed.clear()
+    build(tmp_path, verify=True)
+    assert computed == [], "what is sound stays"
+
+
+def test_a_shard_without_checksums_is_older_than_they_are(
+    tmp_path: Path, computed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_corpus(tmp_path)
+    write_batch = RecordBatchStreamWriter.write_batch
+    monkeypatch.setattr(
+        RecordBatchStreamWriter, "write_batch", lambda self, batch, **_: write_batch(self, batch)
+    )
+    directory = build(tmp_path)
+    assert {shard_files.is_as_written(path) for path in directory.glob("*/*.arrow")} == {None}
+    computed.clear()
+    build(tmp_path, verify=True)
+    assert computed == []
 
 
 @pytest.mark.parametrize("name", [feature_card.COMPLETE_MARK, feature_card.CARD_FILE_NAME, "dev/state.json"])

@@ -46,7 +46,7 @@ from vietst.data.feature_shards import (
     write_shards,
 )
 from vietst.data.features import InputKind
-from vietst.data.shard_files import cache_features, shard_num_rows
+from vietst.data.shard_files import cache_features, is_as_written, shard_num_rows
 from vietst.errors import FeatureCacheError
 from vietst.runtime import get_logger, local_world_size
 
@@ -74,6 +74,7 @@ def build_feature_caches(
     num_proc: int | None = None,
     measured: Path | None = None,
     member: BuildMember | None = None,
+    verify: bool = False,
     progress: bool = True,
 ) -> list[Path]:
     """Builds what is missing of the caches for these splits; does nothing where they are there.
@@ -86,6 +87,7 @@ def build_feature_caches(
         measured: an audio facts file (as preprocessing leaves it) whose entries need not be measured again.
         member: the part of the build that this process writes; None: all of it. Other parts may still be
             missing when this returns, unless the others of the launch write them.
+        verify: read all that is there first, and write again what is no longer as it was written.
 
     Returns:
         The caches' folders.
@@ -103,6 +105,8 @@ def build_feature_caches(
     directories = [features_dir / plan.directory_name for plan in plans]
     unfinished = []
     for plan, directory in zip(plans, directories, strict=True):
+        if verify:
+            _delete_changed_shards(directory, plan)
         if _is_complete(directory, plan) and not _damaged_shards(directory, plan):
             logger.info("%s: nothing to do, it is built: %s", plan.kind.name, directory)
         else:
@@ -302,10 +306,25 @@ def _is_json(path: Path) -> bool:
 
 
 def _damaged_shards(directory: Path, plan: CachePlan) -> list[Path]:
-    """Of a cache that was complete: what is cut off or gone since. Values that changed are not noticed."""
+    """Of a cache that was complete: what is cut off or gone since. Values that changed are not noticed, see
+    `_delete_changed_shards`."""
     return [
         directory / shard.path_in_cache for shard in plan.shards if not _is_written(directory, plan, shard)
     ]
+
+
+def _delete_changed_shards(directory: Path, plan: CachePlan) -> None:
+    """What a disk or a copy has changed; building then finds it missing. Reads all values."""
+    shards = [directory / shard.path_in_cache for shard in plan.shards if _is_written(directory, plan, shard)]
+    verdicts = [is_as_written(path) for path in shards]
+    for path, verdict in zip(shards, verdicts, strict=True):
+        if verdict is False:
+            logger.warning("other values than were written, built again: %s", path)
+            path.unlink()
+    logger.info(
+        "%s: %d of %d shards hold what was written; %d are older than the checksums that tell it",
+        *(plan.kind.name, verdicts.count(True), len(shards), verdicts.count(None)),
+    )
 
 
 def _reusable_rows(features_dir: Path, plan: CachePlan) -> ReusableRows:

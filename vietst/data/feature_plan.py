@@ -32,7 +32,8 @@ from vietst.data.tables import Table
 from vietst.errors import AudioError, FeatureCacheError
 
 CACHE_FORMAT_VERSION: Final = 1
-"""Raise it with every change of the cached columns or files."""
+"""Raise it with every change of the cached columns or files. Not for checksums, without which shards are read
+alike."""
 
 TEXT_COLUMNS: Final = ("id", "audio_path", "video_id", "transcript", "translation")
 FEATURE_COLUMNS: Final = ("audio_digest", "duration_s", "features", "num_frames", "pad_value")

@@ -54,6 +54,7 @@ def prepare_features(
     *,
     num_proc: int | None = None,
     member: BuildMember | None = None,
+    verify: bool = False,
     progress: bool = True,
 ) -> list[Path]:
     """Cleans and splits the manifest where that was not done yet, and builds the caches that are missing.
@@ -62,6 +63,7 @@ def prepare_features(
         num_proc: processes (threads where audio is measured); None: `data.num_proc`, else one for each core.
         member: the part of the builds that this process writes, see `build_feature_caches`. Whichever comes
             first cleans and splits.
+        verify: see `build_feature_caches`.
 
     Returns:
         The folders of the caches, in the order of `kinds`.
@@ -86,6 +88,7 @@ def prepare_features(
         num_proc=num_proc,
         measured=paths.clean_manifest_path.with_name(AUDIO_FACTS_NAME),
         member=member,
+        verify=verify,
         progress=progress,
     )
 

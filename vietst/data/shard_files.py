@@ -1,20 +1,24 @@
 """The file of one shard of a feature cache: an Arrow stream that `datasets.load_from_disk` maps into memory.
 
 It is what the writer of `datasets` leaves, but for a fingerprint in the schema that nothing reads. Written
-here, the features are copied once on their way, and the schema is made once for all shards.
+here, the features are copied once on their way, and the schema is made once for all shards. Each batch has a
+checksum of its values, in its metadata: a disk or a copy may change them, and nothing else tells.
 """
 
 import functools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow  # type: ignore[import-untyped]
+
+
+_CHECKSUM: Final = b"xxh3_64"
 
 
 class CacheRow(NamedTuple):
@@ -41,7 +45,8 @@ def write_shard_file(path: Path, columns: tuple[str, ...], batches: Iterable[Seq
     schema = _schema(columns)
     with path.open("wb") as file, pyarrow.ipc.new_stream(file, schema) as stream:
         for rows in batches:
-            stream.write_batch(_record_batch(rows, schema))
+            batch = _record_batch(rows, schema)
+            stream.write_batch(batch, custom_metadata={_CHECKSUM: _checksum(batch)})
 
 
 def shard_num_rows(path: Path) -> int | None:
@@ -53,6 +58,24 @@ def shard_num_rows(path: Path) -> int | None:
             return sum(batch.num_rows for batch in stream)
     except (OSError, pyarrow.ArrowInvalid):
         return None
+
+
+def is_as_written(path: Path) -> bool | None:
+    """Whether a shard holds the values that were written; None: it has no checksums. Reads all of it."""
+    import pyarrow
+
+    checksums = []
+    try:
+        with pyarrow.memory_map(os.fspath(path)) as file, pyarrow.ipc.open_stream(file) as stream:
+            for batch, metadata in stream.iter_batches_with_custom_metadata():
+                batch.validate(full=True)  # lengths that point out of the file
+                written = None if metadata is None else metadata.get(_CHECKSUM)
+                checksums.append((written, _checksum(batch)))
+    except (OSError, pyarrow.ArrowInvalid):
+        return False
+    if all(written is None for written, _ in checksums):
+        return None
+    return all(written == found for written, found in checksums)
 
 
 def cache_features(columns: Sequence[str]) -> "datasets.Features":
@@ -86,6 +109,21 @@ def _record_batch(rows: Sequence[CacheRow], schema: "pyarrow.Schema") -> "pyarro
         for values, field in zip(columns, schema, strict=True)
     ]
     return pyarrow.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _checksum(batch: "pyarrow.RecordBatch") -> bytes:
+    """Of all values, as Arrow holds them: numbers, or the ends of strings and then their bytes."""
+    from xxhash import xxh3_64
+
+    hasher = xxh3_64()
+    for column in batch.columns:
+        _, numbers, *strings = column.buffers()
+        num_bytes = (len(column) + 1) * 4 if strings else column.nbytes
+        hasher.update(numbers[:num_bytes])  # a file has zeros behind them
+        for content in strings:
+            ends = np.frombuffer(numbers, np.int32, len(column) + 1)
+            hasher.update(content[: int(ends[-1])])
+    return hasher.hexdigest().encode()
 
 
 def _as_binary(features: Sequence[np.ndarray]) -> "pyarrow.Array":
