@@ -1,6 +1,7 @@
 """What a command line names, and where its outputs go."""
 
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def test_globs_are_found_without_a_shell(folder: Path) -> None:
     assert found("talks/**/*.mp4") == {"talks/monday/a.mp4": "talks/monday/a.srt"}
     assert list(found("talks/*")) == list(found("talks/monday", "talks/tuesday", "talks"))
     assert list(found("?.v1.*", "[1].wav")) == ["e.v1.flac", "[1].wav"]
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+def test_letters_that_a_mac_took_apart_are_the_same_letters(folder: Path, on_disk: str) -> None:
+    name = unicodedata.normalize(on_disk, "tiếng việt.wav")
+    (folder / name).touch()
+    for typed in ("NFC", "NFD"):
+        (recording,) = find_recordings([unicodedata.normalize(typed, name)], None)
+        assert recording.audio.exists()
 
 
 def test_a_file_that_is_named_is_taken_whatever_it_is_called_but_no_transcript_is(folder: Path) -> None:

@@ -4,6 +4,7 @@ import glob
 import os
 import sys
 import tempfile
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ def find_recordings(names: Sequence[str], output_dir: Path | None) -> list[Recor
     Raises:
         VietstError: a name of nothing, no recording in all of them, or two that would write the same file.
     """
+    names = [_as_it_is_spelled(name) for name in names]
     audio_paths = {
         _absolute(path): path
         for name in names
@@ -97,6 +99,12 @@ def make_output_dir(output_dir: Path) -> None:
 def _output_stem(absolute: str, path: Path, output_dir: Path | None, base: str | None) -> Path:
     beside = path if output_dir is None or base is None else output_dir / os.path.relpath(absolute, base)
     return beside.with_name(beside.stem)
+
+
+def _as_it_is_spelled(name: str) -> str:
+    """A name whose file has its letters composed otherwise: Macs take "ế" apart, keyboards write one sign."""
+    forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    return next((form for form in forms if Path(form).exists()), name)
 
 
 def _paths_of(name: str) -> Iterator[Path]:
