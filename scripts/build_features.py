@@ -96,7 +96,8 @@ def main() -> None:
         return
     member = BuildMember.of_this_process(*arguments.shard)
     prepare_features(
-        *(config, kinds),
+        config,
+        kinds,
         num_proc=arguments.num_proc,
         member=member,
         verify=arguments.verify,
