@@ -16,7 +16,7 @@ from transformers import WhisperForConditionalGeneration
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.config import load_config
 from vietst.config_schema import HubSection, LoraSection
-from vietst.errors import HubError
+from vietst.errors import HubError, ModelError
 from vietst.hub.privacy import refuse_private_text
 from vietst.hub.publishing import publish_model
 from vietst.hub.release import WEIGHTS, make_release, take_snapshot
@@ -114,6 +114,12 @@ def test_an_older_configuration_loses_the_places_of_its_parts(run_dir: Path, tmp
 
 def test_weights_that_need_no_change_are_not_copied(run_dir: Path, tmp_path: Path) -> None:
     assert released(run_dir, tmp_path)[WEIGHTS] == run_dir / WEIGHTS
+
+
+def test_weights_that_are_cut_off_are_not_published(run_dir: Path, tmp_path: Path) -> None:
+    os.truncate(run_dir / WEIGHTS, 5_000)
+    with pytest.raises(ModelError, match=r"a damaged model\.safetensors"):
+        released(run_dir, tmp_path)
 
 
 def test_the_record_says_what_was_trained_and_not_where(run_dir: Path, tmp_path: Path) -> None:

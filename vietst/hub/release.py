@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from vietst.config_schema import HubSection
 from vietst.errors import HubError
@@ -117,6 +117,7 @@ def make_release(model_dir: Path, work: Path, repo_id: str, hub: HubSection) -> 
 
     Raises:
         HubError: no model, or a model card that breaks a rule; no room.
+        ModelError: weights that are damaged.
     """
     require_model(model_dir)
     sources = {path: source for source, path in _sources(model_dir)}
@@ -183,9 +184,14 @@ def _released_weights(weights: Path, written: Path) -> Path:
     """The weights as they are, or, where there are more than the model's, a file without the others."""
     from safetensors.torch import save_file
 
+    from vietst.models.loading import load_error
     from vietst.models.lora import is_merged_already
 
-    with safe_open(weights, framework="pt") as opened:
+    try:
+        file = safe_open(weights, framework="pt")
+    except SafetensorError as error:
+        raise load_error(str(weights.parent), "a whole model", error) from error
+    with file as opened:
         names = list(opened.keys())
         kept = [name for name in names if not (name.startswith(_NOT_FOR_USERS) or is_merged_already(name))]
         if kept == names:
