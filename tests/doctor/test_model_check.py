@@ -119,6 +119,7 @@ def test_pickles_are_no_weights(copy: Callable[[str], Path]) -> None:
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     assert "no model.safetensors" in to_mend(folder)["weights"]
+    assert "the whole folder again" in str(findings(folder)["weights"].do)
 
 
 def test_a_tokenizer_with_more_tokens_than_the_embedding_is_found(copy: Callable[[str], Path]) -> None:

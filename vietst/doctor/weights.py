@@ -22,7 +22,8 @@ def check_weights(folder: Path, architecture: Architecture) -> Iterator[Finding]
             Status.MEND,
             "weights",
             "no model.safetensors",
-            "save them with save_pretrained: a .bin file is a pickle, which may run code where it is loaded",
+            "copy or download the whole folder again; of weights in a .bin file, a pickle which may run code "
+            "where it is loaded, save_pretrained makes one",
         )
         return
     num_values, kinds, not_finite = 0, set(), []
