@@ -1,5 +1,7 @@
 """Clips that travel packed are, once padded, what padding on the host gives."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -74,3 +76,28 @@ def test_data_loaders_pin_and_move_them_as_they_do_tensors(monkeypatch):
     assert on_device.padded().is_meta
     assert on_device.mask().is_meta
     assert on_device.lengths == (4, 2)
+
+
+def test_a_batch_is_pinned_whole_and_copied_without_waiting(monkeypatch):
+    """As a GPU's data loader does both; memory cannot be pinned without one."""
+    from accelerate.utils import send_to_device
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    def noted(noted_as: list[int], method: Any) -> Any:
+        def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            noted_as.append(tensor.data_ptr() if not kwargs else kwargs["non_blocking"])
+            return method(tensor, *args, **kwargs)
+
+        return call
+
+    packed = PackedClips.of(clips_of(3, 2), mask_name="attention_mask")
+    batch = Batch({"clips": packed, "labels": torch.ones(2, 3), "large": torch.ones(200, 200)})
+    pinned: list[int] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", noted(pinned, torch.Tensor.clone))
+    held = pin_memory(batch)
+    assert pinned == [tensor.data_ptr() for tensor in (packed.values, batch["labels"], batch["large"])]
+    copied: list[bool] = []
+    monkeypatch.setattr(torch.Tensor, "to", noted(copied, torch.Tensor.to))
+    moved = send_to_device(held, torch.device("cpu"), non_blocking=True)
+    assert copied == [True] * 3
+    assert torch.equal(moved["clips"].padded(), packed.padded())

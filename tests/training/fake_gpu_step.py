@@ -2,7 +2,10 @@
 
 Tensors are PyTorch's fake ones, which have a device but no numbers, and refuse to be mixed with those of
 another. A PyTorch without CUDA cannot differentiate fake CUDA tensors, so they are on a device that PyTorch
-leaves to be defined in Python. That is for the whole process, therefore this is a script.
+leaves to be defined in Python. That is for the whole process, therefore this is a script. Autocast does not
+know that device: half precision is that of the weights, as under DeepSpeed.
+
+Not seen is the one wait that there is: PyTorch's CTC loss fetches its lengths.
 
     python -m tests.training.fake_gpu_step      prints {step: [operation, …]}
 """
