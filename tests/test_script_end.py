@@ -119,3 +119,17 @@ def test_under_a_launcher_with_two_processes_the_message_stands_once(tmp_path: P
     assert answer.returncode != 0
     assert answer.stderr.count("error: here") == 1
     assert "rank 1" not in re.sub(r"(?s)Root Cause.*", "", answer.stderr)
+
+
+@pytest.mark.parametrize("num_characters", [10, 1_000_000])
+def test_output_that_nobody_reads_any_more_ends_a_script_quietly(num_characters: int) -> None:
+    program = f"from vietst.script_end import run_script; run_script(lambda: print('a' * {num_characters}))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), said) == (141, "")

@@ -27,6 +27,9 @@ EXIT_USER_ERROR: Final = 2
 EXIT_INTERRUPTED: Final = 130
 """Exit code after Ctrl-C (128 + SIGINT, as shells have it)."""
 
+EXIT_UNREAD: Final = 141
+"""Exit code where nobody reads the output any more, as of `… | head` (128 + SIGPIPE)."""
+
 EXIT_PREEMPTED: Final = 75
 """Exit code of a script that stopped because it was asked to, and wants to be started again (EX_TEMPFAIL)."""
 
@@ -55,7 +58,8 @@ def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main` and end the process as a user expects.
 
     A `VietstError`, and a full disk that nobody has told yet, become `error: …` on stderr and exit code 2, an
-    interruption a quiet exit code 130, and `Preempted` its message and exit code 75.
+    interruption a quiet exit code 130, output that nobody reads any more a quiet 141, and `Preempted` its
+    message and exit code 75.
     Any other exception is a fault of the program and keeps its traceback. With several processes, the first
     error of any of them ends them all, and is printed once (`vietst.rank_faults`).
     """
@@ -70,6 +74,7 @@ def run_script(main: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
+        sys.stdout.flush()
         leave_process_group()
     except Preempted as stop:
         leave_process_group()  # all ranks come here together
@@ -81,6 +86,9 @@ def run_script(main: Callable[[], None]) -> None:
     except VietstError as error:
         _end_process(EXIT_USER_ERROR, message=f"error: {rank_prefix()}{error}")
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
+            _end_process(EXIT_UNREAD, message="")
         users_error = error_in_text(str(error))  # of a DataLoader's worker process
         if users_error is None and is_full_disk(error):
             name = getattr(error, "filename", None)
@@ -97,6 +105,15 @@ def run_script(main: Callable[[], None]) -> None:
                 f"  {error}"
             )
         _end_process(EXIT_FAULT, message)
+
+
+def _nobody_reads() -> bool:
+    """Whether it is the script's own output that broke, and no connection to another process."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def leave_process_group() -> None:
