@@ -133,3 +133,11 @@ def test_output_that_nobody_reads_any_more_ends_a_script_quietly(num_characters:
     said = process.stderr.read()
     process.stderr.close()
     assert (process.wait(), said) == (141, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_a_script_without_a_standard_output_ends_well() -> None:
+    program = "from vietst.script_end import run_script; run_script(lambda: None)"
+    command = ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, program]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")

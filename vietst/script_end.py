@@ -74,7 +74,8 @@ def run_script(main: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed from the start (>&-)
+            sys.stdout.flush()
         leave_process_group()
     except Preempted as stop:
         leave_process_group()  # all ranks come here together
