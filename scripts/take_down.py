@@ -56,6 +56,8 @@ def main() -> None:
         found = take_down(config, takedown, rebuild=not arguments.no_rebuild)
     say_what_was_found(takedown, found, is_done=not arguments.dry_run)
     say_what_is_left(config, takedown, found, is_done=not arguments.dry_run)
+    if found.problem is not None:
+        raise found.problem
 
 
 if __name__ == "__main__":

@@ -321,6 +321,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
     assert nearest in problem
 
 
+def test_a_wrong_value_inside_a_key_is_named(tmp_path: Path) -> None:
+    sources = 'data.sources={"own": {"manifest": "a.tsv"}, "other": {"manifest": "b.tsv", "weight": -1}}'
+    with pytest.raises(ConfigError, match=r"data\.sources: other\.weight: -1"):
+        load_config("base", [sources])
+
+
 def test_all_errors_of_all_sources_are_reported_at_once(tmp_path: Path) -> None:
     write(tmp_path, "training: {learning_rate: fast}", "parent.yaml")
     text = """

@@ -151,7 +151,8 @@ def _as_problem(details: Any) -> Problem:
         return Problem(full_key, f"no {below}", "required")
     if details["type"] == "missing":
         return Problem(full_key, f"{len(details['input'])} values" if inside else "nothing", "required")
-    return Problem(full_key, _as_yaml(details["input"]), details["msg"])
+    found = f"{below}: {_as_yaml(details['input'])}" if below else _as_yaml(details["input"])
+    return Problem(full_key, found, details["msg"])
 
 
 def _source_to_mend(problem: Problem, origins: dict[str, str], sources: Sequence[str]) -> str:

@@ -58,6 +58,21 @@ def test_one_command_removes_a_video_and_says_what_is_still_around(tiny_corpus: 
     assert video not in {row["video_id"] for row in read_table(tmp_path / "data/splits/test.csv")}
 
 
+def test_what_was_removed_and_what_is_left_is_said_also_where_a_split_is_empty_then(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_corpus, tmp_path, dirs_exist_ok=True)
+    rows = read_table(tmp_path / "data/splits/test.csv")
+    entries = [word for video in sorted({row["video_id"] for row in rows}) for word in ("--add", video)]
+    finished = run_script("take_down.py", tmp_path, *entries)
+    assert finished.returncode == 2
+    said = finished.stderr.replace("\\", "/")
+    assert f"removed: {len(rows)} utterances from data/splits/test.csv" in said
+    assert f"{len(rows)} audio files" in said
+    assert "nothing for test" in said
+    assert "speaker_id" not in said  # groups enough: no key ties too many together
+
+
 def test_a_list_that_is_empty_or_wrong(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/takedown.txt").write_text("speaker_id=\n", encoding="utf-8")

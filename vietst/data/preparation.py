@@ -125,7 +125,7 @@ def _require_manifest(path: Path) -> None:
             where=str(path),
             rule="the manifest is a TSV file with the columns audio_path, transcript and translation",
             found="no such file",
-            do="put yours there (or set paths.manifest_path), or make a spoken sample: "
+            do="put yours there (or set paths.manifest_path, data.sources), or make a spoken sample: "
             "python scripts/make_sample_corpus.py",
         )
 

@@ -68,6 +68,8 @@ def refuse_empty_splits(
         )
         groups += f" ({num_verified} with verified rows, which alone make dev and test)"
         hint = "verify rows of more videos, or draw dev and test from all rows: --eval_from all"
+    elif len(plan.groups) >= len(SPLITS):
+        hint = "add videos, which go where something is missing"
     elif num_videos >= len(SPLITS):
         hint = "add videos, or correct the speaker_id and channel_id that tie these together"
     if has_old:

@@ -62,6 +62,8 @@ class Found:
     """Audio files of which something is remembered."""
     rebuilt: list[Path] = field(default_factory=list)
     """Feature caches that took the place of others."""
+    problem: ManifestError | None = None
+    """Why the splits that are left are no usable ones; what the list names is removed even so."""
 
     @property
     def is_nothing(self) -> bool:
@@ -110,11 +112,11 @@ def take_down(config: "RunConfig", takedown: Takedown, *, rebuild: bool = True) 
             room for both.
 
     Returns:
-        What was there.
+        What was there. It has a problem where without the named rows a split is empty, or there is no
+        cleaned manifest to describe the splits anew: the rows, and the caches that held them, are removed
+        even so.
 
     Raises:
-        ManifestError: without the named rows a split is empty, or there is no cleaned manifest to describe
-            the splits anew. The rows and all features are removed even so.
         FeatureCacheError: too little room; the features are still there then.
     """
     paths, features_dir = config.paths, config.paths.local_features_dir
@@ -124,8 +126,10 @@ def take_down(config: "RunConfig", takedown: Takedown, *, rebuild: bool = True) 
     manifests = clean_manifests(paths.clean_manifest_path, paths.splits_dir)
     for path in manifests:
         clear_manifest(path, manifests_of(config), takedown, found.named)
-    problem = _take_out_of_splits(config, takedown, manifests[-1] if manifests else paths.clean_manifest_path)
-    if found.caches and rebuild and problem is None:
+    found.problem = _take_out_of_splits(
+        config, takedown, manifests[-1] if manifests else paths.clean_manifest_path
+    )
+    if found.caches and rebuild and found.problem is None:
         found.rebuilt = make_without(
             found.caches,
             paths.splits_dir,
@@ -139,8 +143,6 @@ def take_down(config: "RunConfig", takedown: Takedown, *, rebuild: bool = True) 
     # Last: by what is remembered of their audio, encoder states are found.
     for facts_path in _facts_paths(config):
         forget_audio(facts_path, found.named.audio_paths)
-    if problem is not None:
-        raise problem
     return found
 
 
