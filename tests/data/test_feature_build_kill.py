@@ -19,7 +19,14 @@ from pyarrow.ipc import RecordBatchStreamWriter
 from tiny_splits import write_corpus
 
 from tests.patience import HANGS_AFTER_S
-from vietst.data import audio_facts, feature_cache, feature_card, feature_plan, feature_shards
+from vietst.data import (
+    audio_facts,
+    feature_cache,
+    feature_card,
+    feature_plan,
+    feature_shards,
+    shard_processes,
+)
 from vietst.data.features import LOG_MEL_80, InputKind
 from vietst.errors import FeatureCacheError
 
@@ -197,13 +204,13 @@ def test_workers_of_a_killed_build_end_and_do_no_harm(
     worker_ids.mkdir()
 
     def build_and_die() -> None:
-        start_worker = feature_shards._start_worker
+        start_worker = shard_processes._start_worker
 
         def starting(parent_pid: int, kinds: Sequence[InputKind]) -> None:
             (worker_ids / str(os.getpid())).touch()
             start_worker(parent_pid, kinds)
 
-        feature_shards._start_worker = starting
+        shard_processes._start_worker = starting
         kill_at((feature_shards, "extract", "before", call), kill_parent)
         build(corpus, tmp_path, num_proc=2)
 

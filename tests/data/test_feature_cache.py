@@ -20,7 +20,15 @@ from transformers import WhisperFeatureExtractor
 
 from tests.small_files import needs_limits, only_files_up_to
 from vietst.constants import SPLITS
-from vietst.data import audio_facts, feature_cache, feature_card, feature_plan, feature_shards, shard_files
+from vietst.data import (
+    audio_facts,
+    feature_cache,
+    feature_card,
+    feature_plan,
+    feature_shards,
+    shard_files,
+    shard_processes,
+)
 from vietst.data.audio import load_waveform
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.feature_cache import build_feature_cache, features_of, open_feature_cache
@@ -232,7 +240,7 @@ def test_several_kinds_are_made_of_one_decoding(
 def test_processes_may_be_spawned_as_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpus(tmp_path)
     alone = build(tmp_path)
-    monkeypatch.setattr(feature_shards, "START_METHOD", "spawn")
+    monkeypatch.setattr(shard_processes, "START_METHOD", "spawn")
     spawned = build(tmp_path, features="features2", num_proc=2)
     # Batches of two rows are this process's patch; spawned ones write the same rows in their own batches.
     for split in SPLITS:
@@ -473,13 +481,13 @@ def test_audio_that_changes_while_features_are_built_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_proc: int
 ) -> None:
     write_corpus(tmp_path)
-    make_jobs = feature_shards.make_jobs
+    make_jobs = shard_processes.make_jobs
 
     def changing(*arguments: Any, **options: Any) -> Any:
         write_clip(tmp_path / "clips/v0/01.wav", 0.9, seed=5)
         return make_jobs(*arguments, **options)
 
-    monkeypatch.setattr(feature_shards, "make_jobs", changing)
+    monkeypatch.setattr(shard_processes, "make_jobs", changing)
     with pytest.raises(FeatureCacheError, match="another size"):
         build(tmp_path, num_proc=num_proc)
     with pytest.raises(FeatureCacheError):

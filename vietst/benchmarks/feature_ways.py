@@ -32,8 +32,8 @@ import numpy as np
 from vietst.benchmarks.feature_corpus import Corpus
 from vietst.constants import SAMPLE_RATE_HZ
 from vietst.data.feature_cache import build_feature_cache, features_of
-from vietst.data.feature_shards import START_METHOD
 from vietst.data.features import LOG_MEL_80, extract, pad_log_mel
+from vietst.data.shard_processes import START_METHOD
 from vietst.runtime import keep_freed_memory
 
 EXTRA_MODULES: Final = {"lhotse": ("lhotse", "lilcom"), "openai_whisper": ("whisper",)}

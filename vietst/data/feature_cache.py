@@ -40,13 +40,10 @@ from vietst.data.feature_card import (
 )
 from vietst.data.feature_plan import CachePlan, Shard, cached_name, make_plan, plan_without_measuring
 from vietst.data.feature_reuse import ReusableRows
-from vietst.data.feature_shards import (
-    TEMPORARY_PREFIX,
-    MissingShards,
-    write_shards,
-)
+from vietst.data.feature_shards import TEMPORARY_PREFIX
 from vietst.data.features import InputKind
 from vietst.data.shard_files import cache_features, is_as_written, shard_num_rows
+from vietst.data.shard_processes import MissingShards, write_shards
 from vietst.errors import FeatureCacheError
 from vietst.runtime import get_logger, local_world_size
 
