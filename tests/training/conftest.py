@@ -1,4 +1,4 @@
-"""Trainings that are watched by an extra set of which the base model makes no mistake.
+"""What several tests are given: an extra set without mistakes of the base model; the batches of a training.
 
 What the base writes now is taken for the set's transcripts: its WER before the training is then 0.
 """
@@ -78,3 +78,15 @@ def watched(base, tiny_corpus: Path, tmp_path: Path) -> Callable[..., "LoadedCon
         )
 
     return load
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The batches of all trainings of the test, each a list of row numbers."""
+    from tests.training.recording_run import record_batches
+    from vietst.training.trainer import SpeechTrainer
+
+    monkeypatch.setattr(SpeechTrainer, "training_step", SpeechTrainer.training_step)  # puts it back
+    batches: list[list[int]] = []
+    record_batches(batches)
+    return batches

@@ -14,7 +14,6 @@ import pytest
 
 from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import history, tiny_run_overrides
-from tests.training.recording_run import record_batches
 from vietst.config import accumulation_steps, load_config
 from vietst.config_schema import TrainingSection
 from vietst.errors import ConfigError
@@ -22,7 +21,6 @@ from vietst.training.checkpoints import LATEST
 from vietst.training.preparation import prepare
 from vietst.training.run_plan import describe_plan
 from vietst.training.runner import run_training
-from vietst.training.trainer import SpeechTrainer
 
 BY_SECONDS = (
     "training.batch_seconds=16",
@@ -30,15 +28,6 @@ BY_SECONDS = (
     "training.load_best_model_at_end=false",
 )
 TWO_EPOCHS = (*BY_SECONDS, "training.max_steps=14", "training.save_steps=3", "training.save_total_limit=20")
-
-
-@pytest.fixture
-def seen(monkeypatch) -> list[list[int]]:
-    """The batches of all trainings of the test, each a list of row numbers."""
-    monkeypatch.setattr(SpeechTrainer, "training_step", SpeechTrainer.training_step)  # puts it back
-    batches: list[list[int]] = []
-    record_batches(batches)
-    return batches
 
 
 # --- the configuration -------------------------------------------------------------------------------

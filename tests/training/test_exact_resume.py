@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_runs import history, tiny_e2e_run_overrides, tiny_run_overrides
-from tests.training.recording_run import record_batches
 from vietst.config import load_config
 from vietst.data.batching import UtteranceDataset
 from vietst.training.checkpoints import LATEST
 from vietst.training.runner import run_training
-from vietst.training.trainer import SpeechTrainer
 
 NUM_STEPS = 13
 COMMON = (
@@ -41,15 +39,6 @@ KINDS: dict[str, tuple[str, Callable[[Path, Path], list[str]], tuple[str, ...]]]
         ),
     ),
 }
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The batches of all trainings of the test, each a list of row numbers."""
-    monkeypatch.setattr(SpeechTrainer, "training_step", SpeechTrainer.training_step)  # puts it back
-    batches: list[list[int]] = []
-    record_batches(batches)
-    return batches
 
 
 @pytest.fixture

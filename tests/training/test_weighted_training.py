@@ -12,7 +12,6 @@ import pytest
 
 from tests.launches import launch
 from tests.tiny_runs import history, tiny_run_overrides
-from tests.training.recording_run import record_batches
 from vietst.config import load_config
 from vietst.data.features import LOG_MEL_80_NANO
 from vietst.data.preparation import prepare_features
@@ -25,7 +24,6 @@ from vietst.evaluation.scoring import ScoringOptions, SplitOptions
 from vietst.models.architectures import ARCHITECTURES, WHISPER
 from vietst.training.checkpoints import LATEST
 from vietst.training.runner import run_training
-from vietst.training.trainer import SpeechTrainer
 
 BATCHES = {
     "by number": ("training.batch_size=4", "training.effective_batch=8"),
@@ -67,15 +65,6 @@ def paths(corpus: Path, folder: Path) -> list[str]:
         f"paths.splits_dir={(folder / 'splits').as_posix()}",
         f"paths.features_dir={(folder / 'features').as_posix()}",
     ]
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The batches of all trainings of the test, each a list of row numbers."""
-    monkeypatch.setattr(SpeechTrainer, "training_step", SpeechTrainer.training_step)  # puts it back
-    batches: list[list[int]] = []
-    record_batches(batches)
-    return batches
 
 
 @pytest.fixture
