@@ -136,16 +136,7 @@ def score_notes(metrics: Mapping[str, Any]) -> list[str]:
             f"BLEU is {abs(difference):.1f} points {side} the copy baseline "
             "(the transcript handed in as the translation)."
         )
-    if (copy_rate := metrics.get("copy_rate")) is not None:
-        notes.append(
-            f"Translations equal to the transcript: {copy_rate:.1f} % (references: "
-            f"{metrics['reference_copy_rate']:.1f} %)."
-        )
-    if (english_left := metrics.get("english_left")) is not None:
-        notes.append(
-            f"English words left in the translations: {english_left:.1f} % (references: "
-            f"{metrics['reference_english_left']:.1f} %)."
-        )
+    notes += untranslated_notes(metrics)
     if by_video := [row for row in metrics["by_video"] if "wer" in row]:
         best, worst = (choose(by_video, key=lambda row: row["wer"]) for choose in (min, max))
         extremes = (f"{row['wer']:.1f} ({row['video_id']})" for row in (best, worst))
@@ -176,4 +167,20 @@ def score_notes(metrics: Mapping[str, Any]) -> list[str]:
         notes.append(f"TER: {metrics['metric_signatures']['ter']}.")
     if "comet" in metrics:
         notes.append(f"COMET: {metrics['metric_signatures']['comet']}.")
+    return notes
+
+
+def untranslated_notes(metrics: Mapping[str, Any]) -> list[str]:
+    """What of the translations stayed as it was spoken: whole texts, English words."""
+    notes = []
+    if (copy_rate := metrics.get("copy_rate")) is not None:
+        notes.append(
+            f"Translations equal to the transcript: {copy_rate:.1f} % (references: "
+            f"{metrics['reference_copy_rate']:.1f} %)."
+        )
+    if (english_left := metrics.get("english_left")) is not None:
+        notes.append(
+            f"English words left in the translations: {english_left:.1f} % (references: "
+            f"{metrics['reference_english_left']:.1f} %)."
+        )
     return notes

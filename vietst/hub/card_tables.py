@@ -14,7 +14,7 @@ from vietst.evaluation.report_tables import (
     slice_tables,
     word_class_table,
 )
-from vietst.evaluation.results_table import SCORE_LABELS, score_rows
+from vietst.evaluation.results_table import SCORE_LABELS, score_rows, untranslated_notes
 from vietst.hub.card_limits import short_windows_s, window_s
 from vietst.hub.card_records import RunRecords
 from vietst.hub.licenses import OWN
@@ -349,14 +349,4 @@ def result_notes(results: Mapping[str, Any]) -> list[str]:
     notes = [f"No 95 % intervals: {reason}." for reason in sorted(reasons) if is_plain(reason)]
     if not notes:
         notes.append("The 95 % intervals are bootstrap intervals that draw whole videos.")
-    if (copy_rate := results.get("copy_rate")) is not None:
-        notes.append(
-            f"Translations equal to the transcript: {copy_rate:.1f} % (references: "
-            f"{results['reference_copy_rate']:.1f} %)."
-        )
-    if (english_left := results.get("english_left")) is not None:
-        notes.append(
-            f"English words left in the translations: {english_left:.1f} % (references: "
-            f"{results['reference_english_left']:.1f} %)."
-        )
-    return notes
+    return notes + untranslated_notes(results)
