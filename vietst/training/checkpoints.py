@@ -8,10 +8,12 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vietst.errors import CheckpointError
-from vietst.models.architectures import Architecture
+
+if TYPE_CHECKING:
+    from vietst.models.architectures import Architecture
 
 _CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
 _STATE_FILE = "trainer_state.json"
@@ -180,7 +182,7 @@ def _what_there_is(run_dir: Path) -> str:
     return f"name one of {', '.join(names)} in {run_dir}, or --resume alone for the newest"
 
 
-def require_same_tokenizer(checkpoint: Path, architecture: Architecture, tokenizer: Any) -> None:
+def require_same_tokenizer(checkpoint: Path, architecture: "Architecture", tokenizer: Any) -> None:
     """Refuse to go on from a checkpoint with the tokenizer of another base model: its ids mean other pieces.
 
     Base models of which a tokenizer was learned or trimmed may have been made anew since, from other texts.
