@@ -168,7 +168,7 @@ def test_too_few_utterances_for_a_step_are_refused():
 
 
 def test_the_time_to_draw_an_epoch_grows_with_the_utterances_not_with_their_square():
-    """Processor time, compared with itself: eight times as many utterances."""
+    """Processor time, compared with itself: 32 times as many utterances; the square would be 1,024."""
 
     def cpu_s(num_utterances: int) -> float:
         durations_s = sample_durations(num_utterances)
@@ -176,4 +176,4 @@ def test_the_time_to_draw_an_epoch_grows_with_the_utterances_not_with_their_squa
         DurationBatchSampler(durations_s, 120.0, seed=0, batches_per_step=8).batches(5)
         return time.process_time() - started
 
-    assert min(cpu_s(160_000) for _ in range(3)) < 25 * min(cpu_s(20_000) for _ in range(3))
+    assert min(cpu_s(160_000) for _ in range(3)) < 300 * min(cpu_s(5_000) for _ in range(3))
