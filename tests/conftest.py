@@ -6,7 +6,9 @@ subprocesses that tests start. Hypothesis draws the same examples every time and
 """
 
 import os
+import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +73,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """What a test draws without a seed of its own does not depend on the tests before it."""
+    random.seed(0)
+    for name, seed in (("numpy.random", "seed"), ("torch", "manual_seed")):
+        if name in sys.modules:  # or else it costs tests of texts the seconds of its import
+            getattr(sys.modules[name], seed)(0)
 
 
 @pytest.fixture(scope="session")
