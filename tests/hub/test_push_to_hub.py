@@ -96,6 +96,7 @@ def test_what_cannot_be_pushed_is_refused_with_what_to_do(hub: LoopbackHub, mode
         "broken": (TOKEN, ["hub.repo_id=tester/broken"]),
         "license": (TOKEN, ["hub.repo_id=tester/model", "hub.license=apache-2.0"]),
     }
+    sent_before = hub.asked("PUT ")
     told = push_all(hub, model_dir, cases)
     hub.moods = []
     expected = {
@@ -119,7 +120,7 @@ def test_what_cannot_be_pushed_is_refused_with_what_to_do(hub: LoopbackHub, mode
         assert part in told[name], (name, told[name])
         assert "do:" in told[name] or "ConfigError" in told[name]
     assert told["broken"].startswith("HubAwayError")
-    assert not hub.asked("PUT ")
+    assert hub.asked("PUT ") == sent_before
     for repository in store.repositories.values():
         assert "config.json" not in repository.commit_at("main").files
         assert "new" not in repository.branches
