@@ -51,7 +51,7 @@ def main() -> None:
     from vietst.data.manifest import preprocess_manifest
     from vietst.data.row_rules import PreprocessOptions
     from vietst.data.sources import manifests_of
-    from vietst.data.takedown import read_takedown
+    from vietst.data.takedown_list import read_takedown
 
     config = load_config(arguments.config).config
     options = PreprocessOptions.from_config(

@@ -45,7 +45,7 @@ def main() -> None:
     arguments = parse_arguments()
     from vietst.config import load_config
     from vietst.data.splits import split_manifest
-    from vietst.data.takedown import read_takedown
+    from vietst.data.takedown_list import read_takedown
 
     config = load_config(arguments.config).config
     split_manifest(

@@ -45,7 +45,7 @@ def main() -> None:
     arguments = parse_arguments()
     from vietst.config import load_config
     from vietst.data.take_down import find, take_down
-    from vietst.data.takedown import add_entries
+    from vietst.data.takedown_list import add_entries
     from vietst.hub.takedown_report import say_what_is_left, say_what_was_found
 
     config = load_config(arguments.config, arguments.overrides).config

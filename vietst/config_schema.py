@@ -50,7 +50,7 @@ class PathsSection(Section):
 
     takedown_path: FilePath = Path("data/takedown.txt")
     """What must not be in the corpus any more: a video, utterance, speaker or channel on each line, see
-    `vietst.data.takedown`. No file: nothing. `scripts/take_down.py` removes it everywhere."""
+    `vietst.data.takedown_list`. No file: nothing. `scripts/take_down.py` removes it everywhere."""
 
     features_dir: HubDatasetAddress | FilePath = Path("data/features")
     """Feature caches, one folder for each input kind and content. To train on features that were pushed to

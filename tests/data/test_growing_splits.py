@@ -14,7 +14,7 @@ from vietst.data.split_audit import describe_groups
 from vietst.data.split_plan import OldSplits, Utterance, keys_of, plan_splits
 from vietst.data.splits import splits_are_current
 from vietst.data.tables import read_table, write_table
-from vietst.data.takedown import Takedown, read_takedown
+from vietst.data.takedown_list import Takedown, read_takedown
 from vietst.errors import ManifestError
 
 VERIFIED_COLUMNS = [*COLUMNS, "verified"]

@@ -22,7 +22,7 @@ from vietst.data.manifest import (
 from vietst.data.rejections import REMOVAL_REASONS
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.tables import read_table, write_table
-from vietst.data.takedown import read_takedown
+from vietst.data.takedown_list import read_takedown
 from vietst.errors import ConfigError, ManifestError
 
 RATE_HZ = 8000

@@ -16,7 +16,7 @@ from vietst.data.manifest import clean_manifest_is_current, preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.splits import split_manifest
 from vietst.data.tables import read_table
-from vietst.data.takedown import read_takedown
+from vietst.data.takedown_list import read_takedown
 from vietst.errors import ManifestError
 
 SOURCES = 'data.sources={"own": {"manifest": "own.tsv"}, "english": {"manifest": "english.csv"}}'

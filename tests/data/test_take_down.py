@@ -26,7 +26,7 @@ from vietst.data.row_rules import PreprocessOptions
 from vietst.data.splits import read_audit, read_split, split_manifest, splits_are_current
 from vietst.data.tables import file_digest, read_table, write_json, write_table
 from vietst.data.take_down import find, take_down
-from vietst.data.takedown import Takedown, read_takedown
+from vietst.data.takedown_list import Takedown, read_takedown
 from vietst.errors import FeatureCacheError
 
 KINDS = (LOG_MEL_80_NANO, WAVEFORM_16K)

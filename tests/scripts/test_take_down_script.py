@@ -13,7 +13,7 @@ from vietst.audit.audit import WORK_NAME
 from vietst.config import load_config
 from vietst.data.tables import read_table, write_table
 from vietst.data.take_down import take_down
-from vietst.data.takedown import add_entries
+from vietst.data.takedown_list import add_entries
 from vietst.errors import ManifestError, VietstError
 from vietst.hub.takedown_report import say_what_is_left
 

@@ -26,7 +26,7 @@ from vietst.data.row_rules import (
 )
 from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN, JoinedTables
 from vietst.data.tables import Table
-from vietst.data.takedown import Takedown
+from vietst.data.takedown_list import Takedown
 from vietst.data.video_ids import compile_video_id_pattern
 from vietst.errors import AudioError
 

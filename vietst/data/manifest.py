@@ -28,7 +28,7 @@ from vietst.data.sources import (
     recorded,
 )
 from vietst.data.tables import Table, atomic_writer, delimiter_of, file_digest, write_json
-from vietst.data.takedown import Takedown
+from vietst.data.takedown_list import Takedown
 from vietst.errors import ManifestError
 from vietst.runtime import get_logger
 

@@ -12,7 +12,7 @@ from vietst.data.manifest import AUDIO_FACTS_NAME, clean_manifest_is_current, pr
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.sources import manifests_of, name_of, paths_of
 from vietst.data.splits import split_manifest
-from vietst.data.takedown import read_takedown
+from vietst.data.takedown_list import read_takedown
 from vietst.errors import ConfigError, ManifestError
 from vietst.runtime import get_logger
 

@@ -12,7 +12,7 @@ from vietst.data.audio import AudioFacts
 from vietst.data.audio_paths import normalize_audio_path
 from vietst.data.audio_pieces import format_seconds
 from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN
-from vietst.data.takedown import Takedown
+from vietst.data.takedown_list import Takedown
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.data.video_ids import video_id_by_pattern, video_id_of
 from vietst.errors import ConfigError, ManifestError

@@ -22,7 +22,7 @@ from vietst.data.split_checks import refuse_empty_splits, refuse_unverified, rep
 from vietst.data.split_pins import read_pins, require_agreement, write_pins
 from vietst.data.split_plan import Key, OldSplits, SplitPlan, Utterance, keys_of, plan_splits
 from vietst.data.tables import Table, atomic_writer, file_digest, has_rows, open_table, write_json
-from vietst.data.takedown import Takedown
+from vietst.data.takedown_list import Takedown
 from vietst.data.text_overlap import SplitText, text_overlap
 from vietst.data.verified import VERIFIED_COLUMN, read_verified
 from vietst.errors import ManifestError

@@ -17,7 +17,6 @@ from vietst.data.manifest import AUDIO_FACTS_NAME, SUMMARY_NAME
 from vietst.data.sources import manifests_of
 from vietst.data.splits import AUDIT_NAME, read_audit, split_manifest
 from vietst.data.tables import write_json
-from vietst.data.takedown import Takedown
 from vietst.data.takedown_features import (
     NamedCache,
     delete,
@@ -26,6 +25,7 @@ from vietst.data.takedown_features import (
     find_states,
     make_without,
 )
+from vietst.data.takedown_list import Takedown
 from vietst.data.takedown_tables import (
     NamedRows,
     clean_manifests,

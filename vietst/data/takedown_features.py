@@ -24,7 +24,7 @@ from vietst.data.feature_plan import CachePlan, make_plan
 from vietst.data.feature_reuse import ReusableRows, open_cached_split
 from vietst.data.feature_shards import TEMPORARY_PREFIX
 from vietst.data.features import InputKind
-from vietst.data.takedown import NAMING_COLUMNS, Takedown
+from vietst.data.takedown_list import NAMING_COLUMNS, Takedown
 from vietst.data.takedown_tables import ABANDONED_AFTER_S, NamedRows
 from vietst.errors import FeatureCacheError, ManifestError
 from vietst.runtime import get_logger

@@ -31,7 +31,7 @@ from vietst.data.tables import (
     write_json,
     write_table,
 )
-from vietst.data.takedown import Takedown
+from vietst.data.takedown_list import Takedown
 from vietst.errors import ManifestError
 
 ABANDONED_AFTER_S: Final = 60.0

@@ -31,7 +31,7 @@ from vietst.data.splits import (
     split_rows,
 )
 from vietst.data.tables import Table, open_table
-from vietst.data.takedown import read_takedown
+from vietst.data.takedown_list import read_takedown
 from vietst.data.verified import VERIFIED_COLUMN, read_verified
 from vietst.errors import HubError
 from vietst.hub.private_text import local_places, tokens

@@ -10,8 +10,8 @@ from vietst.data.audio_pieces import split_locator
 from vietst.data.sources import manifests_of, name_of
 from vietst.data.splits import read_audit
 from vietst.data.take_down import Found
-from vietst.data.takedown import NAMING_COLUMNS, Takedown
 from vietst.data.takedown_features import named_rows
+from vietst.data.takedown_list import NAMING_COLUMNS, Takedown
 from vietst.data.takedown_tables import num_named
 from vietst.errors import HubError, ManifestError
 from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX

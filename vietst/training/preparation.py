@@ -30,8 +30,8 @@ from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN
 from vietst.data.splits import read_audit, read_split
 from vietst.data.streaming import RemoteShards, StreamedUtteranceDataset
 from vietst.data.styled_texts import in_style
-from vietst.data.takedown import read_takedown
 from vietst.data.takedown_features import refuse_taken_down
+from vietst.data.takedown_list import read_takedown
 from vietst.data.usable_rows import usable_rows
 from vietst.errors import ConfigError
 from vietst.evaluation.extra_sets import ExtraSet, SetReader
