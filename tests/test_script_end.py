@@ -141,3 +141,22 @@ def test_a_script_without_a_standard_output_ends_well() -> None:
     command = ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, program]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("last_line", "exit_code"), [("pass", 0), ("raise Preempted('go on later')", 75)])
+@pytest.mark.parametrize(("world_size", "is_taken_apart"), [("1", True), ("2", False)])
+def test_one_of_several_processes_ends_before_python_takes_it_apart(
+    last_line: str, exit_code: int, world_size: str, is_taken_apart: bool
+) -> None:
+    """Threads of process groups would abort it then. What asked to be called at the end is called."""
+    body = (
+        "import atexit, os, sys\nfrom vietst.script_end import Preempted\n"
+        "class Kept:\n    def __del__(self):\n        os.write(1, b'taken apart ')\n"
+        "sys.modules['__main__'].kept = Kept()\n"
+        "atexit.register(lambda: print('last words', end=' '))\n"
+        f"{last_line}"
+    )
+    answer = run_main(body, RANK="0", WORLD_SIZE=world_size)
+    assert answer.returncode == exit_code, answer.stderr
+    assert "last words" in answer.stdout
+    assert ("taken apart" in answer.stdout) == is_taken_apart

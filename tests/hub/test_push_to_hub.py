@@ -166,16 +166,17 @@ def test_a_hub_that_is_not_there_is_said_with_exit_code_2(hub: LoopbackHub, mode
     assert "Traceback" not in away.stderr
 
 
-def test_a_file_that_does_not_go_up_is_said_with_its_reason(hub: LoopbackHub, model_dir: Path) -> None:
+def test_a_file_that_does_not_go_up_is_said_with_its_reason(tmp_path: Path, model_dir: Path) -> None:
     """huggingface_hub wraps what happens in the middle of an upload into an exception of its own."""
-    hub.moods = [Mood("PUT /_lfs", status=507, message="disk full")]
     command = ("scripts/push_to_hub.py", "--model_dir", str(model_dir), "--repo_id", "tester/broken_off")
-    broken_off = run(hub, model_dir.parent, *command, HF_TOKEN=TOKEN)
-    assert broken_off.returncode == 2
-    refused = broken_off.stderr.rpartition("error: repository tester/broken_off")[2]
-    assert "has no room for it (HTTP 507: disk full)" in refused
-    hub.moods = []
-    assert run(hub, model_dir.parent, *command, HF_TOKEN=TOKEN).returncode == 0
+    with LoopbackHub(tmp_path / "hub") as hub:  # that of the other tests may have these weights already
+        hub.moods = [Mood("PUT /_lfs", status=507, message="disk full")]
+        broken_off = run(hub, tmp_path, *command, HF_TOKEN=TOKEN)
+        assert broken_off.returncode == 2, broken_off.stderr
+        refused = broken_off.stderr.rpartition("error: repository tester/broken_off")[2]
+        assert "has no room for it (HTTP 507: disk full)" in refused
+        hub.moods = []
+        assert run(hub, tmp_path, *command, HF_TOKEN=TOKEN).returncode == 0
 
 
 def test_offline_is_said_as_such() -> None:
