@@ -123,6 +123,14 @@ def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_has_started_
     assert 0 < int(told.stdout) < large.nbytes <= peak_memory_bytes()
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems are asked otherwise anyway")
+def test_peak_memory_is_known_where_a_sandbox_does_not_tell_it_in_its_status(monkeypatch, tmp_path):
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmRSS:\t    1234 kB\n")
+    monkeypatch.setattr(throughput_module, "_LINUX_STATUS", status)
+    assert peak_memory_bytes() > 50 * 2**20, "PyTorch alone has more"
+
+
 # --- the arithmetic ----------------------------------------------------------------------------------
 
 

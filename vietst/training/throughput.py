@@ -15,11 +15,12 @@ checkpoints. Nothing waits for the device, except when an entry is logged.
 """
 
 import dataclasses
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from accelerate.utils import gather_object
@@ -143,6 +144,10 @@ class ThroughputMeter(TrainerCallback):
         return throughput([span for span, _ in of_all], max(peak for _, peak in of_all), self._peak_flops)
 
 
+_LINUX_STATUS: Final = Path("/proc/self/status")
+"""Some sandboxes leave the peak out."""
+
+
 def peak_memory_bytes() -> int:
     """Most memory that this process had: allocated by PyTorch on its GPU, or resident without one."""
     if torch.cuda.is_available():
@@ -151,10 +156,10 @@ def peak_memory_bytes() -> int:
         import psutil
 
         return psutil.Process().memory_info().peak_wset
-    linux_status = Path("/proc/self/status")
-    if linux_status.exists():
-        # Not `ru_maxrss`: there, a process inherits the peak of the one that has started it.
-        return 1024 * int(linux_status.read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0])
+    # On Linux not `ru_maxrss`: there, a process inherits the peak of the one that has started it.
+    status = _LINUX_STATUS.read_text(encoding="utf-8") if _LINUX_STATUS.exists() else ""
+    if (own_peak := re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)) is not None:
+        return 1024 * int(own_peak[1])
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
