@@ -65,7 +65,7 @@ def run_script(main: Callable[[], None]) -> None:
     error of any of them ends them all, and is printed once (`vietst.rank_faults`).
     """
     if world_size() > 1:
-        atexit.register(_skip_interpreters_end)  # before all others, so that it is called after them
+        atexit.register(_skip_interpreters_end)  # before those of `main`, so that it is called after them
     faulthandler.enable()  # a damaged file that is mapped into memory ends a process by a signal
     # Else torch's threads wait for each other by spinning 30 times as long: on cores that are shared with
     # other processes a small model took more than ten times the time of its CPU. Not spinning at all made a
@@ -135,7 +135,9 @@ def _skip_interpreters_end() -> None:
     """End a process that has done its work before Python takes its objects apart.
 
     DeepSpeed keeps process groups of its own. Their threads may want the interpreter while it ends, and then
-    abort it: on a busy machine, four of 24 finished trainings with ZeRO-3 were called failed for it.
+    abort it: on a busy machine, four of 24 finished trainings with ZeRO-3 were called failed for it. What
+    asked to be called at the end since `run_script` began has been called by then; what asked before, in a
+    program around the script, is not called.
     """
     if _exit_code is not None:
         logging.shutdown()

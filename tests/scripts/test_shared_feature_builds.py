@@ -84,17 +84,18 @@ def from_one_process(
 def test_a_launch_leaves_what_one_process_leaves_and_touches_no_device(
     repo_root: Path, corpus: Path, tmp_path: Path, from_one_process: dict[str, object]
 ) -> None:
-    # What the ranks have loaded and joined when they end.
+    # Each rank tells whether it ever joined a process group, which its end would leave, and whether it has a
+    # CUDA context.
     script = tmp_path / "reporting.py"
     script.write_text(
         f"""
-import atexit, os, runpy, sys
-def report():
-    import torch
-    joined = torch.distributed.is_initialized()
-    open(f"rank-{{os.environ['RANK']}}", "w").write(f"{{joined}} {{torch.cuda.is_initialized()}}")
-atexit.register(report)
+import os, runpy, torch
+joined = []
+join = torch.distributed.init_process_group
+torch.distributed.init_process_group = lambda *args, **kwargs: (joined.append(args), join(*args, **kwargs))
 runpy.run_path({str(repo_root / "scripts/build_features.py")!r}, run_name="__main__")
+with open(f"rank-{{os.environ['RANK']}}", "w") as report:
+    report.write(f"{{bool(joined)}} {{torch.cuda.is_initialized()}}")
 """
     )
     answer = run(tmp_path, launched(repo_root, script, *arguments(corpus), "--num_proc", "1"))
