@@ -5,7 +5,8 @@
 * `recipe`: as the fine-tuning guides do: `map` with `WhisperFeatureExtractor` over every clip, padded to
   30 s, float32, in an `input_features` column (audio decoded by soundfile and librosa, since `datasets` 5
   decodes by torchcodec only).
-* `lhotse`: `CutSet.compute_and_store_features` with its `WhisperFbank`, resampled and stored by its defaults.
+* `lhotse`: `CutSet.compute_and_store_features` with its `WhisperFbank`, resampled and stored by its defaults,
+  but with one thread in each process: with as many as there are cores it takes twice as long.
 * `openai_whisper`: its `log_mel_spectrogram` of the clip without padding, one half-precision .npy file each
   (its own `load_audio` starts an ffmpeg for every clip; decoded by soundfile and soxr instead).
 * `floor`: decoding (soundfile), resampling (soxr), and a Fourier transform (torch) of the windowed frames. No
@@ -162,8 +163,18 @@ def _run_lhotse(corpus: Corpus, folder: Path) -> Built:
     extractor.extract(np.zeros(SAMPLE_RATE_HZ, np.float32), SAMPLE_RATE_HZ)
 
     clock = _Clock()
-    cuts.compute_and_store_features(extractor, storage_path=folder / "features", num_jobs=corpus.num_proc)
+    context = multiprocessing.get_context("spawn")  # as lhotse's own pool
+    with ProcessPoolExecutor(corpus.num_proc, context, _use_one_thread) as pool:
+        cuts.compute_and_store_features(
+            extractor, storage_path=folder / "features", num_jobs=corpus.num_proc, executor=pool
+        )
     return Built(*clock.read(), _size_of_files(folder))
+
+
+def _use_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _run_openai_whisper(corpus: Corpus, folder: Path) -> Built:
@@ -236,9 +247,7 @@ def _for_each_clip(function: Callable[[str, Path], None], corpus: Corpus, folder
 
 
 def _call_for_each(function: Callable[[str, Path], None], paths: Sequence[str], folder: Path) -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    _use_one_thread()
     keep_freed_memory()
     for path in paths:
         function(path, folder)
