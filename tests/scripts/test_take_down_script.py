@@ -13,7 +13,7 @@ from vietst.audit.audit import WORK_NAME
 from vietst.config import load_config
 from vietst.data.tables import read_table, write_table
 from vietst.data.take_down import take_down
-from vietst.data.takedown_list import add_entries
+from vietst.data.takedown_list import add_entries, read_takedown
 from vietst.errors import ManifestError, VietstError
 from vietst.hub.takedown_report import say_what_is_left
 
@@ -109,10 +109,35 @@ def test_a_file_that_cannot_be_looked_into_is_named(tmp_path: Path, place: str, 
     assert Path(place).name in caught.value.where
 
 
-@pytest.mark.parametrize("entry", ["speaker_id=", "# a remark", "two\nlines", " "])
+@pytest.mark.parametrize("entry", ["speaker_id=", "# a remark", "two\nlines", " ", "speakr_id=an"])
 def test_what_the_list_cannot_hold_is_not_added_to_it(tmp_path: Path, entry: str) -> None:
     path = tmp_path / "takedown.txt"
     path.write_text("v1\n", encoding="utf-8")
     with pytest.raises(ManifestError, match="--add"):
         add_entries(path, ["v2", entry])
     assert path.read_text(encoding="utf-8") == "v1\n"
+
+
+@pytest.mark.parametrize("entry", ["speakr_id=an", "Speaker_ID = an", "channel-id=UC1", "speaker=", "take=2"])
+def test_a_column_that_there_is_not_is_no_name(tmp_path: Path, entry: str) -> None:
+    """Or what its owner wants gone stays, and nobody notices."""
+    path = tmp_path / "takedown.txt"
+    path.write_text(f"v1\n{entry}\n", encoding="utf-8")
+    with pytest.raises(ManifestError) as refused:
+        read_takedown(path)
+    assert refused.value.where == f"{path}, line 2"
+    assert "video_id, id, audio_path, speaker_id, channel_id" in refused.value.rule
+    assert f"id={entry}" in refused.value.do
+
+
+@pytest.mark.parametrize(
+    ("entry", "row"),
+    [
+        ("id=take=2", {"id": "take=2"}),
+        ("audio_path=take=2.wav", {"audio_path": "take=2.wav"}),
+        ("clips/take=2.wav", {"audio_path": "clips/take=2.wav"}),
+    ],
+)
+def test_names_may_look_like_columns_with_values(tmp_path: Path, entry: str, row: dict[str, str]) -> None:
+    takedown = add_entries(tmp_path / "takedown.txt", [entry])
+    assert takedown.entry_for(row) == entry

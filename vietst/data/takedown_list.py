@@ -5,9 +5,11 @@
     channel_id=UC_x5XG1OV2P6    everything of a channel; speaker_id=… likewise
 
 One entry a line; blank lines and lines that begin with # say nothing. Names are compared as cleaning spells
-them (`row_rules.clean_keys`).
+them (`row_rules.clean_keys`). A name that looks like `column=value` itself is written behind its own column:
+`id=take=2`.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,9 @@ NAMING_COLUMNS: Final = ("video_id", "id", "audio_path", "speaker_id", "channel_
 
 _BARE: Final = ("video_id", "id", "audio_path")
 """Columns that an entry without a column is looked for in."""
+
+_WITH_COLUMN: Final = re.compile(r"[\w -]+=")
+"""How an entry begins that is meant to name a column. Most paths have a slash or a point before any =."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def read_takedown(path: Path) -> Takedown:
     """Reads the list; an absent file is an empty list.
 
     Raises:
-        ManifestError: not UTF-8, or an entry that names a column but no value.
+        ManifestError: not UTF-8, or an entry that names a column but no value, or a column that is none.
     """
     try:
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
@@ -70,14 +75,7 @@ def read_takedown(path: Path) -> Takedown:
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.strip()
         if entry and not entry.startswith("#"):
-            columns, value = _split_entry(entry)
-            if not value:
-                raise _refused(
-                    f"{path}, line {number}",
-                    f"{columns[0]}=VALUE",
-                    entry,
-                    "add the value, or remove the line",
-                )
+            _require_name(entry, f"{path}, line {number}")
             entries[entry] = None
     return Takedown(path, tuple(entries), _entry_of(entries))
 
@@ -91,8 +89,10 @@ def add_entries(path: Path, entries: Iterable[str]) -> Takedown:
     known = read_takedown(path)
     new: list[str] = []
     for entry in map(str.strip, entries):
-        if not entry or entry.startswith("#") or len(entry.splitlines()) > 1 or not _split_entry(entry)[1]:
-            raise _refused(f"--add {entry!r}", "a name, or COLUMN=NAME", "no name in it", "add what it names")
+        where = f"--add {entry!r}"
+        if not entry or entry.startswith("#") or len(entry.splitlines()) > 1:
+            raise _refused(where, "a name, or COLUMN=NAME", "no name in it", "add what it names")
+        _require_name(entry, where)
         if entry not in (*known.entries, *new):
             new.append(entry)
     if new:
@@ -101,6 +101,20 @@ def add_entries(path: Path, entries: Iterable[str]) -> Takedown:
         with atomic_writer(path) as file:
             file.write(before + gap + "\n".join(new) + "\n")
     return read_takedown(path)
+
+
+def _require_name(entry: str, where: str) -> None:
+    """Raises ManifestError for an entry that could name nothing, whatever is in the corpus."""
+    columns, value = _split_entry(entry)
+    if not value:
+        raise _refused(where, f"{columns[0]}=VALUE", entry, "add the value, or take the entry out")
+    if columns == _BARE and _WITH_COLUMN.match(entry):
+        raise _refused(
+            where,
+            f"a name, or COLUMN=NAME with one of the columns {', '.join(NAMING_COLUMNS)}",
+            entry,
+            f"correct the column; if all of this is a name, say of what: id={entry} or audio_path={entry}",
+        )
 
 
 def _split_entry(entry: str) -> tuple[tuple[str, ...], str]:
