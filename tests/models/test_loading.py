@@ -4,15 +4,20 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.tiny_models import whisper_model, whisper_processor
+from vietst.doctor.model import check_model
 from vietst.errors import ModelError
-from vietst.models import whisper, whisper_inputs
+from vietst.hub.release import require_model
+from vietst.inference import SpeechTranslator
+from vietst.models import e2e_inputs, whisper, whisper_inputs
 from vietst.models.architectures import architecture_of
-from vietst.models.loading import model_folder
+from vietst.models.loading import model_folder, model_version
+from vietst.models.model_record import read_model_record
 
 LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 151061672\n"
 """What a git clone without LFS leaves in the place of a large file."""
@@ -111,3 +116,72 @@ def test_a_folder_without_a_model_and_a_file_are_told(
 def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such folder"):
         whisper_inputs.load_processor(str(tmp_path / "mistyped"))
+
+
+# --- adapters ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """What peft saves of a LoRA training elsewhere, without the weights."""
+    from peft import LoraConfig
+
+    LoraConfig(base_model_name_or_path="openai/whisper-small", target_modules=["q_proj"]).save_pretrained(
+        tmp_path
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        SpeechTranslator.from_pretrained,  # transcribe.py, demo.py
+        read_model_record,  # run_evaluation.py
+        model_version,  # audit_manifest.py --model
+        lambda name: require_model(Path(name)),  # push_to_hub.py
+        lambda name: list(check_model(name)),  # doctor.py
+        architecture_of,
+        whisper_inputs.load_processor,  # the base of a training
+        e2e_inputs.load_processor,
+    ],
+)
+def test_an_adapter_is_told_from_a_model_wherever_one_is_named(
+    adapter: Path, ask: Callable[[str], object]
+) -> None:
+    with pytest.raises(ModelError) as refused:
+        ask(str(adapter))
+    assert refused.value.where == f"model {adapter}"
+    assert refused.value.found == "a LoRA adapter of openai/whisper-small, not merged into it"
+    assert "merge_and_unload" in refused.value.do
+
+
+def test_a_model_beside_an_adapter_is_a_model(sound_folder: Path, adapter: Path) -> None:
+    shutil.copyfile(sound_folder / "config.json", adapter / "config.json")
+    assert architecture_of(str(adapter)) == "whisper"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"peft_type": "IA3", "base_model_name_or_path": "a/b"}, "an adapter of peft of a/b,"),
+        ({"base_model_name_or_path": "https://an:secret@host/a"}, "of https://host/a,"),
+        ({"base_model_name_or_path": "a\nfound: all is well"}, "does not name"),
+        ({"base_model_name_or_path": "\x1b[2Ja"}, "does not name"),
+        ({"base_model_name_or_path": "\u202ea"}, "does not name"),
+        ({"base_model_name_or_path": "a" * 10_000}, "does not name"),
+        ({"base_model_name_or_path": ["a"], "peft_type": ["LORA"]}, "does not name"),
+        ([], "does not name"),
+        ("[" * 100_000, "does not name"),
+        (b"\xff", "does not name"),
+    ],
+)
+def test_what_an_adapter_says_of_its_base_is_shown_only_where_it_is_a_name(
+    tmp_path: Path, content: Any, found: str
+) -> None:
+    text = content if isinstance(content, (str, bytes)) else json.dumps(content)
+    (tmp_path / "adapter_config.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ModelError) as refused:
+        architecture_of(str(tmp_path))
+    assert found in refused.value.found
+    assert refused.value.found.isprintable()
+    assert len(str(refused.value)) < 1000

@@ -15,7 +15,7 @@ from typing import Any, Final
 import huggingface_hub
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers.utils import cached_file
+from transformers.utils import ADAPTER_CONFIG_NAME, cached_file, find_adapter_config_file
 
 from vietst.data.tables import file_digest
 from vietst.errors import ModelError
@@ -33,6 +33,9 @@ _DECIDING_FILES: Final = (
     *("tok*", "vocab*", "merges*", "*.model", "*.spm"),
 )
 """What a model's output comes from; a run folder holds more."""
+
+_MAX_SHOWN_NAME: Final = 200
+"""Characters of a name that somebody's file states."""
 
 _TERMINAL_STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -62,15 +65,49 @@ def read_config(name_or_path: str, what: str, *, revision: str | None = None) ->
         revision: branch, tag or commit of a repository on the Hub.
 
     Raises:
-        ModelError: no such folder or repository, or no way to it.
+        ModelError: no such folder or repository, or no way to it; or an adapter, which is no model.
     """
     _require_answer(name_or_path)
     try:
         path = cached_file(name_or_path, _CONFIG_NAME, revision=revision)
+        if path is None:
+            refuse_adapter(name_or_path, revision)
         config = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
     except LOAD_ERRORS as error:
         raise load_error(name_or_path, what, error) from error
     return config if isinstance(config, dict) else {}
+
+
+def refuse_adapter(name_or_path: str, revision: str | None = None) -> None:
+    """Refuse an adapter that is not merged into its base; for what has no `config.json`.
+
+    Raises:
+        ModelError: it is one.
+    """
+    path = find_adapter_config_file(name_or_path, revision=revision)
+    if path is not None:
+        raise ModelError(
+            where=f"model {name_or_path}",
+            rule=f"a whole model: {_CONFIG_NAME} and all weights",
+            found=_described_adapter(Path(path)),
+            do="merge it with peft, PeftModel.from_pretrained(base, adapter).merge_and_unload(), save that and "
+            "the base's processor to a folder, and name it; what model.finetune=lora trains here is saved "
+            "merged, in the run folder and every checkpoint",
+        )
+
+
+def _described_adapter(path: Path) -> str:
+    """What it is, and of which base. The file is anybody's: only a name on one line is shown of it."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        config = None
+    stated = config if isinstance(config, dict) else {}
+    kind = "a LoRA adapter" if stated.get("peft_type") == "LORA" else "an adapter of peft"
+    base = stated.get("base_model_name_or_path")
+    is_name = isinstance(base, str) and base.isprintable() and 0 < len(base) <= _MAX_SHOWN_NAME
+    of = f"of {base}" if is_name else f"whose base {ADAPTER_CONFIG_NAME} does not name"
+    return f"{kind} {of}, not merged into it"
 
 
 def model_version(name_or_path: str) -> str:
@@ -79,9 +116,9 @@ def model_version(name_or_path: str) -> str:
     Raises:
         ModelError: as `read_config`.
     """
+    read_config(name_or_path, "a model")  # with errors in words
     folder = Path(name_or_path)
     if not folder.is_dir():
-        read_config(name_or_path, "a model")  # with errors in words
         path = cached_file(name_or_path, _CONFIG_NAME)
         return f"commit:{Path(str(path)).parent.name}"
     files = sorted({path for pattern in _DECIDING_FILES for path in folder.glob(pattern)})
@@ -144,13 +181,15 @@ def model_folder(name_or_path: str, revision: str | None = None) -> Path:
         revision: branch, tag or commit of a repository on the Hub.
 
     Raises:
-        ModelError: no such folder or repository, or no way to it.
+        ModelError: as `read_config`.
     """
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
     _require_answer(name_or_path)
     try:
         folder = _download(name_or_path, revision, _MODEL_FILES)
+        if not (folder / _CONFIG_NAME).is_file():
+            refuse_adapter(name_or_path, revision)
         if not any(folder.glob("*.safetensors")):
             folder = _download(name_or_path, revision, (*_MODEL_FILES, _PICKLED_WEIGHTS))
     except (*LOAD_ERRORS, *HUB_ERRORS) as error:
