@@ -14,9 +14,11 @@ from tests import tiny_e2e
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.doctor.findings import Finding, Status
 from vietst.doctor.model import architecture_of, check_model
+from vietst.doctor.tokenizer import check_tokenizer
 from vietst.errors import ModelError
 from vietst.inference.self_check import record_self_check
 from vietst.models import e2e, e2e_inputs, whisper, whisper_inputs
+from vietst.models.architectures import WHISPER
 from vietst.models.model_record import ModelRecord, write_model_record
 
 
@@ -245,6 +247,48 @@ def test_other_texts_are_found_with_their_error_rate_and_what_else_may_be_the_re
     assert "character error rate" in finding.found
     assert "torch 2.13.9 then" in finding.do
     assert findings(folder)["clip, transcribe"].status == Status.OK
+
+
+def of_tokenizer(folder: Path) -> dict[str, Finding]:
+    return {finding.subject: finding for finding in check_tokenizer(folder, WHISPER)}
+
+
+def test_two_exchanged_tokens_that_the_clip_does_not_show_are_found(recorded: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(recorded, tmp_path / "run")) / "tokenizer.json"
+    said = (path.parent / "self_check" / "expected.json").read_text(encoding="utf-8")
+    texts = "".join(then["text"] for then in json.loads(said)["tasks"].values())
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    first, second = [letter for letter in "abcdeghiklmnopqrstuvxy" if letter not in texts][:2]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+    wrong = to_mend(path.parent)
+    assert list(wrong) == ["tokens"]
+    assert "other tokens than at training time" in wrong["tokens"]
+
+
+def test_a_tokenizer_that_was_saved_again_otherwise_has_the_same_tokens(
+    recorded: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(recorded, tmp_path / "run"))
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer["model"]["vocab"] = dict(sorted(tokenizer["model"]["vocab"].items()))
+    tokenizer["model"]["merges"] = [" ".join(merge) for merge in tokenizer["model"]["merges"]]  # as once
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+    assert of_tokenizer(folder)["tokens"].status == Status.OK
+    whisper_inputs.load_processor(str(folder)).save_pretrained(folder)
+    assert of_tokenizer(folder)["tokens"].found == "each id stands for what it stood for at training time"
+
+
+def test_a_record_of_an_older_or_later_version_is_no_fault(recorded: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(recorded, tmp_path / "run"))
+    path = folder / "self_check" / "expected.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["vocabulary_digest"]
+    path.write_text(json.dumps(record | {"of a later version": 1}), encoding="utf-8")
+    tokens = of_tokenizer(folder)["tokens"]
+    assert (tokens.status, "not recorded" in tokens.found) == (Status.OK, True)
 
 
 def test_a_model_without_a_recorded_clip_is_a_warning(whole: dict[str, Path]) -> None:

@@ -59,7 +59,10 @@ def as_recorded(task: str, then: Mapping[str, Any], now: Mapping[str, Any], expe
     else:
         return Finding(Status.OK, subject, f"{now['text']!r}, as at training time ({confidence(now):.3f})")
     return Finding(
-        Status.MEND, subject, found, f"push the run folder again: its files are others{_versions(expected)}"
+        Status.MEND,
+        subject,
+        found,
+        f"push the run folder again: its files are others{other_versions(expected)}",
     )
 
 
@@ -91,7 +94,7 @@ def _error_rate(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return f"character error rate {100 * jiwer.cer(reference=then['text'], hypothesis=now['text']):.0f} %"
 
 
-def _versions(expected: Expected) -> str:
+def other_versions(expected: Expected) -> str:
     """What else may be the reason, as the end of a sentence."""
     installed = package_versions()
     others = [

@@ -1,4 +1,4 @@
-"""The tokenizer: can it write Vietnamese with all its tones, and English?"""
+"""The tokenizer: can it write Vietnamese with all its tones, and English? Is it the one of the training?"""
 
 import unicodedata
 from collections.abc import Iterator
@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from vietst.doctor.findings import Finding, Status
+from vietst.doctor.recorded_clip import other_versions
 from vietst.evaluation.decode import TextDecoder
+from vietst.inference.self_check import read_expected, vocabulary_digest
 from vietst.models.architectures import Architecture
 
 VOWELS = (
@@ -44,6 +46,7 @@ def check_tokenizer(folder: Path, architecture: Architecture) -> Iterator[Findin
     else:
         yield Finding(Status.OK, "tokenizer", f"gives back {', '.join(TEXTS)}")
     yield check_size(tokenizer, architecture.load_model_config(str(folder)))
+    yield from check_vocabulary(folder, tokenizer)
 
 
 def lost_letters(text: str, back: str) -> str:
@@ -63,3 +66,21 @@ def check_size(tokenizer: Any, config: Any) -> Finding:
             Status.MEND, "vocabulary", found, "publish the tokenizer that the model was trained with"
         )
     return Finding(Status.OK, "vocabulary", found)
+
+
+def check_vocabulary(folder: Path, tokenizer: Any) -> Iterator[Finding]:
+    """Does each id stand for the token that it stood for in training? Without a record nothing is found."""
+    subject, expected = "tokens", read_expected(folder)
+    if expected is None:
+        return
+    if expected.vocabulary_digest is None:
+        yield Finding(Status.OK, subject, "not recorded at training time, by an older version of vietst")
+    elif expected.vocabulary_digest == vocabulary_digest(tokenizer):
+        yield Finding(Status.OK, subject, "each id stands for what it stood for at training time")
+    else:
+        yield Finding(
+            Status.MEND,
+            subject,
+            "some ids stand for other tokens than at training time, and texts get wrong words",
+            f"push the run folder again: the tokenizer's files are others{other_versions(expected)}",
+        )

@@ -90,9 +90,9 @@ def refuse_adapter(name_or_path: str, revision: str | None = None) -> None:
             where=f"model {name_or_path}",
             rule=f"a whole model: {_CONFIG_NAME} and all weights",
             found=_described_adapter(Path(path)),
-            do="merge it with peft, PeftModel.from_pretrained(base, adapter).merge_and_unload(), save that and "
-            "the base's processor to a folder, and name it; what model.finetune=lora trains here is saved "
-            "merged, in the run folder and every checkpoint",
+            do="merge it with peft, PeftModel.from_pretrained(base, adapter).merge_and_unload(), save that "
+            "and the base's processor to a folder, and name it; what model.finetune=lora trains here is "
+            "saved merged, in the run folder and every checkpoint",
         )
 
 
