@@ -6,7 +6,8 @@
 Bare, it goes from data/export/manifest.tsv to data/features/ and builds every input kind that the shipped
 configurations need; with --config, the one that this configuration's model needs. What is there already is
 kept, an interrupted build is continued. --verify first reads all that is there, and compares it with its
-checksums: what a disk or a copy has changed is built again. Needs no network, but for --push_to_hub.
+checksums: what a disk or a copy has changed is built again, of cached encoder states by the next training.
+Needs no network, but for --push_to_hub.
 
 Several processes and machines that share the disk share one build: started by `accelerate launch`, or as the
 parts of a job array, counted from 1 (--shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT, array=1-8), or

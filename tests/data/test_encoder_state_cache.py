@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.tiny_splits import write_corpus
 from tests.patience import HANGS_AFTER_S
 from tests.small_files import needs_limits, only_files_up_to
 from tests.tiny_models import cached_rows
@@ -27,7 +28,7 @@ from vietst.data.encoder_states import (
     pack_states,
     states_of,
 )
-from vietst.data.feature_cache import features_of
+from vietst.data.feature_cache import build_feature_cache, features_of
 from vietst.data.features import LOG_MEL_80, LOG_MEL_80_NANO
 from vietst.data.packed_clips import padded_batch
 from vietst.errors import FeatureCacheError
@@ -279,6 +280,33 @@ def test_a_shard_that_is_not_whole_is_computed_again_and_rubbish_is_removed(tmp_
     build(tmp_path / "broken", splits, encoder)
     assert sum(counts.values()) == planned.shards[1].stop - planned.shards[1].start
     assert all_bytes(tmp_path / "broken") == all_bytes(tmp_path / "straight")
+
+
+def test_a_flipped_bit_is_found_with_those_of_the_features_and_only_its_shard_is_computed_again(
+    tmp_path: Path,
+) -> None:
+    write_corpus(tmp_path, num_clips=24)
+    corpus = (tmp_path / "splits", tmp_path / "features", LOG_MEL_80_NANO)
+    options: dict[str, Any] = {"audio_root": tmp_path, "num_proc": 1, "progress": False}
+    cache = datasets.load_from_disk(str(build_feature_cache(*corpus, **options)))
+    splits = {"train": cache["train"]}
+    states = build(tmp_path / "features", splits, make_encoder())["train"][4]["encoder_states"]
+    planned = plan(tmp_path / "features", splits, make_encoder())
+    assert len(planned.shards) > 1
+    written = all_bytes(planned.directory)
+    (name,) = [name for name, content in written.items() if states in content]
+    changed = bytearray(written[name])
+    changed[written[name].index(states) + 5] ^= 1
+    (planned.directory / name).write_bytes(changed)
+    encoder, counts = counting(make_encoder())
+    build(tmp_path / "features", splits, encoder)
+    assert not counts, "nobody notices"
+    build_feature_cache(*corpus, **options, verify=True)
+    assert [shard.path_in_cache.as_posix() for shard in planned.missing()] == [name]
+    build(tmp_path / "features", splits, encoder)
+    (shard,) = [shard for shard in planned.shards if shard.path_in_cache.as_posix() == name]
+    assert sum(counts.values()) == shard.stop - shard.start
+    assert all_bytes(planned.directory) == written
 
 
 def test_processes_share_the_work_and_all_open_the_same(tmp_path):

@@ -30,7 +30,7 @@ from vietst.data.feature_card import COMPLETE_MARK
 from vietst.data.feature_plan import Shard
 from vietst.data.feature_shards import TEMPORARY_PREFIX
 from vietst.data.features import FEATURE_CODE_VERSION
-from vietst.data.shard_files import shard_num_rows
+from vietst.data.shard_files import delete_changed, shard_num_rows, write_batch
 from vietst.data.tables import write_json
 from vietst.errors import FeatureCacheError
 from vietst.full_disk import full_disk_is_an_error
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     import datasets
 
 STATES_CODE_VERSION: Final = 1
-"""Raise it with every change of the cached states, their files, or how shards are cut."""
+"""Raise it with every change of the cached states, their files, or how shards are cut. Not for checksums,
+without which shards are read alike."""
 
 FOLDER_NAME: Final = "encoder_states"
 CARD_FILE_NAME: Final = "encoder_states_card.json"
@@ -264,12 +265,18 @@ def _write_shard(
                         pyarrow.array(column, field.type)
                         for column, field in zip(columns, schema, strict=True)
                     ]
-                    stream.write_batch(pyarrow.RecordBatch.from_arrays(arrays, schema=schema))
+                    write_batch(stream, pyarrow.RecordBatch.from_arrays(arrays, schema=schema))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def delete_changed_states(features_dir: Path) -> None:
+    """Deletes cached states that a disk or a copy has changed; the next training computes them again."""
+    for directory in sorted((features_dir / FOLDER_NAME).glob("*-*")):
+        delete_changed(sorted(directory.glob("*/data-*.arrow")), f"encoder states {directory.name}")
 
 
 def _encode_rows(

@@ -42,7 +42,7 @@ from vietst.data.feature_plan import CachePlan, Shard, cached_name, make_plan, p
 from vietst.data.feature_reuse import ReusableRows
 from vietst.data.feature_shards import TEMPORARY_PREFIX
 from vietst.data.features import InputKind
-from vietst.data.shard_files import cache_features, is_as_written, shard_num_rows
+from vietst.data.shard_files import cache_features, delete_changed, shard_num_rows
 from vietst.data.shard_processes import MissingShards, write_shards
 from vietst.errors import FeatureCacheError
 from vietst.runtime import get_logger, local_world_size
@@ -84,7 +84,8 @@ def build_feature_caches(
         measured: an audio facts file (as preprocessing leaves it) whose entries need not be measured again.
         member: the part of the build that this process writes; None: all of it. Other parts may still be
             missing when this returns, unless the others of the launch write them.
-        verify: read all that is there first, and write again what is no longer as it was written.
+        verify: read all that is there first, and write again what is no longer as it was written; encoder
+            states that are not are deleted.
 
     Returns:
         The caches' folders.
@@ -100,10 +101,15 @@ def build_feature_caches(
     )
     plans = [dataclasses.replace(first_plan, kind=kind) for kind in kinds]
     directories = [features_dir / plan.directory_name for plan in plans]
+    if verify:
+        from vietst.data.encoder_state_cache import delete_changed_states
+
+        delete_changed_states(features_dir)
     unfinished = []
     for plan, directory in zip(plans, directories, strict=True):
         if verify:
-            _delete_changed_shards(directory, plan)
+            written = [shard for shard in plan.shards if _is_written(directory, plan, shard)]
+            delete_changed([directory / shard.path_in_cache for shard in written], plan.kind.name)
         if _is_complete(directory, plan) and not _damaged_shards(directory, plan):
             logger.info("%s: nothing to do, it is built: %s", plan.kind.name, directory)
         else:
@@ -304,24 +310,10 @@ def _is_json(path: Path) -> bool:
 
 def _damaged_shards(directory: Path, plan: CachePlan) -> list[Path]:
     """Of a cache that was complete: what is cut off or gone since. Values that changed are not noticed, see
-    `_delete_changed_shards`."""
+    `delete_changed`."""
     return [
         directory / shard.path_in_cache for shard in plan.shards if not _is_written(directory, plan, shard)
     ]
-
-
-def _delete_changed_shards(directory: Path, plan: CachePlan) -> None:
-    """What a disk or a copy has changed; building then finds it missing. Reads all values."""
-    shards = [directory / shard.path_in_cache for shard in plan.shards if _is_written(directory, plan, shard)]
-    verdicts = [is_as_written(path) for path in shards]
-    for path, verdict in zip(shards, verdicts, strict=True):
-        if verdict is False:
-            logger.warning("other values than were written, built again: %s", path)
-            path.unlink()
-    logger.info(
-        "%s: %d of %d shards hold what was written; %d are older than the checksums that tell it",
-        *(plan.kind.name, verdicts.count(True), len(shards), verdicts.count(None)),
-    )
 
 
 def _reusable_rows(features_dir: Path, plan: CachePlan) -> ReusableRows:

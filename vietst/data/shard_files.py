@@ -1,4 +1,4 @@
-"""The file of one shard of a feature cache: an Arrow stream that `datasets.load_from_disk` maps into memory.
+"""The file of one shard of a cache: an Arrow stream that `datasets.load_from_disk` maps into memory.
 
 It is what the writer of `datasets` leaves, but for a fingerprint in the schema that nothing reads. Written
 here, the features are copied once on their way, and the schema is made once for all shards. Each batch has a
@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from vietst.runtime import get_logger
+
 if TYPE_CHECKING:
     import datasets
     import pyarrow  # type: ignore[import-untyped]
 
 
 _CHECKSUM: Final = b"xxh3_64"
+
+logger = get_logger(__name__)
 
 
 class CacheRow(NamedTuple):
@@ -45,8 +49,12 @@ def write_shard_file(path: Path, columns: tuple[str, ...], batches: Iterable[Seq
     schema = _schema(columns)
     with path.open("wb") as file, pyarrow.ipc.new_stream(file, schema) as stream:
         for rows in batches:
-            batch = _record_batch(rows, schema)
-            stream.write_batch(batch, custom_metadata={_CHECKSUM: _checksum(batch)})
+            write_batch(stream, _record_batch(rows, schema))
+
+
+def write_batch(stream: "pyarrow.RecordBatchStreamWriter", batch: "pyarrow.RecordBatch") -> None:
+    """Writes a batch with its checksum, which `is_as_written` compares."""
+    stream.write_batch(batch, custom_metadata={_CHECKSUM: _checksum(batch)})
 
 
 def shard_num_rows(path: Path) -> int | None:
@@ -76,6 +84,23 @@ def is_as_written(path: Path) -> bool | None:
     if all(written is None for written, _ in checksums):
         return None
     return all(written == found for written, found in checksums)
+
+
+def delete_changed(shards: Sequence[Path], name: str) -> None:
+    """Deletes what a disk or a copy has changed; whoever builds the cache finds it missing. Reads all values.
+
+    Args:
+        name: of the cache, for the log.
+    """
+    verdicts = [is_as_written(path) for path in shards]
+    for path, verdict in zip(shards, verdicts, strict=True):
+        if verdict is False:
+            logger.warning("other values than were written, to be built again: %s", path)
+            path.unlink()
+    logger.info(
+        "%s: %d of %d shards hold what was written; %d are older than the checksums that tell it",
+        *(name, verdicts.count(True), len(shards), verdicts.count(None)),
+    )
 
 
 def cache_features(columns: Sequence[str]) -> "datasets.Features":
