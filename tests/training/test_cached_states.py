@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -239,19 +240,23 @@ def test_a_checkpoint_whose_encoder_deepspeed_has_rounded_is_gone_on_from(
 
 
 @pytest.mark.parametrize(
-    ("free_bytes", "needed", "free"),
-    [(100_000, "0.2", "0.1"), (250_000, "0.3", "0.2")],  # train does not fit; it does, but not dev beside it
+    ("free_kb", "needed_kb"),
+    [(100, 200), (250, 300)],  # train does not fit; it does, but not dev beside it
 )
 def test_states_beyond_the_free_disk_are_refused_before_anything_is_computed(
-    nano_config, own_features, num_encoded, monkeypatch, capsys, free_bytes, needed, free
+    nano_config, own_features, num_encoded, monkeypatch, capsys, free_kb, needed_kb
 ):
-    usage = shutil.disk_usage(Path.cwd())._replace(free=free_bytes)
+    usage = shutil.disk_usage(Path.cwd())._replace(free=free_kb * 1000)
     monkeypatch.setattr(encoder_state_cache.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(FeatureCacheError, match=f"states: {needed} MB, 0.0 MB for a clip"):
+    with pytest.raises(FeatureCacheError) as refused:
         run_training(nano_config(*CACHED, own_features))
+    sizes = re.search(r"states: (\S+) kB, (\S+) kB for a clip", refused.value.rule)
+    assert sizes is not None, refused.value.rule
+    assert float(sizes[1]) == pytest.approx(needed_kb, abs=50)
+    assert 0 < float(sizes[2]) < 10
     assert not num_encoded
     assert not dry_run(nano_config(*CACHED, own_features))
-    assert f"{free} MB free" in capsys.readouterr().out
+    assert f"{free_kb}.0 kB free" in capsys.readouterr().out
 
 
 def test_dry_run_says_what_would_be_computed(nano_config, own_features, tmp_path, num_encoded, capsys):

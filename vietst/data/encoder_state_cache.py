@@ -34,6 +34,7 @@ from vietst.data.shard_files import delete_changed, shard_num_rows, write_batch
 from vietst.data.tables import write_json
 from vietst.errors import FeatureCacheError
 from vietst.full_disk import full_disk_is_an_error
+from vietst.quantities import size_in_words
 from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
@@ -138,8 +139,9 @@ def describe_states_plan(plan: StatesPlan) -> str:
     longest = max(max(counts) for counts in plan.num_positions.values())
     return (
         f"encoder states of {plan.num_rows} utterances ({splits}), {plan.width} wide, at most {longest} "
-        f"positions each: about {_size(plan.num_bytes(plan.shards))} on disk, "
-        f"{_size(plan.num_bytes(missing))} of it to compute ({len(missing)} of {len(plan.shards)} shards)"
+        f"positions each: about {size_in_words(plan.num_bytes(plan.shards))} on disk, "
+        f"{size_in_words(plan.num_bytes(missing))} of it to compute ({len(missing)} of {len(plan.shards)} "
+        f"shards)"
     )
 
 
@@ -169,11 +171,11 @@ def _refuse_full_disk(plan: StatesPlan, reserved_bytes: int) -> None:
     needed = reserved_bytes + plan.num_bytes(plan.missing())
     free = shutil.disk_usage(existing).free
     if needed > free:
-        per_clip = _size(plan.num_bytes(plan.shards) / plan.num_rows)
+        of_all, of_clip = size_in_words(needed), size_in_words(plan.num_bytes(plan.shards) / plan.num_rows)
         raise FeatureCacheError(
             where=str(plan.directory.parent),
-            rule=f"the disk has room for the encoder's states: {_size(needed)}, {per_clip} for a clip",
-            found=f"{_size(free)} free",
+            rule=f"the disk has room for the encoder's states: {of_all}, {of_clip} for a clip",
+            found=f"{size_in_words(free)} free",
             do="compute them in every step (model.cache_encoder_states=false), free some space, or set "
             "paths.features_dir to another disk",
         )
@@ -347,8 +349,4 @@ def _finish(plan: StatesPlan, encoder: FrozenEncoder) -> None:
     }
     write_json(plan.directory / CARD_FILE_NAME, card)
     write_json(plan.directory / COMPLETE_MARK, {"splits": list(plan.num_positions)})
-    logger.info("encoder states: built, %s: %s", _size(num_bytes), plan.directory)
-
-
-def _size(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+    logger.info("encoder states: built, %s: %s", size_in_words(num_bytes), plan.directory)

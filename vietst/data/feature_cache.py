@@ -45,6 +45,7 @@ from vietst.data.features import InputKind
 from vietst.data.shard_files import cache_features, delete_changed, shard_num_rows
 from vietst.data.shard_processes import MissingShards, write_shards
 from vietst.errors import FeatureCacheError
+from vietst.quantities import size_in_words
 from vietst.runtime import get_logger, local_world_size
 
 if TYPE_CHECKING:
@@ -333,8 +334,8 @@ def _refuse_full_disk(features_dir: Path, missing: Sequence[MissingShards]) -> N
         names = ", ".join(of_cache.plan.kind.name for of_cache in missing)
         raise FeatureCacheError(
             where=str(features_dir),
-            rule=f"the disk has room for the features of kind {names}: {_size(needed)}",
-            found=f"{_size(free)} free",
+            rule=f"the disk has room for the features of kind {names}: {size_in_words(needed)}",
+            found=f"{size_in_words(free)} free",
             do="free some space, set paths.features_dir to another disk, or build fewer kinds (--kinds)",
         )
 
@@ -351,7 +352,7 @@ def _say_what_is_to_do(missing: MissingShards, num_proc: int) -> None:
         )
     logger.info(
         "%s: %d utterances, %.2f h, about %s on disk; %d of %d shards to write, %d process(es)",
-        *(plan.kind.name, num_rows, hours, _size(plan.forecast_bytes(plan.shards))),
+        *(plan.kind.name, num_rows, hours, size_in_words(plan.forecast_bytes(plan.shards))),
         *(len(missing.shards), len(plan.shards), num_proc),
     )
     num_reused = sum(missing.reusable.num_found(plan.numbers_of(shard)) for shard in missing.shards)
@@ -360,7 +361,7 @@ def _say_what_is_to_do(missing: MissingShards, num_proc: int) -> None:
 
 
 def _say_what_came_out(features_dir: Path, directory: Path, plan: CachePlan) -> None:
-    logger.info("%s: built, %s: %s", plan.kind.name, _size(num_bytes(directory, plan)), directory)
+    logger.info("%s: built, %s: %s", plan.kind.name, size_in_words(num_bytes(directory, plan)), directory)
     others = [path for path in cache_directories(features_dir, plan.kind) if path != directory]
     if others:
         logger.info(
@@ -407,7 +408,3 @@ def _write_json(path: Path, content: object) -> None:
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
     temporary.replace(path)
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

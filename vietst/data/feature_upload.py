@@ -19,6 +19,7 @@ from vietst.data.features import InputKind
 from vietst.data.hub_features import HUB_PREFIX, open_verified
 from vietst.errors import FeatureCacheError
 from vietst.hub_access import HUB_ERRORS, UPLOAD_ERRORS, hub_address, open_repository, refusal
+from vietst.quantities import size_in_words
 from vietst.runtime import get_logger
 
 _CACHE_NAME: Final = re.compile(r".+-[0-9a-f]{16}")
@@ -161,7 +162,7 @@ def dataset_card(repo_id: str, cards: dict[str, dict[str, Any]]) -> str:
     rows = "\n".join(
         f"| `{card['input_kind']['name']}` | {card['feature_code_version']} | "
         + " | ".join(f"{card['num_utterances'][s]:,} ({card['audio_hours'][s]:.2f} h)" for s in SPLITS)
-        + f" | {card['num_bytes'] / 1e9:.3f} GB | `{card['split_hash']}` |"
+        + f" | {size_in_words(card['num_bytes'])} | `{card['split_hash']}` |"
         for _, card in sorted(cards.items())
     )
     return f"""---

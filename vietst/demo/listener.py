@@ -15,6 +15,7 @@ from vietst.inference.cues import MAX_CUE_S
 from vietst.inference.results import Segment, SpeechResult
 from vietst.inference.transcript_files import FORMATS
 from vietst.pages import filled
+from vietst.quantities import seconds_in_words
 from vietst.runtime import get_logger
 
 logger = get_logger(__name__)
@@ -142,8 +143,8 @@ def _problem(sentence: str) -> str:
 def _shown(result: SpeechResult, name: str, elapsed_s: float) -> dict[str, Any]:
     return {
         "segments": [_shown_segment(segment) for segment in result.segments],
-        "duration_s": result.duration_s,
-        "elapsed_s": elapsed_s,
+        "duration": seconds_in_words(result.duration_s),
+        "elapsed": seconds_in_words(elapsed_s),
         "downloads": [
             {
                 "format": format_name.upper(),

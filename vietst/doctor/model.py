@@ -19,6 +19,7 @@ from vietst.hub_access import HUB_ERRORS, connection_problem
 from vietst.models import architectures
 from vietst.models.architectures import Architecture
 from vietst.models.loading import load_error
+from vietst.quantities import size_in_words
 
 NOT_DOWNLOADED = ("*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "checkpoint-*/*")
 """What a model that was saved here does not need."""
@@ -35,7 +36,7 @@ def check_model(name_or_path: str, *, revision: str | None = None) -> Iterator[F
         is_download = folder != Path(name_or_path)
         if is_download:
             num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            found = f"{name_or_path}, {num_bytes / 1e6:.1f} MB to an empty cache"
+            found = f"{name_or_path}, {size_in_words(num_bytes)} to an empty cache"
             yield Finding(Status.OK, "download", found)
         architecture = architecture_of(folder, name_or_path)
         checks: dict[str, Check] = {

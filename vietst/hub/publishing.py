@@ -18,6 +18,7 @@ from vietst.hub.privacy import refuse_private_text
 from vietst.hub.published_record import TRAIN_RESULTS, TRAINER_STATE, read_record
 from vietst.hub.release import is_published, make_release
 from vietst.hub_access import UPLOAD_ERRORS, hub_address, is_away, open_repository, refusal
+from vietst.quantities import size_in_words
 from vietst.runtime import get_logger
 
 _HUBS_OWN_FILES: Final = (".gitattributes", "README.md", "LICENSE")
@@ -100,9 +101,10 @@ def publish_model(
 def _say_what_goes_up(release: Mapping[str, Path], *, each: bool) -> None:
     sizes = {path: file.stat().st_size for path, file in release.items()}
     for path, num_bytes in sizes.items() if each else ():
-        logger.info("%12.3f MB  %s", num_bytes / 1e6, path)
+        logger.info("%12s  %s", size_in_words(num_bytes), path)
     logger.info(
-        "%d files, %.3f MB; what is there already is not sent again", len(sizes), sum(sizes.values()) / 1e6
+        "%d files, %s; what is there already is not sent again",
+        *(len(sizes), size_in_words(sum(sizes.values()))),
     )
 
 

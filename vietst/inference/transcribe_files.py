@@ -16,6 +16,7 @@ from vietst.inference.named_recordings import Recording
 from vietst.inference.output_record import Origin, OutputRecord, OutputState
 from vietst.inference.results import SpeechResult
 from vietst.inference.transcript_files import FORMATS, SUBTITLES
+from vietst.quantities import seconds_in_words
 from vietst.runtime import get_logger
 
 logger = get_logger(__name__)
@@ -226,6 +227,6 @@ def _counted(number: int, what: str) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return seconds_in_words(seconds)
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
