@@ -7,7 +7,8 @@
 The model folder is a run's, one of its checkpoints', or another model of this project. Weights, processor,
 model card, and a record of the run without local paths go up in one commit; what the repository holds already
 is not sent again. What is not said here is taken from the section `hub` of the run's configuration.
---what features pushes the features that the run was trained on, as build_features.py --push_to_hub does.
+--what features pushes the features that the run was trained on, as they are; build_features.py --push_to_hub
+first builds what is missing.
 
 The repository is private unless --public. The token comes from HF_TOKEN or `hf auth login`.
 """

@@ -123,8 +123,14 @@ def test_nothing_is_sent_twice(machine: Machine, pushed: Any) -> None:
 def test_push_to_hub_pushes_the_features_of_a_run(machine: Machine, pushed: Any, tmp_path: Path) -> None:
     (tmp_path / "resolved_config.yaml").write_text(load_config("nano_whisper").describe(), encoding="utf-8")
     options = ("--model_dir", str(tmp_path), "--what", "features", "--repo_id", "tester/of_run")
+    manifest = machine.corpus / "data" / "export" / "manifest.tsv"
+    exported = manifest.read_text(encoding="utf-8")
+    manifest.write_text(exported + "new.wav\tmới\tmới\tv9\tdevops\n", encoding="utf-8")
+    before = {path: path.stat().st_mtime_ns for path in machine.corpus.rglob("*")}
     of_run = machine.run("push_to_hub.py", *options, HF_TOKEN=TOKEN)
     assert of_run.returncode == 0, of_run.stderr
+    assert {path: path.stat().st_mtime_ns for path in machine.corpus.rglob("*")} == before, "only sent"
+    manifest.write_text(exported, encoding="utf-8")
     there, here = (repository_files(machine, name) for name in ("tester/of_run", REPOSITORY))
     assert {path: there[path] for path in there if path != "README.md"} == {
         path: here[path] for path in here if path != "README.md"

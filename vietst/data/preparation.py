@@ -1,17 +1,19 @@
 """From the manifest to the feature caches: does what is missing or outdated, and nothing twice."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vietst.data.audited_manifest import read_audit_summary
 from vietst.data.build_members import BuildMember, one_at_a_time, require_shared_disk
-from vietst.data.feature_cache import build_feature_caches
+from vietst.data.feature_cache import build_feature_caches, open_feature_cache
 from vietst.data.features import LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, InputKind, log_mel_kind
 from vietst.data.manifest import AUDIO_FACTS_NAME, clean_manifest_is_current, preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.sources import manifests_of, name_of, paths_of
 from vietst.data.splits import split_manifest
+from vietst.data.takedown_features import refuse_taken_down
 from vietst.data.takedown_list import read_takedown
 from vietst.errors import ConfigError, ManifestError
 from vietst.runtime import get_logger
@@ -115,6 +117,40 @@ def publish_features(
     repo_id = require_repository(repo_id, public=public)
     directories = prepare_features(config, kinds, num_proc=num_proc)
     address = push_features(repo_id, features_dir, list(zip(kinds, directories, strict=True)), public=public)
+    logger.info("published; train on it with paths.features_dir=%s", address)
+    return address
+
+
+def publish_built_features(
+    config: "RunConfig", kind: InputKind, repo_id: str, *, public: bool, config_path: Path
+) -> str:
+    """`publish_features` of a cache that is there: nothing is cleaned, split or built.
+
+    Args:
+        config_path: of the configuration, for the commands that errors name.
+
+    Raises:
+        FeatureCacheError: there is no cache for the splits as they are, or one with rows of the takedown
+            list; or a Hub or repository that refuses.
+    """
+    from vietst.data.feature_upload import push_features, require_repository
+
+    def command(script: str) -> str:
+        return shlex.join(["python", f"scripts/{script}", "--config", str(config_path)])
+
+    paths, features_dir = config.paths, local_features_dir(config)
+    cache = open_feature_cache(
+        paths.splits_dir,
+        features_dir,
+        kind,
+        audio_root=paths.data_root,
+        build_command=command("build_features.py"),
+    )
+    takedown = read_takedown(paths.takedown_path)
+    refuse_taken_down(cache, takedown, where=str(features_dir), do=command("take_down.py"))
+    directory = features_dir / Path(cache["train"].cache_files[0]["filename"]).parents[1].name
+    repo_id = require_repository(repo_id, public=public)
+    address = push_features(repo_id, features_dir, [(kind, directory)], public=public)
     logger.info("published; train on it with paths.features_dir=%s", address)
     return address
 

@@ -125,7 +125,7 @@ def refuse_taken_down(cache: "datasets.DatasetDict", takedown: Takedown, *, wher
         if positions:
             raise FeatureCacheError(
                 where=where,
-                rule=f"nothing is trained on that the takedown list {takedown.path} names",
+                rule=f"nothing is trained on or published that the takedown list {takedown.path} names",
                 found=f"{len(positions)} utterances in {split} (the first: {rows[positions[0]]['id']})",
                 do=do,
             )

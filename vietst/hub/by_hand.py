@@ -46,16 +46,16 @@ def push_model_folder(model_dir: Path, overrides: Sequence[str], *, dry_run: boo
 def push_features_of_run(
     model_dir: Path, repo_id: str | None, overrides: Sequence[str], *, public: bool
 ) -> None:
-    """Push the features that a run was trained on.
+    """Push the features that a run was trained on, as they are: nothing is cleaned, split or built.
 
     Args:
         overrides: `hub.dataset_license=…`, where the run's configuration does not state it.
 
     Raises:
         HubError: no run folder, no repository is named, or the data may not be published.
-        FeatureCacheError: see `publish_features`.
+        FeatureCacheError: see `publish_built_features`.
     """
-    from vietst.data.preparation import input_kind_of_config
+    from vietst.data.preparation import input_kind_of_config, publish_built_features
 
     path = find_record(model_dir, RESOLVED_CONFIG)
     if path is None or repo_id is None:
@@ -66,7 +66,8 @@ def push_features_of_run(
             do="state both; or push them with python scripts/build_features.py --push_to_hub",
         )
     config = load_config(path, overrides).config
-    push_features(config, [input_kind_of_config(config)], repo_id, public=public)
+    require_data_permit(config.hub, public=public)
+    publish_built_features(config, input_kind_of_config(config), repo_id, public=public, config_path=path)
 
 
 def push_features(
