@@ -20,8 +20,9 @@ from tests.script_runs import run_script
 from tests.user_machine import Machine, assert_refused
 from vietst.data.audio import load_utterance, load_waveform
 from vietst.data.importers.dataset import DatasetImporter, DatasetOptions
-from vietst.data.importers.imported import Refusal, path_in_root, seconds_of
+from vietst.data.importers.imported import Refusal, path_in_root, seconds_of, write_imported
 from vietst.data.importers.kaldi import KaldiImporter
+from vietst.data.importers.nemo import NemoImporter
 from vietst.data.manifest import preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.tables import read_table
@@ -187,6 +188,37 @@ def test_nemo_times_come_from_the_fields_that_are_chosen(tmp_path: Path) -> None
     (tmp_path / OUTPUT).unlink()
     answer = run_script("import_manifest.py", tmp_path, "nemo", "a.jsonl", "--columns", "duration=seconds")
     assert_refused(answer, "no seconds; there are: audio_filepath, text, duration, length_s")
+
+
+def test_a_nemo_line_without_an_offset_is_the_beginning_of_a_file_that_lasts_longer(tmp_path: Path) -> None:
+    """NeMo reads `duration` seconds from 0 on; the rest of the file is not what the text says."""
+    write_clip(tmp_path / "a.wav", 5.0, seed=1)
+    entries: list[dict[str, Any]] = [
+        {"audio_filepath": "a.wav", "text": "câu một", "duration": 5.0},
+        {"audio_filepath": "a.wav", "text": "câu hai", "duration": 4.95},
+        {"audio_filepath": "a.wav", "text": "câu ba", "duration": 0},
+        {"audio_filepath": "a.wav", "text": "câu bốn"},
+        {"audio_filepath": "gone.wav", "text": "câu năm", "duration": 2},
+        {"audio_filepath": "a.wav", "text": "câu sáu", "duration": 3},
+    ]
+
+    def rows(num_entries: int) -> list[dict[str, str]]:
+        path = tmp_path / "a.jsonl"
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in entries[:num_entries]))
+        write_imported(NemoImporter(path, data_root=tmp_path, columns={}), tmp_path / OUTPUT, overwrite=True)
+        return read_table(tmp_path / OUTPUT)
+
+    assert "start_s" not in rows(5)[0], "all are whole files"
+    times = [(row["duration"], row["start_s"], row["end_s"]) for row in rows(6)]
+    assert times == [
+        ("5", "", ""),
+        ("4.95", "", ""),
+        ("0", "", ""),
+        ("", "", ""),
+        ("2", "", ""),
+        ("", "0", "3"),
+    ]
+    assert cleaned(tmp_path)[-1]["duration"] == "3"
 
 
 def test_rows_that_no_text_file_holds_are_told_and_the_others_can_be_read(tmp_path: Path) -> None:

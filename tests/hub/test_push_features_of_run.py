@@ -42,7 +42,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def refused_push(run_dir: Path) -> FeatureCacheError:
-    """Why a push does not succeed, of which the last reason is that tests are offline. Nothing was written."""
+    """Why a push does not succeed; the last of the reasons is that tests are offline. Nothing is written."""
     before = {path: path.stat().st_mtime_ns for path in run_dir.parent.rglob("*")}
     with pytest.raises(FeatureCacheError) as refused:
         push_features_of_run(run_dir, "tester/features", [], public=False)

@@ -1,9 +1,11 @@
 """NeMo's manifests: a JSON object on each line, with `audio_filepath`, `text`, `duration`, `offset`.
 
 A line with an `offset` is a piece of its file, from there on for its duration, or to an end where `--columns`
-names one.
+names one. One without is the beginning of its file, where that lasts longer than the line says: NeMo reads
+`duration` seconds from 0 on.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from vietst.data.audio_pieces import PIECE_COLUMNS, format_seconds
+from vietst.data.audio import UNKNOWN_NUM_FRAMES, open_sound
+from vietst.data.audio_pieces import END_TOLERANCE_S, PIECE_COLUMNS, format_seconds
 from vietst.data.importers.imported import (
     ImportedRow,
     Refusal,
@@ -20,7 +23,7 @@ from vietst.data.importers.imported import (
     require_columns,
     require_fields,
 )
-from vietst.errors import ManifestError
+from vietst.errors import AudioError, ManifestError
 
 USUAL_FIELDS: Final = {
     "audio_path": "audio_filepath",
@@ -53,9 +56,14 @@ class NemoImporter:
         self._time_fields = {**_USUAL_TIMES, **times}
 
     @cached_property
+    def _available(self) -> list[str]:
+        """The fields of all lines."""
+        return list(dict.fromkeys(key for entry in self._entries() for key in entry))
+
+    @cached_property
     def _fields(self) -> dict[str, str]:
-        """Manifest column → field, of all lines; reads the file once for it."""
-        available = dict.fromkeys(key for entry in self._entries() for key in entry)
+        """Manifest column → field."""
+        available = self._available
         if not available:
             raise ManifestError(
                 where=self.source,
@@ -63,28 +71,37 @@ class NemoImporter:
                 found="none is",
                 do="write JSON lines, one object a line (a JSON array is none)",
             )
-        require_fields(self._chosen_times, list(available), self.source)
+        require_fields(self._chosen_times, available, self.source)
         known = [key for key in available if key not in (*self._time_fields.values(), "duration")]
         fields = chosen_columns(USUAL_FIELDS, self._chosen, known, self.source)
-        require_columns(fields, self.source, list(available))
-        self._has_pieces = any(self._time_fields.get(column) in available for column in PIECE_COLUMNS)
+        require_columns(fields, self.source, available)
         return fields
+
+    @cached_property
+    def _has_pieces(self) -> bool:
+        """Whether some lines are pieces. Where no field says it, the lengths of all files do."""
+        if any(self._time_fields.get(column) in self._available for column in PIECE_COLUMNS):
+            return True
+        for entry in self._entries():
+            with contextlib.suppress(Refusal):
+                if "end_s" in self._values(entry, may_be_beginning=True):
+                    return True
+        return False
 
     @property
     def columns(self) -> Sequence[str]:
-        times = ["duration", *(PIECE_COLUMNS if self._fields and self._has_pieces else [])]
-        return [*self._fields, *times]
+        return [*self._fields, "duration", *(PIECE_COLUMNS if self._has_pieces else [])]
 
     def rows(self) -> Iterator[ImportedRow]:
         for place, line in self._lines():
             content: Mapping[str, str] | Refusal
             try:
-                content = self._values(_parsed(line))
+                content = self._values(_parsed(line), may_be_beginning=self._has_pieces)
             except Refusal as refusal:
                 content = refusal
             yield ImportedRow(place, content)
 
-    def _values(self, entry: Mapping[str, Any]) -> dict[str, str]:
+    def _values(self, entry: Mapping[str, Any], *, may_be_beginning: bool) -> dict[str, str]:
         values = {column: text_of(entry.get(field)) for column, field in self._fields.items()}
         path = entry.get(self._fields["audio_path"])
         if not isinstance(path, str):
@@ -94,7 +111,9 @@ class NemoImporter:
         values["audio_path"] = path_in_root(path, self._base, self._data_root)
         start_s, duration_s, end_s = (self._seconds(entry, column) for column in _TIME_COLUMNS)
         if start_s is None and end_s is None:
-            return values | {"duration": _written(duration_s)}
+            if not may_be_beginning or not _goes_on(self._data_root / values["audio_path"], duration_s):
+                return values | {"duration": _written(duration_s)}
+            start_s = 0.0
         if end_s is None and start_s is not None and duration_s is not None:
             end_s = start_s + duration_s
         return values | {"start_s": _written(start_s), "end_s": _written(end_s)}
@@ -143,6 +162,18 @@ def _number(entry: Mapping[str, Any], name: str) -> float | None:
     if not is_number or not 0 <= value <= sys.float_info.max:
         raise Refusal("bad_time", f"{name}: {value!r}")
     return float(value)
+
+
+def _goes_on(file: Path, duration_s: float | None) -> bool:
+    """Whether a file lasts longer, by its header. Not if it cannot be opened: cleaning says why."""
+    if not duration_s:
+        return False
+    try:
+        with open_sound(file) as sound:
+            length_s = sound.frames / sound.samplerate
+            return sound.frames < UNKNOWN_NUM_FRAMES and length_s > duration_s + END_TOLERANCE_S
+    except AudioError:
+        return False
 
 
 def _written(time_s: float | None) -> str:
