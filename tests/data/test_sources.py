@@ -14,6 +14,7 @@ from vietst.data.feature_cache import open_feature_cache
 from vietst.data.features import LOG_MEL_80
 from vietst.data.manifest import clean_manifest_is_current, preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
+from vietst.data.sources import is_monolingual
 from vietst.data.splits import split_manifest
 from vietst.data.tables import read_table
 from vietst.data.takedown_list import read_takedown
@@ -163,6 +164,25 @@ def test_a_column_that_is_called_like_ours_is_refused(corpus: Path) -> None:
     (corpus / "own.tsv").write_text(text.replace("speaker_id\n", "data_source\n"), encoding="utf-8")
     with pytest.raises(ManifestError, match="data_source"):
         preprocess_manifest(manifests(corpus), corpus / "clean.tsv", audio_root=corpus, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("audio_path\ttranscript\na.wav\tcâu\n", True),
+        ("audio_path\ttranscript\ttranslation\na.wav\tcâu\t\nb.wav\tcâu\t \n", True),
+        ("audio_path\ttranscript\ttranslation\na.wav\tcâu\t\nb.wav\tcâu\tdịch\n", False),
+        ("audio_path\ttranscript\ttranslation\na.wav\tone field fewer\n", True),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_source_without_translations_is_told_by_its_first_rows(
+    tmp_path: Path, text: str | None, expected: bool
+) -> None:
+    if text is not None:
+        (tmp_path / "a.tsv").write_text(text, encoding="utf-8")
+    assert is_monolingual(tmp_path / "a.tsv") is expected
 
 
 def test_features_of_sources_are_built_and_copied_when_one_is_added(corpus: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from vietst.evaluation.evaluate_model import evaluate_model
 from vietst.evaluation.scoring import ScoringOptions, SplitOptions
 from vietst.models.architectures import ARCHITECTURES, WHISPER
 from vietst.training.checkpoints import LATEST
+from vietst.training.preparation import build_command
 from vietst.training.runner import run_training
 
 BATCHES = {
@@ -189,6 +191,19 @@ def test_a_source_that_was_added_since_the_features_were_built_is_not_silently_l
         run_training(loaded)
     assert refused.value.found == "features of other, own"
     assert "third" in refused.value.do
+
+
+def test_the_command_that_builds_features_keeps_the_rows_of_a_monolingual_source(tmp_path: Path) -> None:
+    for name, translation in (("own", "câu"), ("talks", "")):
+        row = {"audio_path": f"{name}.wav", "transcript": "câu", "translation": translation}
+        write_table(tmp_path / f"{name}.tsv", [row], list(row))
+
+    def command(*names: str) -> list[str]:
+        config = load_config("nano_whisper", [sources(tmp_path, dict.fromkeys(names, 1.0))]).config
+        return shlex.split(build_command(config, LOG_MEL_80_NANO))
+
+    assert "data.require_translation=false" in command("own", "talks")
+    assert "data.require_translation=false" not in command("own")
 
 
 @pytest.mark.slow

@@ -8,11 +8,13 @@ changes none.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from vietst.data.tables import Table, file_digest, open_table
+from vietst.data.records import split_records
+from vietst.data.tables import Table, delimiter_of, file_digest, open_table
 from vietst.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 SOURCE_COLUMN: Final = "data_source"
 LANGUAGE_COLUMN: Final = "language"
 """Of a row's transcript, where it is not that of `model.language`; may be empty or absent."""
+
+_ROWS_LOOKED_AT: Final = 1000
 
 Manifests: TypeAlias = Path | Mapping[str, Path]
 """The manifest; or by name those of several sources, in their order."""
@@ -34,6 +38,21 @@ def manifests_of(config: "RunConfig") -> Manifests:
 
 def paths_of(manifests: Manifests) -> list[Path]:
     return [manifests] if isinstance(manifests, Path) else list(manifests.values())
+
+
+def is_monolingual(manifest: Path) -> bool:
+    """Whether none of a manifest's first rows has a translation. Not if it cannot be read."""
+    delimiter = delimiter_of(manifest)
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="\n") as file:
+            _, columns = next(split_records(file, delimiter, None), (0, []))
+            if "translation" not in columns:
+                return bool(columns)
+            rows = itertools.islice(split_records(file, delimiter, len(columns)), _ROWS_LOOKED_AT)
+            position = columns.index("translation")
+            return not any(text.strip() for _, fields in rows for text in fields[position : position + 1])
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def name_of(manifests: Manifests) -> str:

@@ -26,7 +26,13 @@ from vietst.data.features import InputKind, input_kind_of
 from vietst.data.hub_features import open_hub_features
 from vietst.data.preparation import input_kind_of_config
 from vietst.data.source_weights import DrawnUtterances, EpochDraws
-from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN
+from vietst.data.sources import (
+    LANGUAGE_COLUMN,
+    SOURCE_COLUMN,
+    is_monolingual,
+    manifests_of,
+    paths_of,
+)
 from vietst.data.splits import read_audit, read_split
 from vietst.data.streaming import RemoteShards, StreamedUtteranceDataset
 from vietst.data.styled_texts import in_style
@@ -277,7 +283,10 @@ def _batches_by_seconds(
 
 def build_command(config: RunConfig, kind: InputKind) -> str:
     """The one command that builds the features this run needs, in the folders of this run."""
-    return shlex.join(["python", "scripts/build_features.py", "--kinds", kind.name, *_changed_paths(config)])
+    words = ["python", "scripts/build_features.py", "--kinds", kind.name, *_changed_paths(config)]
+    if not config.data.require_translation or any(map(is_monolingual, paths_of(manifests_of(config)))):
+        words.append("data.require_translation=false")
+    return shlex.join(words)
 
 
 def take_down_command(config: RunConfig) -> str:
