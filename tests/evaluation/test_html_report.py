@@ -24,11 +24,12 @@ from vietst.evaluation.html_report import (
     write_reports,
     write_run_report,
 )
-from vietst.evaluation.metrics import Prediction, baselines
+from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.metrics_file import read_metrics
 from vietst.evaluation.report import write_results
 from vietst.evaluation.report_tables import KIND_LABELS, MAX_ROWS
 from vietst.evaluation.shown_utterances import NUM_RANDOM, NUM_WORST
+from vietst.evaluation.without_model import baselines
 
 HOSTILE = "</p><script>alert('x')</script> \"quoted\" & 'more' <img src=x onerror=alert(1)>"
 HISTORY = History(

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from vietst.data.tables import read_table
 from vietst.errors import VietstError
-from vietst.evaluation.metrics import Prediction, baselines, score_predictions
+from vietst.evaluation.metrics import Prediction, score_predictions
 from vietst.evaluation.metrics_file import load_results, read_metrics
 from vietst.evaluation.predictions_file import read_predictions
 from vietst.evaluation.report import Timing, write_results
 from vietst.evaluation.results_table import format_results_table
+from vietst.evaluation.without_model import baselines
 from vietst.evaluation.word_language import WordTag
 
 PREDICTIONS = [

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from vietst.evaluation.blocks import BLOCK_SIZE
-from vietst.evaluation.metrics import Prediction, baselines
+from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.predictions_file import read_predictions, write_predictions
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, write_run
 from vietst.evaluation.significance import MIN_VIDEOS
+from vietst.evaluation.without_model import baselines
 
 MAX_BYTES_PER_UTTERANCE = 3000
 """Four texts and what is known of the recording take 900, counts of all scores 600."""

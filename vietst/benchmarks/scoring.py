@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from vietst.benchmarks.inputs import manifest_rows
 from vietst.benchmarks.results import Bar
-from vietst.evaluation.metrics import Prediction, baselines
+from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.report import write_results
+from vietst.evaluation.without_model import baselines
 from vietst.text import normalize_for_scoring
 
 MAX_SECONDS: Final = 300.0

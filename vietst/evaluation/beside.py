@@ -14,9 +14,10 @@ from vietst.evaluation.baseline_runs import (
     scores_of,
 )
 from vietst.evaluation.comet import CometOptions, comet_scores
-from vietst.evaluation.metrics import Prediction, baselines
+from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.results_table import format_results_table
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, SplitOptions, write_run
+from vietst.evaluation.without_model import baselines
 from vietst.runtime import get_logger
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ by F1 as the others do; and counts are summed over the corpus before dividing, a
 
 A text that has nothing to do with the transcript deletes all of it, and so what has to be deleted too: the
 deletions of such a system have a high F1, its additions almost none. Where nothing was translated begins is
-therefore 0 for a copy, and for other texts what unrelated sentences score (`metrics.baselines`).
+therefore 0 for a copy, and for other texts what unrelated sentences score (`without_model.baselines`).
 """
 
 import functools

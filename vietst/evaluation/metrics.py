@@ -10,8 +10,7 @@ syllable, and that is what WER counts.
 
 import dataclasses
 import functools
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,7 +33,6 @@ from vietst.evaluation.score_counts import (
     count_chrf,
     count_translation_edits,
     count_word_errors,
-    counted,
     error_rate,
     word_error_counts,
 )
@@ -378,58 +376,6 @@ def score_intervals(
     return {name: confidence_interval(score, videos).as_record() for name, score in counts.items()}
 
 
-def baselines(
-    predictions: Sequence[Prediction],
-    training_transcripts: Sequence[str],
-    training_translations: Sequence[str],
-    seed: int,
-) -> dict[str, dict[str, float]]:
-    """What needs no model, scored on the same references by the same scorer.
-
-    `copy`: the transcript handed in as the translation (`bleu`, `chrf`, `chrf++`, `change`). Most of a
-    code-switched sentence is already Vietnamese, so this scores high, but for `change`.
-    `random_training_sentence`: for each utterance a text drawn from
-    the training split (`wer`, `cer`, `bleu`, `chrf`, `change`): what a model gets that learned the sentences
-    and does not listen. In `change` that is far from 0: whoever writes something else deletes all that
-    has to be deleted. A baseline is absent where the references or the training texts for it are.
-    """
-    generator = random.Random(seed)
-    transcripts = [in_own_style(p).transcript for p in predictions]
-    translated = [p for p in map(in_own_style, predictions) if p.translation.strip()]
-    translations = [p.translation for p in translated]
-    heard = [p.transcript for p in translated]
-    result: dict[str, dict[str, float]] = {}
-    if translated:
-        of_copies = (bleu_counts(translations, heard), *chrf_counts(translations, heard))
-        change = _change(heard, translations, heard)
-        result["copy"] = {score.name: score.score for score in (*of_copies, change)}
-    drawn: dict[str, float] = {}
-    if transcripts and (candidates := [text for text in training_transcripts if text.strip()]):
-        texts = generator.choices(candidates, k=len(transcripts))
-        for name, count in (("wer", count_word_errors), ("cer", count_character_errors)):
-            drawn[name] = error_rate(name, counted(_of_normalized(count), transcripts, texts)).score
-    if translated and (candidates := [text for text in training_translations if text.strip()]):
-        style = translated[0].text_style
-        texts = [styled(text, style) for text in generator.choices(candidates, k=len(translations))]
-        of_texts = (bleu_counts(translations, texts), chrf_counts(translations, texts)[0])
-        change = _change(heard, translations, texts)
-        drawn |= {score.name: score.score for score in (*of_texts, change)}
-    if drawn:
-        result["random_training_sentence"] = drawn
-    return result
-
-
-def _change(transcripts: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]) -> ScoreCounts:
-    """`change` of texts that are not normalized."""
-    counts = counted(_of_normalized(count_changed_spans), transcripts, references, hypotheses)
-    return change_scores(counts)[0]
-
-
-def _of_normalized(count: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """The same counts, of texts that are normalized first."""
-    return lambda *texts: count(*map(_normalized, texts))
-
-
 def check_targets(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """For each of the guide's metrics in `scores`: `target` ("< 15"), `value` and whether it is `met`."""
     return {
@@ -437,10 +383,3 @@ def check_targets(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for name, target in GUIDE_TARGETS.items()
         if name in scores
     }
-
-
-def bleu_above_copy(scores: Mapping[str, Any], baseline_scores: Mapping[str, Any]) -> float | None:
-    """BLEU points above the copy baseline; None where either is missing. Near 0, nothing was translated."""
-    if "bleu" not in scores or "copy" not in baseline_scores:
-        return None
-    return float(scores["bleu"] - baseline_scores["copy"]["bleu"])

@@ -20,7 +20,6 @@ from vietst.evaluation.code_switching import code_switching_scores, count_errors
 from vietst.evaluation.english_left import english_left_counts
 from vietst.evaluation.metrics import (
     Prediction,
-    bleu_above_copy,
     check_targets,
     count_scores,
     score_intervals,
@@ -32,6 +31,7 @@ from vietst.evaluation.metrics_file import METRICS_SUFFIX
 from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX, write_predictions
 from vietst.evaluation.score_counts import ScoreCounts
 from vietst.evaluation.slices import scores_by_slice
+from vietst.evaluation.without_model import bleu_above_copy
 from vietst.evaluation.word_language import WordTag
 
 
@@ -69,7 +69,7 @@ def write_results(
     Args:
         timing: None where nothing was decoded (scores of someone else's predictions).
         facts: what the caller knows about model, data and run; plain JSON data (NaN becomes null).
-        baseline_scores: from `metrics.baselines`, and of other runs: scores by name, and perhaps a `note`.
+        baseline_scores: from `without_model.baselines`, and of other runs: scores by name, perhaps a `note`.
         user_tags: from `word_language.read_word_tags`, for all that is told by language.
         with_ter: score TER, too, which takes longer than all the rest together.
         more_scores, more_signatures: what was computed elsewhere, by name.

@@ -40,7 +40,7 @@ SHORT_LABELS: Final = SCORE_LABELS | {
 """The same where they stand beside each other."""
 
 WITHOUT_MODEL: Final = {"copy": "copy", "random_training_sentence": "random sentence"}
-"""The baselines of `metrics.baselines`, and what people are shown; others go by the names of their runs."""
+"""The baselines of `without_model`, and what people are shown; others go by the names of their runs."""
 
 
 def format_results_table(metrics: Mapping[str, Any], files: Sequence[Path] = ()) -> str:
