@@ -157,6 +157,8 @@ def test_the_windows_of_training_are_said_and_how_to_choose_one(tmp_path: Path) 
     assert f"short windows ({windows}) beside its whole one" in short
     assert '`context="full"`' in short
     assert "| windows | the shortest that a clip fits |" in short, "in which the scores were made"
+    (run / "resolved_config.yaml").unlink()
+    assert "| longer windows than a batch needs | not recorded |" in card_of(run).text
     run = write_run(tmp_path / "whole", "prod_whisper")
     evaluate(run)
     whole = card_of(run).text

@@ -12,7 +12,7 @@ from typing import Any, Final
 from vietst.config_schema import HubSection
 from vietst.constants import TRANSCRIBE, TRANSLATE
 from vietst.data.tables import write_json
-from vietst.hub import card_tables
+from vietst.hub import card_results, card_tables
 from vietst.hub.card_limits import limits, short_windows_s
 from vietst.hub.card_metadata import card_data, training_datasets
 from vietst.hub.card_records import RunRecords, read_records
@@ -143,12 +143,12 @@ def _render(
         base_origin=records.base_origin,
         base_models=records.base_hub_ids,
         results=results,
-        result_tables=card_tables.result_tables(results) if results else [],
-        result_notes=card_tables.result_notes(results) if results else [],
-        alarm_lines=card_tables.alarm_lines(results) if results else [],
-        signature_lines=card_tables.signature_lines(results) if results else [],
-        decoding_rows=card_tables.decoding_rows(results) if results else [],
-        dev_table=card_tables.dev_table(records),
+        result_tables=card_results.result_tables(results) if results else [],
+        result_notes=card_results.result_notes(results) if results else [],
+        alarm_lines=card_results.alarm_lines(results) if results else [],
+        signature_lines=card_results.signature_lines(results) if results else [],
+        decoding_rows=card_results.decoding_rows(results) if results else [],
+        dev_table=card_results.dev_table(records),
         data_rows=card_tables.data_rows(records, datasets, hub.dataset_license),
         knows_splits="split_hash" in records.facts,
         training_rows=card_tables.training_rows(records),
