@@ -180,6 +180,8 @@ HEADER = b"id,video_id,duration_s,transcript,translation,transcript_hypothesis\n
             "no transcript_hypothesis or translation_hypothesis",
         ),
         (HEADER + b"1,v,two,a,b,c\n", r"line 2(.|\n)*number of seconds(.|\n)*'two'"),
+        (HEADER + b"1,v,nan,a,b,c\n", r"line 2(.|\n)*seconds, 0 or more(.|\n)*'nan'"),
+        (HEADER + b"1,v,-2,a,b,c\n", r"line 2(.|\n)*seconds, 0 or more(.|\n)*'-2'"),
         (HEADER + b"1,v,2,a,b\n", "line 2(.|\n)*as many fields"),
         (HEADER + b"1,v,2,a,b,c,d\n", "line 2(.|\n)*as many fields"),
         (HEADER + b'1,v,2,a,b,"c\n', "RFC 4180"),

@@ -158,6 +158,8 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 def _as_prediction(where: str, cells: Mapping[str, str]) -> Prediction:
     duration_s = _number(where, "duration_s", "a number of seconds", cells)
+    if not 0 <= duration_s < math.inf:  # nor NaN
+        raise unreadable(where, "duration_s is a number of seconds, 0 or more", repr(cells["duration_s"]))
     level_dbfs = (
         _number(where, "level_dbfs", "a number of decibels", cells) if cells.get("level_dbfs") else None
     )
