@@ -26,6 +26,7 @@ from vietst.evaluation.html_report import (
 )
 from vietst.evaluation.metrics import Prediction
 from vietst.evaluation.metrics_file import read_metrics
+from vietst.evaluation.predictions_file import write_predictions
 from vietst.evaluation.report import write_results
 from vietst.evaluation.report_tables import KIND_LABELS, MAX_ROWS
 from vietst.evaluation.shown_utterances import NUM_RANDOM, NUM_WORST
@@ -330,6 +331,21 @@ def test_reports_are_written_again_from_the_files_alone(results: Path, tmp_path:
     reasons = write_reports(tmp_path, folder).not_written
     assert reasons[0] == "run_report.html: there is no run_predictions.csv"
     assert reasons[-1].startswith("run_vs_worse_report.html: its predictions do not lie in")
+
+
+def test_a_comparison_of_predictions_that_are_others_by_now_is_no_report(
+    results: Path, tmp_path: Path
+) -> None:
+    for name in ("run_vs_worse_comparison.json", "run_predictions.csv"):
+        shutil.copy(results / name, tmp_path)
+    others = [replace(p, id=f"other-{p.id}") for p in predictions(num_videos=1)]
+    write_predictions(tmp_path / "worse_predictions.csv", others, {})
+    done = write_reports(tmp_path, tmp_path)
+    assert done.written == []
+    assert done.not_written == [
+        "run_vs_worse_report.html: 0 utterances in both, where 60 were compared; compare the runs again "
+        "(scripts/compare_runs.py)"
+    ]
 
 
 def test_the_script_writes_reports_and_slices_from_files_without_torch(

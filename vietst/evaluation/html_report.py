@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vietst.data.tables import atomic_writer
+from vietst.errors import VietstError
 from vietst.evaluation.alarms import alarm_lines
 from vietst.evaluation.chart_style import png_of
 from vietst.evaluation.charts import draw_learning_curve, draw_slices, draw_training_loss
@@ -191,6 +192,10 @@ def _picture(figure: "Figure", text: str) -> Picture:
 # --- two runs ---------------------------------------------------------------------------------------------
 
 
+class OldComparisonError(VietstError):
+    """The predictions that were compared are others by now."""
+
+
 def write_comparison_report(
     comparison_json: Path,
     predictions_a: Path,
@@ -206,6 +211,7 @@ def write_comparison_report(
         user_tags: those that the runs were compared with.
 
     Raises:
+        OldComparisonError: the files no longer hold the utterances that were compared.
         VietstError: a file that cannot be read.
     """
     comparison = read_metrics(comparison_json)
@@ -214,6 +220,13 @@ def write_comparison_report(
     alarms = comparison.get("alarms")  # comparisons of earlier versions have none
     of_b = {prediction.id: prediction for prediction in read_predictions(predictions_b)}
     pairs = [(a, of_b[a.id]) for a in read_predictions(predictions_a) if a.id in of_b]
+    if len(pairs) != comparison["num_utterances"]:
+        raise OldComparisonError(
+            where=str(comparison_json),
+            rule="both predictions files hold the utterances that were compared",
+            found=f"{len(pairs)} utterances in both, where {comparison['num_utterances']} were compared",
+            do="compare the runs again (scripts/compare_runs.py)",
+        )
     _write_page(
         report,
         "comparison_report.html",
@@ -326,14 +339,15 @@ def write_reports(
         result.written.append(write_run_report(metrics_json, histories, audio_root, user_tags))
     for comparison_json in sorted(results_dir.glob(f"*{COMPARISON_SUFFIX}")):
         comparison = read_metrics(comparison_json)
-        paths = [results_dir / f"{comparison[run]}{PREDICTIONS_SUFFIX}" for run in ("run_a", "run_b")]
-        if all(path.is_file() for path in paths):
-            result.written.append(
-                write_comparison_report(comparison_json, paths[0], paths[1], audio_root, user_tags)
-            )
-        else:
-            name = comparison_json.name.removesuffix(COMPARISON_SUFFIX)
-            result.not_written.append(f"{name}{REPORT_SUFFIX}: its predictions do not lie in {results_dir}")
+        a, b = (results_dir / f"{comparison[run]}{PREDICTIONS_SUFFIX}" for run in ("run_a", "run_b"))
+        name = f"{comparison_json.name.removesuffix(COMPARISON_SUFFIX)}{REPORT_SUFFIX}"
+        if not (a.is_file() and b.is_file()):
+            result.not_written.append(f"{name}: its predictions do not lie in {results_dir}")
+            continue
+        try:
+            result.written.append(write_comparison_report(comparison_json, a, b, audio_root, user_tags))
+        except OldComparisonError as error:
+            result.not_written.append(f"{name}: {error.found}; {error.do}")
     return result
 
 
