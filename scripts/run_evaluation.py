@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vietst.evaluation.command_line import add_report_options
+from vietst.evaluation.command_line import add_report_options, not_negative, positive
 from vietst.runtime import quiet_libraries
 from vietst.script_end import run_script
 
@@ -134,14 +134,14 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="default: what the model was trained for here; of models trained elsewhere, transcribe",
     )
     options.add_argument(
-        "--batch_size", type=int, help=f"utterances at once (default: {OF_DECODING['batch_size']})"
+        "--batch_size", type=positive, help=f"utterances at once (default: {OF_DECODING['batch_size']})"
     )
     options.add_argument(
-        "--num_beams", type=int, help="1 is greedy (default: the run's evaluation.test_num_beams)"
+        "--num_beams", type=positive, help="1 is greedy (default: the run's evaluation.test_num_beams)"
     )
     options.add_argument(
         "--num_workers",
-        type=int,
+        type=not_negative,
         help=f"processes that read audio ahead (default: {OF_DECODING['num_workers']})",
     )
     options.add_argument(
