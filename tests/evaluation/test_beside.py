@@ -234,6 +234,8 @@ def test_a_cascade_translates_the_transcripts_of_the_run_and_is_kept(
     model = write_decoder(tmp_path / "mbart", init_std=1.0)
     heard = ["mình sẽ phích cái bug này", "", "ok"]
     rows = [replace(row, transcript_hypothesis=text) for row, text in zip(ROWS, heard, strict=True)]
+    silence = replace(ROWS[0], id="silence", transcript="", translation="", transcript_hypothesis="")
+    rows.append(replace(silence, translation_hypothesis=""))
     cascade = CascadeOptions(str(model), LanguagePair(source="vi"), batch_size=2)
     metrics = score(rows=rows, cascade=cascade)
     row = metrics["baselines"]["ours_cascade_mbart"]
@@ -241,7 +243,7 @@ def test_a_cascade_translates_the_transcripts_of_the_run_and_is_kept(
     assert row["bleu"] != metrics["bleu"]
     written = read_predictions(tmp_path / "results" / "ours_cascade_mbart_predictions.csv")
     direct = TextTranslator(str(model), LanguagePair("vi_VN", "vi_VN"), torch.device("cpu"), torch.float32)
-    assert [p.translation_hypothesis for p in written] == direct.translate(heard, 1)
+    assert [p.translation_hypothesis for p in written] == [*direct.translate(heard, 1), None]
 
     def refuse(*_: Any) -> list[str]:
         raise AssertionError("translated again")

@@ -51,7 +51,8 @@ class Cascade:
         return BaselineRun(self.name, lambda options: self._predictions(run, options))
 
     def _predictions(self, run: Sequence[Prediction], options: ScoringOptions) -> Sequence[Prediction]:
-        transcripts = [str(prediction.transcript_hypothesis) for prediction in run]
+        # None in a predictions file: nothing was said, and nothing written.
+        transcripts = [prediction.transcript_hypothesis or "" for prediction in run]
         made_from = {
             "translation_model": model_version(self._options.model),
             "languages": dataclasses.asdict(self._options.languages),

@@ -43,7 +43,7 @@ def evaluate_predictions_file(
             found=f"the results would be written to {written}" if rows else "no utterances",
             do="choose another --run_name or --output" if rows else "name the file that holds them",
         )
-    comparison = Beside(beside, split, run_name, transcribes=all(map(is_transcribed, rows)))
+    comparison = Beside(beside, split, run_name, transcribes=any(map(is_transcribed, rows)))
     comparison.decode_baselines(scoring)
     facts = {
         "predictions": predictions.as_posix(),
