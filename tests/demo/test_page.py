@@ -211,6 +211,28 @@ def test_two_users_at_once_get_their_own(
     other.context.close()
 
 
+def test_no_sentence_comes_to_stand_under_another_recording(
+    user: User, memorizing_model: tuple[Path, list[Clip]]
+) -> None:
+    """The first one is still heard when it is taken away."""
+    first, second = memorizing_model[1][1:3]
+    user.upload(first.audio)
+    user.button.click()
+    user.page.get_by_label("Clear").click()
+    user.page.wait_for_selector(".result", state="detached")
+    user.page.evaluate(
+        """() => {
+            window.shown = [];
+            new MutationObserver(() => window.shown.push(document.body.innerText)).observe(
+                document.body, {childList: true, subtree: true, characterData: true});
+        }"""
+    )
+    user.upload(second.audio)
+    user.button.click()
+    assert user.results() == (second.transcript, second.translation)
+    assert not [text for text in user.page.evaluate("window.shown") if first.transcript in text]
+
+
 def test_the_keyboard_alone_is_enough(user: User, memorizing_model: tuple[Path, list[Clip]]) -> None:
     clip = memorizing_model[1][3]
 

@@ -78,15 +78,16 @@ def make_page(translator: Translator, limits: Limits) -> Any:
         result = gradio.HTML(
             label="What was said", html_template='<div role="status">${value}</div>', min_height=60
         )
-        button.click(
+        hearing = button.click(
             listener.hear, inputs=recording, outputs=result, concurrency_limit=1, api_name="transcribe"
         )
-        # What was said belongs to the recording above it.
+        # What was said belongs to the recording above it, also where it is still to be heard.
         gradio.on(
             [recording.clear, recording.upload, recording.start_recording],
             fn=None,
             js="() => ''",
             outputs=result,
+            cancels=hearing,
         )
     page.queue(max_size=_MAX_WAITING)
     return page
