@@ -15,6 +15,12 @@ from vietst.runtime import quiet_libraries
 from vietst.script_end import run_script
 
 
+def port_number(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: their numbers are 1 to 65535")
+    return int(text)
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -26,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine (%(default)s)"
     )
-    add("--port", type=int, help="(the first free one from 7860 on)")
+    add("--port", type=port_number, help="(the first free one from 7860 on)")
     add("--share", action="store_true", help="also at a public address of gradio.live, for a week")
     add("--space", type=Path, metavar="DIR", help="write a Space into this folder, and serve nothing")
     return parser.parse_args()

@@ -125,6 +125,16 @@ def test_gradio_that_is_missing_is_said_with_the_line_that_installs_it(
     assert "Traceback" not in ran.stderr
 
 
+def test_a_port_that_is_none_is_refused_before_a_model_is_loaded(repo_root: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, str(repo_root / "scripts/demo.py"), "--model", "x", "--port", "78600"],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 2
+    assert "'78600' is no port" in ran.stderr
+
+
 @needs_gradio
 @pytest.mark.slow
 def test_the_space_runs_by_itself_with_a_model_of_the_hub(
