@@ -102,9 +102,15 @@ def _output_stem(absolute: str, path: Path, output_dir: Path | None, base: str |
 
 
 def _as_it_is_spelled(name: str) -> str:
-    """A name whose file has its letters composed otherwise: Macs take "ế" apart, keyboards write one sign."""
-    forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
-    return next((form for form in forms if Path(form).exists()), name)
+    """A name whose file, or a folder above it, has its letters composed otherwise: Macs take "ế" apart,
+    keyboards write one sign. Of a glob, the folders above it."""
+    if Path(name).exists():
+        return name
+    spelled = Path()
+    for part in Path(name).parts:
+        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        spelled = next((spelled / form for form in forms if (spelled / form).exists()), spelled / part)
+    return str(spelled)
 
 
 def _paths_of(name: str) -> Iterator[Path]:
