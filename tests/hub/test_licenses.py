@@ -80,6 +80,8 @@ def test_a_corpus_carries_no_license_that_its_data_forbid() -> None:
         require_data_permit(data, public=False, license="mit")
     require_data_permit(data, public=True, license="cc-by-nc-4.0")
     require_data_permit(HubSection(dataset_license="own"), public=True, license="cc-by-nd-4.0")
+    with pytest.raises(HubError, match=r"^hub\.dataset_license=cc by nc"):
+        require_data_permit(HubSection(dataset_license="cc by nc"), public=False, license="cc by nc")
 
 
 def test_other_corpora_do_not_forbid_a_model_that_everybody_sees() -> None:

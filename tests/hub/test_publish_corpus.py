@@ -200,9 +200,13 @@ def test_what_is_to_be_taken_down_is_not_published(config: RunConfig, tmp_path: 
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_license_that_the_hub_does_not_know_is_refused(config: RunConfig) -> None:
-    with pytest.raises(HubError, match="cc-by-9"):
-        publish_corpus(config, CorpusOptions(license="cc-by-9"))
+@pytest.mark.parametrize("license", ["cc-by-9", "other"])
+def test_a_license_that_a_card_cannot_carry_is_refused_before_anything_is_written(
+    config: RunConfig, tmp_path: Path, license: str
+) -> None:
+    with pytest.raises(HubError, match=f"--license.{license}"):
+        publish_corpus(config, CorpusOptions(license=license))
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vietst.audit.audit import RECORD_NAME, SIGNALS_NAME
 from vietst.hub.corpus import FOLDER_NAME, Corpus, write_corpus
-from vietst.hub.corpus_card import write_corpus_card
+from vietst.hub.corpus_card import require_license, write_corpus_card
 from vietst.hub.corpus_publishing import push_corpus, require_repository
 from vietst.hub.licenses import require_data_permit
 from vietst.hub.published_record import read_record
@@ -40,6 +40,7 @@ def publish_corpus(config: "RunConfig", options: CorpusOptions) -> Corpus:
             which is told before anything is written.
     """
     require_data_permit(config.hub, public=options.public, license=options.license)
+    require_license(options.license)
     repo_id = options.repo_id
     if repo_id is not None:
         repo_id = require_repository(repo_id, public=options.public)

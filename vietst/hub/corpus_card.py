@@ -20,6 +20,17 @@ _SIZE_NAMES: Final = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M",
 """How the Hub calls sizes, below these numbers of rows and above the last."""
 
 
+def require_license(license: str | None) -> None:
+    """Raises HubError for a license that a corpus's card cannot carry."""
+    if license not in (None, OWN) and (license not in license_terms() or license == OTHER):
+        raise HubError(
+            where=f"--license {license}",
+            rule="a license in the Hub's list (https://huggingface.co/docs/hub/repositories-licenses)",
+            found=str(license),
+            do="state one of them, for example cc-by-nc-4.0, or leave it out",
+        )
+
+
 def write_corpus_card(
     corpus: Corpus,
     *,
@@ -42,14 +53,8 @@ def write_corpus_card(
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    require_license(license)
     license = None if license == OWN else license
-    if license is not None and (license not in license_terms() or license == OTHER):
-        raise HubError(
-            where=f"--license {license}",
-            rule="a license in the Hub's list (https://huggingface.co/docs/hub/repositories-licenses)",
-            found=license,
-            do="state one of them, for example cc-by-nc-4.0, or leave it out",
-        )
     environment = Environment(
         loader=PackageLoader("vietst", "templates"),
         autoescape=False,  # it is Markdown

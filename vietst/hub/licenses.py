@@ -122,7 +122,8 @@ def require_data_permit(hub: HubSection, *, public: bool, license: str | None = 
         HubError: a license that the Hub does not know, or what the data's license forbids.
     """
     source = _data_source(hub)
-    for key, stated in (("--license", license), (source.key, source.license)):
+    # Without --license a corpus carries that of its data: a wrong one is named by the key that states it.
+    for key, stated in ((source.key, source.license), ("--license", license)):
         if stated not in (None, OWN):
             _require_known(key, stated)
     if public:
