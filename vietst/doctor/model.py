@@ -83,7 +83,7 @@ def fetch(name_or_path: str, revision: str | None, cache: Path) -> Path:
 
 
 def architecture_of(folder: Path, name: str) -> Architecture:
-    """The module of `vietst.models` that the folder's `config.json` names.
+    """The architecture that the folder's `config.json` names.
 
     Raises:
         ModelError: another kind of model, or none.

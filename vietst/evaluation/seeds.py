@@ -19,7 +19,7 @@ class SeedSummary:
     name: str
     num_runs: int
     scores: Mapping[str, tuple[float, float]]
-    """By the names of `report.SCORE_LABELS`: mean, and standard deviation of the sample (n − 1 below)."""
+    """By the names of `SCORE_LABELS`: mean, and standard deviation of the sample (n − 1 below)."""
     not_in_every_run: tuple[str, ...]
     """Scores that some of the runs lack, and that are left out."""
 

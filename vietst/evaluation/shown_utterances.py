@@ -35,7 +35,7 @@ class AlignedText:
     reference: str
     hypothesis: str
     words: list[AlignedWord]
-    """None where there is nothing to align it with."""
+    """Empty where there is nothing to align it with."""
 
 
 @dataclass(frozen=True)
