@@ -57,6 +57,18 @@ def test_these_launch_configs_are_there() -> None:
     assert sorted(path.stem for path in (REPO_ROOT / "accelerate_configs").iterdir()) == list(NUM_PROCESSES)
 
 
+@pytest.mark.parametrize("name", ["cpu", "cpu_x2"])
+def test_processes_on_the_cpu_see_no_gpu(name: str) -> None:
+    from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
+
+    arguments = launch_arguments(name)
+    if name == "cpu":
+        _, environment = prepare_simple_launcher_cmd_env(arguments)
+    else:
+        environment = prepare_multi_gpu_env(arguments)
+    assert set(environment["CUDA_VISIBLE_DEVICES"].split(",")) == {"-1"}
+
+
 @pytest.mark.parametrize("name", NUM_PROCESSES)
 def test_every_launch_config_says_what_for_on_what_and_how(name: str) -> None:
     for word in ("Purpose:", "Hardware:", "Launch:", f"--config_file accelerate_configs/{name}.yaml"):

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+import transformers
+from accelerate.state import AcceleratorState, PartialState
 
 from vietst.training.arguments import training_arguments
 
@@ -27,3 +28,16 @@ def test_a_single_process_trains_on_one_gpu_however_many_there_are(nano_config, 
     assert arguments.n_gpu == 1
     assert arguments.train_batch_size == 3
     assert "one of 2 GPUs" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_launch_on_the_cpu_trains_there_beside_a_gpu(nano_config, monkeypatch, request, kind):
+    if kind == "cuda":
+        request.getfixturevalue("two_gpus")
+    else:  # a Mac's
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+        monkeypatch.setattr(transformers.training_args, "is_torch_mps_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")  # as `accelerate launch` does with cpu.yaml
+    arguments = training_arguments(nano_config("training.bf16=auto").config, 1)
+    assert arguments.device == PartialState().device == torch.device("cpu")
+    assert not arguments.bf16

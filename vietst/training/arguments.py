@@ -33,7 +33,7 @@ def mixed_precision(config: RunConfig) -> tuple[bool, bool]:
     import torch
 
     training = config.training
-    has_gpu = torch.cuda.is_available()
+    has_gpu = torch.cuda.is_available() and not cpu_is_launched()
     gpu_has_bf16 = has_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     if training.fp16 is True and not has_gpu:
         raise ConfigError(
@@ -61,9 +61,25 @@ def weights_become_float16(config: RunConfig) -> bool:
     return deepspeed_is_launched() and mixed_precision(config)[1]
 
 
+def cpu_is_launched() -> bool:
+    """Whether the launch configuration asks for the CPU, whatever else there is."""
+    return os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
+
+
 def deepspeed_is_launched() -> bool:
     """Whether the launch configuration asks for DeepSpeed."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+
+
+def fsdp_is_launched() -> bool:
+    """Whether weights will be shared out by FSDP: accelerate decides so when the Trainer is made, of several
+    processes with a device each."""
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    is_asked_for = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    without_devices = (DistributedType.NO, DistributedType.MULTI_CPU)
+    return is_asked_for and PartialState().distributed_type not in without_devices
 
 
 def deepspeed_is_on_cpu() -> bool:
@@ -137,8 +153,8 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
     if deepspeed_is_on_cpu():
         _use_gloo_alone()
     evaluates = training.eval_strategy != "no"
-    pins_memory = dataloader.pin_memory and torch.cuda.is_available()
-    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    has_gpu = (torch.cuda.is_available() or torch.backends.mps.is_available()) and not cpu_is_launched()
+    pins_memory = dataloader.pin_memory and has_gpu and torch.cuda.is_available()
     arguments = Seq2SeqTrainingArguments(
         output_dir=str(run_dir),
         seed=training.seed,
@@ -174,7 +190,8 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
         # every parameter that trains takes part in every step: no graph walk is needed
         ddp_find_unused_parameters=False,
         ddp_timeout=COLLECTIVE_TIMEOUT_S,
-        # `use_cpu` would leave DeepSpeed out, which has its own word for the device.
+        # Else transformers would put inputs on a GPU that is there, and accelerate the model on the CPU that
+        # is asked for. `use_cpu` would leave DeepSpeed out, which has its own word for the device.
         use_cpu=not has_gpu and not deepspeed_is_launched(),
         ddp_backend="gloo" if deepspeed_is_on_cpu() else None,
         # evaluation, checkpoints, logs
