@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 from torch._inductor.exc import InvalidCxxCompiler
@@ -23,6 +25,7 @@ from vietst.errors import ConfigError
 from vietst.models import e2e, e2e_inputs
 from vietst.training import compiled_layers
 from vietst.training.checkpoints import LATEST
+from vietst.training.run_plan import dry_run
 from vietst.training.runner import run_training
 
 ROWS_OF_BATCHES = ([0, 1], [0, 1, 2], [1, 3], [0, 1, 2, 3], [3, 2, 0])
@@ -184,12 +187,13 @@ def test_two_processes_train_compiled_as_one_does_eagerly(tiny_corpus, tmp_path)
         assert history(runs["compiled"], key) == pytest.approx(expected, rel=tolerance), key
 
 
+def no_compiler() -> str:
+    raise InvalidCxxCompiler
+
+
 def test_without_a_compiler_or_whole_weights_it_is_refused(monkeypatch):
     model = whisper_model(whisper_processor())
-
-    def no_compiler() -> str:
-        raise InvalidCxxCompiler
-
+    PartialState(cpu=True)
     with monkeypatch.context() as patched:
         patched.setattr(torch._inductor.cpp_builder, "get_cpp_compiler", no_compiler)
         with pytest.raises(ConfigError, match="no C\\+\\+ compiler"):
@@ -199,6 +203,21 @@ def test_without_a_compiler_or_whole_weights_it_is_refused(monkeypatch):
         patched.setattr(torch.utils._triton, "has_triton", lambda: False)
         with pytest.raises(ConfigError, match="no Triton"):
             compiled_layers.compile_layers(model)
+    with monkeypatch.context() as patched:  # as the launcher tells it, before there is a Trainer
+        patched.setenv("ACCELERATE_USE_FSDP", "true")
+        compiled_layers.require_compilable()  # of one process, or without GPUs, whole models are trained
+        patched.setitem(PartialState._shared_state, "distributed_type", DistributedType.MULTI_GPU)
+        with pytest.raises(ConfigError, match="FSDP"):
+            compiled_layers.compile_layers(model)
     monkeypatch.setattr(transformers.integrations, "is_deepspeed_zero3_enabled", lambda: True)
     with pytest.raises(ConfigError, match="ZeRO-3"):
         compiled_layers.compile_layers(model)
+
+
+def test_a_dry_run_says_so_too(tiny_corpus, tmp_path, monkeypatch, capsys):
+    loaded = load_config(
+        "nano_whisper", [*tiny_run_overrides(tiny_corpus, tmp_path), "training.compile=true"]
+    )
+    monkeypatch.setattr(torch._inductor.cpp_builder, "get_cpp_compiler", no_compiler)
+    assert not dry_run(loaded)
+    assert "no C++ compiler" in capsys.readouterr().out

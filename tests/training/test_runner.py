@@ -233,6 +233,11 @@ def test_dry_run_prints_origins_and_plan_and_trains_nothing(nano_config, capsys)
     assert not (loaded.config.output.dir / "model.safetensors").exists()
 
 
+def test_dry_run_refuses_a_license_that_the_training_would(nano_config, capsys):
+    assert not dry_run(nano_config("hub.repo_id=tester/model", "hub.license=mit"))
+    assert "hub.dataset_license" in capsys.readouterr().out.partition("training could not start")[2]
+
+
 def test_texts_beyond_the_decoder_and_clips_beyond_the_window_are_rejected_not_cut(nano_config, tmp_path):
     from tests.tiny_models import cached_rows, whisper_processor
     from vietst.data.features import LOG_MEL_80_NANO

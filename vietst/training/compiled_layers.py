@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from vietst.errors import ConfigError
+from vietst.training.arguments import fsdp_is_launched
 
 BACKEND: Final = "inductor"
 
@@ -33,8 +34,7 @@ def compile_layers(model: nn.Module) -> None:
     Raises:
         ConfigError: the launch, or this machine, cannot do it.
     """
-    _require_whole_weights()
-    _require_compiler()
+    require_compilable()
     for name, module in model.named_modules():
         if name.endswith(_STACKS):
             for layer in module.children():
@@ -46,12 +46,20 @@ def eager() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager")
 
 
+def require_compilable() -> None:
+    """Refuse here what would fail in the first step, and say less about it.
+
+    Raises:
+        ConfigError: the launch, or this machine, cannot compile layers.
+    """
+    _require_whole_weights()
+    _require_compiler()
+
+
 def _require_whole_weights() -> None:
-    from accelerate import PartialState
-    from accelerate.utils import DistributedType
     from transformers.integrations import is_deepspeed_zero3_enabled
 
-    is_fsdp = PartialState().distributed_type == DistributedType.FSDP
+    is_fsdp = fsdp_is_launched()
     if is_fsdp or is_deepspeed_zero3_enabled():
         raise ConfigError(
             where="training.compile",
@@ -62,7 +70,6 @@ def _require_whole_weights() -> None:
 
 
 def _require_compiler() -> None:
-    """Refuse here what would fail in the first step, and say less about it."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
     from torch.utils._triton import has_triton

@@ -6,11 +6,13 @@ from vietst.config import LoadedConfig
 from vietst.config_rules import accumulation_steps
 from vietst.config_schema import RunConfig
 from vietst.errors import VietstError
+from vietst.hub.licenses import model_license
 from vietst.models.multitask import LossWeights
 from vietst.models.trainable import describe_training_scope, training_scope
 from vietst.runtime import world_size
 from vietst.training.arguments import mixed_precision, require_optimizer
 from vietst.training.cached_states import describe_cached_states
+from vietst.training.compiled_layers import require_compilable
 from vietst.training.preparation import Preparation, prepare, run_folder
 from vietst.training.run_memory import describe_memory
 
@@ -108,6 +110,10 @@ def dry_run(loaded: LoadedConfig, *, memory_gb: float | None = None) -> bool:
         mixed_precision(config)
         require_optimizer(config)
         preparation = prepare(config)
+        if config.training.compile:
+            require_compilable()
+        if config.hub.pushes:
+            model_license(config.hub, preparation.facts["base_origin"], preparation.facts["base_hub_ids"])
         print(f"\n{describe_memory(config, preparation, accumulation, memory_gb)}")
         weights = LossWeights(per_task=(config.loss.transcribe_weight, config.loss.translate_weight))
         model = preparation.architecture.build_for_training(config, weights, None)
