@@ -143,6 +143,17 @@ def test_a_script_without_a_standard_output_ends_well() -> None:
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_what_is_said_to_a_standard_error_that_is_closed_does_not_go_to_the_output() -> None:
+    program = (
+        "from vietst.runtime import get_logger; from vietst.script_end import run_script; "
+        "run_script(lambda: get_logger('a').info('said'))"
+    )
+    command = ["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, program]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert (finished.returncode, finished.stdout) == (0, "")
+
+
 @pytest.mark.parametrize(("last_line", "exit_code"), [("pass", 0), ("raise Preempted('go on later')", 75)])
 @pytest.mark.parametrize(("world_size", "is_taken_apart"), [("1", True), ("2", False)])
 def test_one_of_several_processes_ends_before_python_takes_it_apart(

@@ -66,6 +66,8 @@ def run_script(main: Callable[[], None]) -> None:
     """
     if world_size() > 1:
         atexit.register(_skip_interpreters_end)  # before those of `main`, so that it is called after them
+    if sys.stderr is None:  # closed from the start (2>&-); what is said to it must not go to the output
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     faulthandler.enable()  # a damaged file that is mapped into memory ends a process by a signal
     # Else torch's threads wait for each other by spinning 30 times as long: on cores that are shared with
     # other processes a small model took more than ten times the time of its CPU. Not spinning at all made a
