@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import history, tiny_run_overrides
 from vietst.errors import CheckpointError
 from vietst.script_end import EXIT_USER_ERROR
-from vietst.training import checkpoint_writing
+from vietst.training import checkpoint_writing, runner
+from vietst.training.arguments import training_arguments
 from vietst.training.checkpoint_writing import (
     delete_old,
     partial_folder,
@@ -31,6 +34,7 @@ from vietst.training.checkpoints import (
     files_of,
     missing_parts,
 )
+from vietst.training.preparation import prepare
 from vietst.training.runner import run_training
 
 PLAIN_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
@@ -215,6 +219,57 @@ def test_early_stopping_goes_on_counting(nano_config):
         shutil.copytree(straight / f"checkpoint-{step}", folder / f"checkpoint-{step}")
         resumed = run_training(nano_config(*options, f"output.dir={folder.as_posix()}"), resume=LATEST)
         assert history(resumed, "eval_loss") == history(straight, "eval_loss")
+
+
+def evaluations_say(monkeypatch: pytest.MonkeyPatch, *scores: dict[str, float]) -> None:
+    """One after the other, whatever the model writes."""
+    said = iter(scores)
+    monkeypatch.setattr(runner, "make_compute_metrics", lambda *_: lambda _: next(said))
+
+
+def best_of(run_dir: Path) -> tuple[int, float]:
+    state = json.loads((run_dir / "trainer_state.json").read_text(encoding="utf-8"))
+    return state["best_global_step"], state["best_metric"]
+
+
+def test_the_model_is_the_best_checkpoint_where_not_every_evaluation_has_one(nano_config, monkeypatch):
+    evaluations_say(monkeypatch, *({"loss": loss} for loss in (1.0, 2.0, 4.0, 3.0)))
+    options = (
+        *("training.metric_for_best_model=eval_loss", "training.eval_steps=1", "training.save_steps=2"),
+        "evaluation.max_dev_utterances=1",
+    )
+    run_dir = run_training(nano_config(*options))
+    assert best_of(run_dir) == (2, 2.0)
+    model, best, last = (
+        load_file(folder / "model.safetensors")["model.decoder.embed_tokens.weight"]
+        for folder in (run_dir, run_dir / "checkpoint-2", run_dir / "checkpoint-4")
+    )
+    assert torch.equal(model, best)
+    assert not torch.equal(model, last)
+
+
+def test_where_the_metric_is_another_one_the_best_checkpoint_so_far_is_judged_by_it(nano_config, monkeypatch):
+    options = (*FIRST_IS_BEST[:2], "evaluation.max_dev_utterances=1")
+    evaluations_say(monkeypatch, {"loss": 0.5, "wer": 80.0}, {"loss": 0.4, "wer": 90.0})
+    by_loss = ("training.metric_for_best_model=eval_loss", "training.max_steps=2")
+    assert best_of(run_training(nano_config(*options, *by_loss))) == (2, 0.4)
+    evaluations_say(monkeypatch, {"loss": 0.6, "wer": 85.0}, {"loss": 0.7, "wer": 95.0})
+    by_wer = ("training.metric_for_best_model=eval_wer", "training.max_steps=4")
+    assert best_of(run_training(nano_config(*options, *by_wer), resume=LATEST)) == (3, 85.0)
+
+
+def test_what_a_macs_gpu_draws_goes_on_from_a_checkpoint(nano_config, tmp_path, monkeypatch):
+    """There is none here; another generator stands for its own."""
+    config = nano_config().config
+    trainer = runner.build_trainer(config, training_arguments(config, 1), prepare(config))
+    generator = torch.Generator()
+    monkeypatch.setattr(type(trainer.args), "device", torch.device("mps"))
+    monkeypatch.setattr(torch.mps, "get_rng_state", generator.get_state)
+    monkeypatch.setattr(torch.mps, "set_rng_state", generator.set_state)
+    trainer._save_rng_state(str(tmp_path))
+    drawn = torch.rand(3, generator=generator)
+    trainer._load_rng_state(str(tmp_path))
+    assert torch.equal(torch.rand(3, generator=generator), drawn)
 
 
 # --- a full disk -------------------------------------------------------------------------------------

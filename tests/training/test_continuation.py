@@ -62,6 +62,9 @@ def test_nothing_is_said_where_nothing_differs(checkpoint, record):
         ("model", "name", "outputs/other", "without effect"),
         ("augmentation", "mask_time_prob", 0.3, "others than in the run before"),
         ("loss", "label_smoothing", 0.3, "others than in the run before"),
+        ("training", "compile", True, "others than in the run before"),
+        ("training", "metric_for_best_model", "eval_loss", "compared by it"),
+        ("evaluation", "num_beams", 3, "scored otherwise"),
     ],
 )
 def test_what_differs_is_named_with_both_values_and_what_comes_of_it(

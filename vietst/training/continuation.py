@@ -44,9 +44,18 @@ _EFFECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "the steps from here on are others than in the run before",
         ("training.freeze_encoder_epochs", "training.freeze_encoder_updates", "training.max_grad_norm",
-         "training.bf16", "training.fp16", "model.dropout", "model.language", "lora.alpha", "lora.dropout",
-         "loss", "augmentation", "text", "audio.context_windows_s", "audio.context_margin_s",
-         "audio.context_longer_share", _LANGUAGES),
+         "training.bf16", "training.fp16", "training.compile", "model.dropout", "model.language",
+         "lora.alpha", "lora.dropout", "loss", "augmentation", "text", "audio.context_windows_s",
+         "audio.context_margin_s", "audio.context_longer_share", _LANGUAGES),
+    ),
+    (
+        "from here on checkpoints are compared by it, with the score that the best one so far has by it",
+        ("training.metric_for_best_model",),
+    ),
+    (
+        "dev is scored otherwise from here on; the best checkpoint so far keeps its score",
+        ("evaluation.max_dev_utterances", "evaluation.num_beams", "evaluation.max_new_tokens_per_second",
+         "evaluation.max_new_tokens_base", "evaluation.context"),
     ),
 )  # fmt: skip
 """What follows from a difference in these keys, or in all keys of a section. Other keys decide nothing."""

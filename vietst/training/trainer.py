@@ -1,16 +1,14 @@
 """transformers' Seq2SeqTrainer, whose evaluation generates every task and scores each utterance once."""
 
 import functools
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, Seq2SeqTrainer
+from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import seed_worker
 
 from vietst.constants import IGNORE_INDEX, TASKS, TRANSCRIBE
@@ -19,29 +17,16 @@ from vietst.data.duration_batches import DurationBatchSampler
 from vietst.data.packed_clips import padded_batch
 from vietst.data.source_weights import DrawnUtterances
 from vietst.evaluation.decode import cut_at_own_cap, max_new_tokens
-from vietst.models import lora
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
-from vietst.runtime import draw_as_process, get_logger
-from vietst.training.checkpoint_writing import (
-    delete_old,
-    full_disk_is_an_error,
-    partial_folder,
-    publish,
-    remove_leftovers,
-    require_space,
-)
-from vietst.training.checkpoints import RECORD_FILE, files_of
+from vietst.training.checkpointing_trainer import CheckpointingTrainer
 from vietst.training.compiled_layers import eager
 from vietst.training.extra_sets import ForgettingGuard, ScoredSet
 from vietst.training.nonfinite import NonFiniteSteps, Policy, spread
 from vietst.training.parameter_groups import LearningRates, parameter_groups
 from vietst.training.preemption import let_workers_outlive_stop_signals
-from vietst.training.resharing import is_shared_out_otherwise, load_reshared
 from vietst.training.throughput import ThroughputMeter
 from vietst.training.unfreezing import rebuild_reducer, restart_adam, set_encoder_decay
 from vietst.training.windows import TrainingWindows, in_longer_window
-
-logger = get_logger(__name__)
 
 _BOOKKEEPING_KEYS = ("row_index", "duration_s")
 """Keys of a batch that are about the utterances, not for the model."""
@@ -51,7 +36,7 @@ Generate = Callable[..., torch.Tensor]
 architecture."""
 
 
-class SpeechTrainer(Seq2SeqTrainer):
+class SpeechTrainer(CheckpointingTrainer):
     """Seq2SeqTrainer for batches of `WhisperCollator` (and its sibling).
 
     Args:
@@ -70,9 +55,6 @@ class SpeechTrainer(Seq2SeqTrainer):
         meter: measures the throughput; None: without FLOPs.
         windows: of the batches of training; None: the model's own.
         evaluates_in_full_window: whatever windows the collators choose.
-
-    Attributes:
-        run_record: what every checkpoint says about its run, see `vietst.training.continuation`.
     """
 
     compute_metrics: Any
@@ -123,9 +105,6 @@ class SpeechTrainer(Seq2SeqTrainer):
         self._meter = meter or ThroughputMeter()
         self.add_callback(self._meter)
         self._windows, self._evaluates_in_full_window = windows, evaluates_in_full_window
-        self._keeps_adapters = True
-        self.run_record: dict[str, Any] = {}
-        self._is_saving_checkpoint = False
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         arguments = self.args
@@ -237,21 +216,6 @@ class SpeechTrainer(Seq2SeqTrainer):
         set_encoder_decay(self.optimizer, 0.0)
         return prepared
 
-    def _prepare_and_load(self, max_steps: int, train_dataloader: Any, checkpoint: str | None) -> Any:
-        if checkpoint is None or not is_shared_out_otherwise(Path(checkpoint)):
-            return super()._prepare_for_training(max_steps, train_dataloader, checkpoint)
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
-        load_reshared(self, Path(checkpoint))
-        self._load_optimizer_and_scheduler(checkpoint)  # under DeepSpeed: the schedule alone
-        return prepared
-
-    def _load_best_model(self) -> None:
-        best = Path(self.state.best_model_checkpoint)
-        if is_shared_out_otherwise(best):
-            load_reshared(self, best)
-        else:
-            super()._load_best_model()
-
     def unfreeze_encoder(self, was_frozen_before: bool = True) -> None:
         """Train the encoder from the next step on; see `vietst.training.unfreezing`.
 
@@ -266,69 +230,6 @@ class SpeechTrainer(Seq2SeqTrainer):
             set_encoder_decay(self.optimizer, self.args.weight_decay)
             if was_frozen_before:
                 restart_adam(self.optimizer.optimizer)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        run_dir = super()._get_output_dir(trial)
-        return str(partial_folder(Path(run_dir))) if self._is_saving_checkpoint else run_dir
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As transformers', but see `vietst.training.checkpoint_writing`; with the run's record."""
-        run_dir, saves = Path(self.args.output_dir), self.args.should_save
-        name = f"checkpoint-{self.state.global_step}"
-        partial = partial_folder(run_dir) / name
-        with full_disk_is_an_error(run_dir):
-            if saves:
-                require_space(run_dir)
-                remove_leftovers(run_dir)
-                partial.mkdir(parents=True)
-            self.accelerator.wait_for_everyone()
-            self._is_saving_checkpoint = True
-            try:
-                super()._save_checkpoint(model, trial)  # finds nothing to rotate in the partial folder
-            finally:
-                self._is_saving_checkpoint = False
-            if self.state.best_global_step == self.state.global_step:
-                self.state.best_model_checkpoint = str(run_dir / name)
-            self.accelerator.wait_for_everyone()
-            if saves:
-                self.state.save_to_json(str(partial / "trainer_state.json"))
-                record = {**self.run_record, "files": files_of(partial)}
-                (partial / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-                publish(partial, run_dir)
-                best = self.state.best_model_checkpoint
-                delete_old(run_dir, self.args.save_total_limit, Path(best) if best else None)
-        self.accelerator.wait_for_everyone()
-
-    def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
-        trained = super()._init_training_state(max_steps, *args)
-        # After the loaders, which the processes must seed alike, and before a checkpoint's states are read.
-        draw_as_process(self.args.process_index, seed=self.args.seed, device=self.args.device)
-        # A checkpoint's own intervals would go before the configuration's.
-        self.state.compute_steps(self.args, max_steps)
-        # The best checkpoint may have moved with its run folder.
-        best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
-        if best.is_dir():
-            self.state.best_model_checkpoint = str(best)
-        return trained
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        # An empty one means that ZeRO-3 saves its partitions alone.
-        if self.args.should_save and lora.adapted_layers(self.model) and state_dict != {}:
-            weights = self.model.state_dict() if state_dict is None else state_dict
-            state_dict = lora.merged_weights(self.model, weights, keep_adapters=self._keeps_adapters)
-        super()._save(output_dir, state_dict)
-
-    def save_release(self) -> None:
-        """Save the final model: as `save_model`, but LoRA's adapters are in its plain weights only."""
-        self._keeps_adapters = False
-        self.save_model()
-        self._keeps_adapters = True
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # Checkpoints hold LoRA's merged weights for others, beside what training goes on from.
-        merged = lora.merged_names(self.model)
-        load_result.unexpected_keys[:] = [key for key in load_result.unexpected_keys if key not in merged]
-        super()._issue_warnings_after_load(load_result)
 
     def _has_stopped_early(self) -> bool:
         return any(
