@@ -360,6 +360,7 @@ augmentation: {mask_time_prob: 1.5}
         ("training.learning_rate='1e-4'", "number"),
         ("training.learning_rate=.inf", "finite"),
         ("training.warmup_ratio=1", "less than 1"),
+        ("training.seed=4294967296", "less than 4294967296"),  # NumPy takes no larger one
         ("training.fp16=yess", "auto"),
         ("audio.sample_rate=8000", "16000"),
         ("audio.max_length_seconds=31", "less than or equal to 30"),

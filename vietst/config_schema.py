@@ -319,8 +319,8 @@ class NanoE2ESection(Section):
 class TrainingSection(Section):
     """Optimization, schedule, checkpoints. Batch sizes count utterances, not targets."""
 
-    seed: Annotated[int, Field(ge=0)] = 42
-    """Of data order, dropout and masks."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    """Of data order, dropout and masks. NumPy takes no larger ones."""
 
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Utterances per device and forward pass. `batch_seconds`, where stated, replaces it in training."""
@@ -451,7 +451,8 @@ class TrainingSection(Section):
     better one); it may be stated, but not against the metric."""
 
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after so many evaluations without a better one. None: train to the end."""
+    """Stop after so many evaluations in a row that are no better than the best checkpoint. None: train to the
+    end."""
 
     report_to: Literal["tensorboard", "none"] = "tensorboard"
     """Where losses and scores are logged, besides the run folder's own files."""
@@ -489,19 +490,21 @@ class LossSection(Section):
 
 
 class AugmentationSection(Section):
-    """SpecAugment on the log-mel features, in training only; with transformers' names."""
+    """SpecAugment, in training only; with transformers' names. Whisper: on the log-mel features. e2e: on the
+    frames that enter the encoder's layers, and their channels."""
 
     mask_time_prob: Probability = 0.0
-    """About this share of the frames is masked."""
+    """About this share of the frames is masked; of Whisper's at least two masks in each clip, transformers'
+    default."""
 
     mask_time_length: Annotated[int, Field(ge=1)] = 10
     """Frames in one mask."""
 
     mask_feature_prob: Probability = 0.0
-    """About this share of the mel bins is masked."""
+    """About this share of the mel bins (e2e: channels) is masked."""
 
     mask_feature_length: Annotated[int, Field(ge=1)] = 10
-    """Mel bins in one mask."""
+    """Mel bins (e2e: channels) in one mask."""
 
 
 class ExtraSetSection(Section):
