@@ -10,8 +10,9 @@ from typing import Final
 from vietst.errors import VietstError
 
 _ERRNOS: Final = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_WORDS: Final = ("No space left", "File too large", "Disk quota exceeded")
-"""The system's own, in exceptions without a number, as those of safetensors."""
+_WORDS: Final = ("No space left", "File too large", "Disk quota exceeded", "Not enough disk space")
+"""The system's own, in exceptions without a number, as those of safetensors; and what datasets says before it
+writes."""
 
 
 def is_full_disk(error: Exception) -> bool:

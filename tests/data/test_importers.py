@@ -17,6 +17,7 @@ from tests.data.tiny_splits import write_clip
 from tests.encoded_audio import encoded
 from tests.hub.server import LoopbackHub
 from tests.script_runs import run_script
+from tests.small_files import needs_limits, only_files_up_to
 from tests.user_machine import Machine, assert_refused
 from vietst.data.audio import load_utterance, load_waveform
 from vietst.data.importers.dataset import DatasetImporter, DatasetOptions
@@ -221,6 +222,24 @@ def test_a_nemo_line_without_an_offset_is_the_beginning_of_a_file_that_lasts_lon
     assert cleaned(tmp_path)[-1]["duration"] == "3"
 
 
+def test_a_usual_time_that_is_chosen_for_another_column_makes_no_piece(tmp_path: Path) -> None:
+    """Clips that are cut already, with their times in the video."""
+    entry = {"audio_filepath": "a.wav", "text": "câu", "offset": 75.5, "duration": 2}
+    (tmp_path / "a.jsonl").write_text(json.dumps(entry))
+
+    def read(**columns: str) -> tuple[list[str], Any]:
+        importer = NemoImporter(tmp_path / "a.jsonl", data_root=tmp_path, columns=columns)
+        names = list(importer.columns)
+        return names, next(importer.rows()).content
+
+    names, content = read(video_start_s="offset")
+    assert names == ["video_start_s", "audio_path", "transcript", "duration"]
+    assert (content["video_start_s"], content["duration"]) == ("75.5", "2")
+    assert "start_s" not in content
+    names, content = read(video_length_s="duration", start_s="offset")
+    assert (content["video_length_s"], content["start_s"], content["end_s"]) == ("2", "75.5", "")
+
+
 def test_rows_that_no_text_file_holds_are_told_and_the_others_can_be_read(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.wav", 1.0, seed=1)
     lines = [
@@ -405,6 +424,16 @@ def test_a_streamed_dataset_that_breaks_off_says_so(tmp_path: Path) -> None:
     options = DatasetOptions(tmp_path / "audio", split="train", streaming=True)
     with pytest.raises(ManifestError, match="datasets opens it and reads its rows"):
         DatasetImporter(str(tmp_path), options, data_root=tmp_path, columns={})
+
+
+@needs_limits
+def test_a_disk_that_fills_up_with_clips_is_told_as_that(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "folder/train.parquet")
+    options = DatasetOptions(tmp_path / "audio", split="train", streaming=True)
+    importer = DatasetImporter(str(tmp_path / "folder"), options, data_root=tmp_path, columns={})
+    with only_files_up_to(20_000), pytest.raises(ManifestError, match="free some space"):
+        list(importer.rows())
+    assert [path for path in (tmp_path / "audio").rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -23,6 +23,7 @@ from vietst.data.importers.imported import (
 )
 from vietst.data.importers.nemo import text_of
 from vietst.errors import ManifestError
+from vietst.full_disk import full_disk_error, is_full_disk
 from vietst.hub_access import HUB_ERRORS, refusal
 from vietst.runtime import get_logger
 
@@ -180,8 +181,11 @@ class DatasetImporter:
             )
         folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{path.name}")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
         return audio_path
 
 
@@ -243,6 +247,15 @@ class _told:  # noqa: N801 - reads as the words of a with statement
 
         if not isinstance(error, (*HUB_ERRORS, DatasetsError, ImportError)):
             return
+        for cause in (error, error.__cause__):
+            if isinstance(cause, Exception) and is_full_disk(cause):
+                raise full_disk_error(
+                    cause,
+                    self._name,
+                    ManifestError,
+                    rule="the disk has room for what datasets downloads and for the audio that is written",
+                    do="free some space, and run the same command again; --streaming keeps no copy of it all",
+                ) from error
         found, do = refusal(error) or (str(error), "check the name, --subset, --split and --revision")
         if "torchcodec" in f"{error} {error.__cause__}":
             found, do = (

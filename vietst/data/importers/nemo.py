@@ -51,9 +51,11 @@ class NemoImporter:
         self.source = str(path)
         self._path, self._data_root, self._base = path, data_root, base or path.parent
         times = {column: field for column, field in columns.items() if column in _TIME_COLUMNS}
-        self._chosen_times = times
-        self._chosen = {column: field for column, field in columns.items() if column not in times}
-        self._time_fields = {**_USUAL_TIMES, **times}
+        others = {column: field for column, field in columns.items() if column not in times}
+        self._chosen_times, self._chosen = times, others
+        # A field that is chosen for another column says nothing of a piece: video_start_s=offset.
+        usual = {column: field for column, field in _USUAL_TIMES.items() if field not in others.values()}
+        self._time_fields = {**usual, **times}
 
     @cached_property
     def _available(self) -> list[str]:
@@ -72,7 +74,8 @@ class NemoImporter:
                 do="write JSON lines, one object a line (a JSON array is none)",
             )
         require_fields(self._chosen_times, available, self.source)
-        known = [key for key in available if key not in (*self._time_fields.values(), "duration")]
+        of_times = {*self._time_fields.values(), "duration"} - {*self._chosen.values()}
+        known = [key for key in available if key not in of_times]
         fields = chosen_columns(USUAL_FIELDS, self._chosen, known, self.source)
         require_columns(fields, self.source, available)
         return fields
