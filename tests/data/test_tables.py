@@ -229,3 +229,31 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ManifestError, match="can be written"):
         write_table(tmp_path / "file" / "table.tsv", [], ["a"])
+
+
+def test_a_folder_is_refused_before_the_first_row_is_made(tmp_path: Path) -> None:
+    def write() -> None:
+        with atomic_writer(tmp_path):
+            pytest.fail("hours of work would be lost")
+
+    with pytest.raises(ManifestError, match="a folder"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_another_program_has_open_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows then lets nothing take its place."""
+
+    def locked(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Access is denied", str(self), None, str(target))
+
+    path = tmp_path / "table.csv"
+    write_table(path, [{"a": "1"}], ["a"])
+    monkeypatch.setattr(Path, "replace", locked)
+    with pytest.raises(ManifestError, match="close the program") as caught:
+        write_table(path, [{"a": "2"}], ["a"])
+    assert caught.value.where == str(path)
+    assert path.read_bytes() == b"a\n1\n"
+    assert list(tmp_path.iterdir()) == [path]

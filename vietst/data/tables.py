@@ -237,9 +237,11 @@ def atomic_writer(path: Path) -> Iterator[TextIO]:
     """A UTF-8 text file that takes the place of `path` when the block ends, and is dropped when it fails.
 
     Raises:
-        ManifestError: the file cannot be made.
+        ManifestError: the file cannot be made, or cannot take the place.
         VietstError: the disk is full.
     """
+    if path.is_dir():
+        _refuse(path, "the file can be written", "a folder", "name a file in it, or another place")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,9 +252,18 @@ def atomic_writer(path: Path) -> Iterator[TextIO]:
         with full_disk_is_an_error(path):
             with file:
                 yield file
-            temporary.replace(path)
+            _put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    try:
+        temporary.replace(path)
+    except PermissionError as error:
+        # On Windows, whatever another program has open: a table in Excel.
+        do = "close the program that has it open, and run the same command again"
+        _refuse(path, "the file can be replaced", str(error.strerror), do)
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
