@@ -30,6 +30,7 @@ from vietst.data.manifest import REJECTED_NAME
 from vietst.data.preparation import prepare_features
 from vietst.data.tables import read_table, write_table
 from vietst.errors import ManifestError
+from vietst.evaluation.scoring_normalizer import NUMBERS_ID
 
 COLUMNS_IN = ("id", "audio_path", "transcript", "translation", "duration", "video_id", "speaker_id")
 
@@ -200,6 +201,10 @@ def test_the_same_rows_are_not_measured_again_and_changed_ones_are(
     )
     assert measured == [1, 6], "the block of the changed row, and the last one, which has one row more"
     assert signals_of(tmp_path / "audit")["new"]["duplicate_of"] == table[5]["id"]
+
+
+def test_rows_are_measured_again_when_numbers_are_compared_by_other_rules() -> None:
+    assert NUMBERS_ID in measuring.STAGE_SETTINGS.values()
 
 
 def test_what_is_dropped_is_rejected_like_any_other_row(corpus, finished, tmp_path) -> None:

@@ -21,13 +21,15 @@ from vietst.audit.signals import format_number
 from vietst.audit.text_signals import TextFacts, measure_texts
 from vietst.data.tables import write_table
 from vietst.errors import AudioError, VietstError
+from vietst.evaluation.scoring_normalizer import NUMBERS_ID
 
 if TYPE_CHECKING:
     from vietst.audit.audio_signals import ClipSound
     from vietst.inference.voice_activity import SileroNetwork
 
-STAGE_SETTINGS: Final = {"stage": "rows", "version": 4}
-"""`version` goes up when a signal of this stage would get another value."""
+STAGE_SETTINGS: Final = {"stage": "rows", "version": 4, "numbers": NUMBERS_ID}
+"""`version` goes up when a signal of this stage would get another value; not for the rules by which numbers
+are compared, which have a name of their own."""
 
 FINGERPRINT: Final = "fingerprint"
 _SOUND: Final = (
