@@ -309,6 +309,38 @@ def test_a_flipped_bit_is_found_with_those_of_the_features_and_only_its_shard_is
     assert all_bytes(planned.directory) == written
 
 
+def test_states_of_features_that_had_changed_are_deleted_with_them(tmp_path: Path) -> None:
+    """Their own checksums are those of what was computed."""
+    write_corpus(tmp_path)
+    corpus = (tmp_path / "splits", tmp_path / "features", LOG_MEL_80_NANO)
+    options: dict[str, Any] = {"audio_root": tmp_path, "num_proc": 1, "progress": False}
+    directory = build_feature_cache(*corpus, **options)
+    (shard,) = directory.glob("train/data-*.arrow")
+    written, row = shard.read_bytes(), datasets.load_from_disk(str(directory))["train"][0]
+    changed = bytearray(written)
+    changed[written.index(row["features"]) + 1] ^= 1
+    shard.write_bytes(changed)
+    splits = {"train": datasets.load_from_disk(str(directory))["train"]}
+    build(tmp_path / "features", splits, make_encoder())
+    states = plan(tmp_path / "features", splits, make_encoder()).directory
+    assert states.is_dir()
+    build_feature_cache(*corpus, **options, verify=True)
+    assert shard.read_bytes() == written
+    assert not states.exists()
+
+
+@pytest.mark.parametrize("name", ["dataset_dict.json", "train/state.json", "dev/dataset_info.json"])
+def test_a_file_beside_the_shards_that_a_power_cut_emptied_is_written_again(tmp_path, name):
+    splits = make_splits()
+    build(tmp_path, splits, make_encoder())
+    whole = all_bytes(tmp_path)
+    (plan(tmp_path, splits, make_encoder()).directory / name).write_bytes(b"")
+    encoder, counts = counting(make_encoder())
+    build(tmp_path, splits, encoder)
+    assert all_bytes(tmp_path) == whole
+    assert not counts, "no states are computed again"
+
+
 def test_processes_share_the_work_and_all_open_the_same(tmp_path):
     splits = make_splits()
     build(tmp_path / "alone", splits, make_encoder())

@@ -23,6 +23,7 @@ from vietst.data import (
     audio_facts,
     feature_cache,
     feature_card,
+    feature_files,
     feature_plan,
     feature_shards,
     shard_processes,
@@ -47,8 +48,8 @@ KILL_POINTS = [
     *[(os, "fsync", "after", call) for call in (3,)],
     *[(Path, "replace", "before", call) for call in (1, 2, 6)],
     *[(Path, "replace", "after", call) for call in (2, 3, 8)],
-    *[(feature_cache, "_write_json", "before", call) for call in (1, 4, 7, 8)],
-    *[(feature_cache, "_write_json", "after", call) for call in (1, 7)],
+    *[(feature_files, "_write_json", "before", call) for call in (1, 4, 7, 8)],
+    *[(feature_files, "_write_json", "after", call) for call in (1, 7)],
     *[(Path, "write_text", "after", call) for call in (1, 6, 8)],
 ]
 
@@ -159,7 +160,7 @@ def test_a_killed_build_continues_to_the_same_bytes(
 
     assert run_and_be_killed(build_and_die) == -signal.SIGKILL
     is_finished = any(tmp_path.glob(f"*/{feature_card.COMPLETE_MARK}"))
-    assert is_finished == (point_name(point) in ("after feature_cache._write_json 8",))
+    assert is_finished == (point_name(point) in ("after feature_files._write_json 8",))
     if not is_finished:
         with pytest.raises(FeatureCacheError):
             open_cache(corpus, tmp_path)

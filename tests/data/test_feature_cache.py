@@ -295,14 +295,7 @@ def test_a_shard_that_was_cut_off_later_is_named_and_the_same_command_mends_it(
     assert contents(directory) == expected
 
 
-@pytest.mark.parametrize("of", ["features", "texts", "lengths"])
-def test_a_flipped_bit_is_found_when_asked_for_and_only_its_shard_is_built_again(
-    tmp_path: Path, computed: list[int], of: str
-) -> None:
-    write_corpus(tmp_path)
-    directory = build(tmp_path)
-    expected = contents(directory)
-    shard = next(directory.glob("train/data-00001-*.arrow"))
+def flip_a_bit(shard: Path, of: str) -> None:
     with pyarrow.memory_map(str(shard)) as file, pyarrow.ipc.open_stream(file) as stream:
         batch = stream.read_next_batch()
         buffer = batch.column({"texts": "transcript"}.get(of, "features")).buffers()[
@@ -312,6 +305,17 @@ def test_a_flipped_bit_is_found_when_asked_for_and_only_its_shard_is_built_again
     content = bytearray(shard.read_bytes())
     content[place] ^= 1
     shard.write_bytes(content)
+
+
+@pytest.mark.parametrize("of", ["features", "texts", "lengths"])
+def test_a_flipped_bit_is_found_when_asked_for_and_only_its_shard_is_built_again(
+    tmp_path: Path, computed: list[int], of: str
+) -> None:
+    write_corpus(tmp_path)
+    directory = build(tmp_path)
+    expected = contents(directory)
+    shard = next(directory.glob("train/data-00001-*.arrow"))
+    flip_a_bit(shard, of)
     assert len(open_cache(tmp_path)["train"]) > 0, "nobody notices"
     computed.clear()
     build(tmp_path)
@@ -333,7 +337,8 @@ def test_a_shard_without_checksums_is_older_than_they_are(
         RecordBatchStreamWriter, "write_batch", lambda self, batch, **_: write_batch(self, batch)
     )
     directory = build(tmp_path)
-    assert {shard_files.is_as_written(path) for path in directory.glob("*/*.arrow")} == {None}
+    schema = shard_files.cache_features(plan_of(tmp_path).cached_columns).arrow_schema
+    assert {shard_files.is_as_written(path, schema) for path in directory.glob("*/*.arrow")} == {None}
     computed.clear()
     build(tmp_path, verify=True)
     assert computed == []
@@ -365,6 +370,24 @@ def test_a_damaged_cache_of_other_splits_is_not_copied_from(
     build(tmp_path)
     assert len(computed) == 12
     assert "is damaged, and nothing is copied from it" in caplog.text
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_values_that_a_disk_has_changed_are_not_copied_into_another_cache(
+    tmp_path: Path, computed: list[int], caplog: pytest.LogCaptureFixture, num_proc: int
+) -> None:
+    """They would get a checksum there that says they are right."""
+    splits = write_corpus(tmp_path)
+    shard = next(build(tmp_path).glob("train/data-00001-*.arrow"))
+    flip_a_bit(shard, "features")
+    computed.clear()
+    splits["train"][0]["transcript"] = "Sửa lại rồi"
+    write_splits(tmp_path / "splits", splits)
+    directory = build(tmp_path, num_proc=num_proc)
+    if num_proc == 1:
+        assert len(computed) == shard_files.shard_num_rows(shard)
+        assert str(shard) in caplog.text
+    assert contents(directory) == contents(build(tmp_path, features="elsewhere"))
 
 
 def test_what_an_interrupted_build_left_lying_is_removed(tmp_path: Path) -> None:

@@ -305,6 +305,18 @@ def split_of_videos_that_are_there(disk: Disk) -> set[str]:
     return {split for split, num_lines in lines.items() if num_lines > 1}
 
 
+def test_features_that_a_disk_has_changed_are_deleted_and_not_copied(disk: Disk) -> None:
+    """Nor is audio read for them, which may not be there."""
+    features_dir = disk.config.paths.local_features_dir
+    changed = next(features_dir.glob(f"{WAVEFORM_16K.name}-*/train/data-00000-*.arrow"))
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 1
+    changed.write_bytes(content)
+    found = take_down(disk.config, disk.write_list(*named_videos(disk)))
+    assert [directory.name.rpartition("-")[0] for directory in found.rebuilt] == [LOG_MEL_80_NANO.name]
+    assert not changed.exists()
+
+
 def test_without_a_rebuild_features_are_deleted_at_once(disk: Disk) -> None:
     take_down(disk.config, disk.write_list(named_videos(disk)[0]), rebuild=False)
     assert not list(disk.data.glob("features/*-*"))

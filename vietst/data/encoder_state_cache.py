@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from vietst.data.encoder_states import FrozenEncoder
-from vietst.data.feature_card import COMPLETE_MARK
+from vietst.data.feature_card import COMPLETE_MARK, cache_directories
+from vietst.data.feature_files import is_finished
 from vietst.data.feature_plan import Shard
 from vietst.data.feature_shards import TEMPORARY_PREFIX
-from vietst.data.features import FEATURE_CODE_VERSION
+from vietst.data.features import FEATURE_CODE_VERSION, InputKind
 from vietst.data.shard_files import delete_changed, shard_num_rows, write_batch
 from vietst.data.tables import write_json
 from vietst.errors import FeatureCacheError
@@ -234,7 +235,7 @@ def build_states(
             found=f"{len(missing)} of {len(plan.shards)} shards are not there when all are written",
             do="set paths.features_dir to a disk that all machines share",
         )
-    if rank == 0 and not (plan.directory / COMPLETE_MARK).is_file():
+    if rank == 0 and not is_finished(plan.directory, plan.num_positions, CARD_FILE_NAME):
         _finish(plan, encoder)
     wait_for_all()
     opened = datasets.load_from_disk(str(plan.directory))
@@ -278,7 +279,17 @@ def _write_shard(
 def delete_changed_states(features_dir: Path) -> None:
     """Deletes cached states that a disk or a copy has changed; the next training computes them again."""
     for directory in sorted((features_dir / FOLDER_NAME).glob("*-*")):
-        delete_changed(sorted(directory.glob("*/data-*.arrow")), f"encoder states {directory.name}")
+        shards = sorted(directory.glob("*/data-*.arrow"))
+        delete_changed(shards, _features().arrow_schema, f"encoder states {directory.name}")
+
+
+def delete_states_of(features_dir: Path, kind: InputKind) -> None:
+    """Deletes all states that were computed of features of a kind: some of these turned out to be wrong, and
+    nothing tells which states are."""
+    for directory in cache_directories(features_dir / FOLDER_NAME, kind):
+        logger.warning("may have been computed of features that had changed, and is deleted: %s", directory)
+        (directory / COMPLETE_MARK).unlink(missing_ok=True)
+        shutil.rmtree(directory)
 
 
 def _encode_rows(

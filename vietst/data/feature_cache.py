@@ -13,8 +13,6 @@ bytes, length-true: see `features_of`), `num_frames` (int32: frames; samples for
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 import os
 import shutil
@@ -25,24 +23,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from vietst.constants import SPLITS
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.build_members import BuildMember, one_at_a_time
 from vietst.data.feature_card import (
-    CARD_FILE_NAME,
     COMPLETE_MARK,
     cache_directories,
     has_same_features,
-    make_card,
     num_bytes,
     read_cards,
     what_differs,
 )
-from vietst.data.feature_plan import CachePlan, Shard, cached_name, make_plan, plan_without_measuring
+from vietst.data.feature_files import (
+    damaged_shards,
+    delete_changed_shards,
+    finish,
+    is_complete,
+    is_written,
+)
+from vietst.data.feature_plan import CachePlan, make_plan, plan_without_measuring
 from vietst.data.feature_reuse import ReusableRows
-from vietst.data.feature_shards import TEMPORARY_PREFIX
 from vietst.data.features import InputKind
-from vietst.data.shard_files import cache_features, delete_changed, shard_num_rows
 from vietst.data.shard_processes import MissingShards, write_shards
 from vietst.errors import FeatureCacheError
 from vietst.quantities import size_in_words
@@ -86,7 +86,7 @@ def build_feature_caches(
         member: the part of the build that this process writes; None: all of it. Other parts may still be
             missing when this returns, unless the others of the launch write them.
         verify: read all that is there first, and write again what is no longer as it was written; encoder
-            states that are not are deleted.
+            states that are not, or may have been computed of features that are not, are deleted.
 
     Returns:
         The caches' folders.
@@ -103,15 +103,14 @@ def build_feature_caches(
     plans = [dataclasses.replace(first_plan, kind=kind) for kind in kinds]
     directories = [features_dir / plan.directory_name for plan in plans]
     if verify:
-        from vietst.data.encoder_state_cache import delete_changed_states
+        from vietst.data.encoder_state_cache import delete_changed_states, delete_states_of
 
         delete_changed_states(features_dir)
     unfinished = []
     for plan, directory in zip(plans, directories, strict=True):
-        if verify:
-            written = [shard for shard in plan.shards if _is_written(directory, plan, shard)]
-            delete_changed([directory / shard.path_in_cache for shard in written], plan.kind.name)
-        if _is_complete(directory, plan) and not _damaged_shards(directory, plan):
+        if verify and delete_changed_shards(directory, plan):
+            delete_states_of(features_dir, plan.kind)
+        if is_complete(directory, plan) and not damaged_shards(directory, plan):
             logger.info("%s: nothing to do, it is built: %s", plan.kind.name, directory)
         else:
             unfinished.append((plan, directory))
@@ -150,12 +149,13 @@ def open_feature_cache(
         ManifestError: missing or broken splits.
     """
     import datasets
+    import pyarrow  # type: ignore[import-untyped]
 
     default_command = f"python scripts/build_features.py --kinds {kind.name}"
     facts_file = AudioFactsFile(features_dir / FACTS_FILE_NAME)
     plan = make_plan(splits_dir, kind, audio_root=audio_root, facts_file=facts_file, progress=False)
     directory = features_dir / plan.directory_name
-    if not _is_complete(directory, plan):
+    if not is_complete(directory, plan):
         raise FeatureCacheError(
             where=str(features_dir),
             rule=f"it holds the features of kind {kind.name} for the splits in {splits_dir}",
@@ -164,8 +164,8 @@ def open_feature_cache(
         )
     try:
         return datasets.load_from_disk(str(directory))
-    except (OSError, ValueError) as error:
-        damaged = _damaged_shards(directory, plan)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        damaged = damaged_shards(directory, plan)
         others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         to_do = "write it again" if damaged else "delete this folder, and build it again"
         raise FeatureCacheError(
@@ -245,7 +245,7 @@ def _missing(plan: CachePlan, directory: Path, member: BuildMember) -> MissingSh
     shards = [
         shard
         for number, shard in enumerate(plan.shards)
-        if member.owns(number) and not _is_written(directory, plan, shard)
+        if member.owns(number) and not is_written(directory, shard)
     ]
     if not shards:
         return None
@@ -258,18 +258,18 @@ def _wait_for_launch(directory: Path, plan: CachePlan, member: BuildMember) -> N
     """Returns when all processes of the launch have written theirs; if one dies, the launcher ends all."""
     of_launch = [s for number, s in enumerate(plan.shards) if member.part_that_owns(number) == member.part]
     for shard in of_launch:
-        while not _is_written(directory, plan, shard):
+        while not is_written(directory, shard):
             time.sleep(_LOOK_AGAIN_S)
 
 
 def _complete_or_say_what_is_missing(
     features_dir: Path, directory: Path, plan: CachePlan, member: BuildMember
 ) -> None:
-    missing = [n for n, shard in enumerate(plan.shards) if not _is_written(directory, plan, shard)]
+    missing = [n for n, shard in enumerate(plan.shards) if not is_written(directory, shard)]
     if not missing:
         with one_at_a_time(features_dir):
-            if not _is_complete(directory, plan):
-                _finish(directory, plan)
+            if not is_complete(directory, plan):
+                finish(directory, plan)
         _say_what_came_out(features_dir, directory, plan)
     elif member.num_parts > 1:
         parts = sorted({member.part_that_owns(number) for number in missing})
@@ -282,48 +282,13 @@ def _complete_or_say_what_is_missing(
         )
 
 
-# --- what is there ----------------------------------------------------------------------------------------
-
-
-def _is_written(directory: Path, plan: CachePlan, shard: Shard) -> bool:
-    return shard_num_rows(directory / shard.path_in_cache) == shard.stop - shard.start
-
-
-def _is_complete(directory: Path, plan: CachePlan) -> bool:
-    return all(map(_is_json, _files_beside_shards(directory))) and all(
-        (directory / shard.path_in_cache).is_file() for shard in plan.shards
-    )
-
-
-def _files_beside_shards(directory: Path) -> list[Path]:
-    of_splits = [directory / split / name for split in SPLITS for name in ("state.json", "dataset_info.json")]
-    return [directory / COMPLETE_MARK, directory / CARD_FILE_NAME, *of_splits]
-
-
-def _is_json(path: Path) -> bool:
-    """They come to the disk some time after they are written, and may be empty when the power fails."""
-    try:
-        json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _damaged_shards(directory: Path, plan: CachePlan) -> list[Path]:
-    """Of a cache that was complete: what is cut off or gone since. Values that changed are not noticed, see
-    `delete_changed`."""
-    return [
-        directory / shard.path_in_cache for shard in plan.shards if not _is_written(directory, plan, shard)
-    ]
-
-
 def _reusable_rows(features_dir: Path, plan: CachePlan) -> ReusableRows:
     """Of the finished caches of this kind whose features are those of this code."""
     cards = read_cards(features_dir, plan.kind)
     return ReusableRows(directory for directory, card in cards.items() if has_same_features(card, plan.kind))
 
 
-# --- saying and finishing ---------------------------------------------------------------------------------
+# --- saying -----------------------------------------------------------------------------------------------
 
 
 def _refuse_full_disk(features_dir: Path, missing: Sequence[MissingShards]) -> None:
@@ -368,43 +333,3 @@ def _say_what_came_out(features_dir: Path, directory: Path, plan: CachePlan) -> 
             "%s: other splits' caches of this kind lie beside it; if nothing needs them, delete: %s",
             *(plan.kind.name, " ".join(map(str, others))),
         )
-
-
-def _finish(directory: Path, plan: CachePlan) -> None:
-    """Writes the files beside the shards, as `DatasetDict.save_to_disk` does, the complete mark last."""
-    from datasets import DatasetInfo
-
-    for abandoned in [*directory.glob(f"{TEMPORARY_PREFIX}*"), *directory.glob(f"*/{TEMPORARY_PREFIX}*")]:
-        if abandoned.is_dir():
-            shutil.rmtree(abandoned, ignore_errors=True)
-        else:
-            abandoned.unlink(missing_ok=True)
-    info = dataclasses.asdict(
-        DatasetInfo(features=cache_features([cached_name(column) for column in plan.columns]))
-    )
-    for split in SPLITS:
-        shards = [shard for shard in plan.shards if shard.split == split]
-        kept = {shard.file_name for shard in shards}
-        for path in (directory / split).iterdir():
-            # Shards of a plan that cut this split otherwise.
-            if path.suffix == ".arrow" and path.name not in kept:
-                path.unlink()
-        state: dict[str, object] = {
-            "_data_files": [{"filename": shard.file_name} for shard in shards],
-            "_fingerprint": hashlib.blake2b(f"{plan.key}-{split}".encode(), digest_size=8).hexdigest(),
-            "_format_columns": None,
-            "_format_kwargs": {},
-            "_format_type": None,
-            "_output_all_columns": False,
-            "_split": split,
-        }
-        _write_json(directory / split / "state.json", state)
-        _write_json(directory / split / "dataset_info.json", info)
-    _write_json(directory / CARD_FILE_NAME, make_card(directory, plan))
-    _write_json(directory / COMPLETE_MARK, {"splits": list(SPLITS)})
-
-
-def _write_json(path: Path, content: object) -> None:
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
-    temporary.replace(path)

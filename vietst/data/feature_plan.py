@@ -134,6 +134,11 @@ class CachePlan:
         """By split."""
         return {split: float(rows["duration_s"].sum()) for split, rows in self.rows.items()}
 
+    @property
+    def cached_columns(self) -> tuple[str, ...]:
+        """The string columns as the cache names them."""
+        return tuple(map(cached_name, self.columns))
+
     def numbers_of(self, shard: Shard) -> np.ndarray:
         """`ROW_NUMBERS` of a shard's rows."""
         return self.rows[shard.split][shard.start : shard.stop]

@@ -1,7 +1,7 @@
 """Features that another cache holds already, found by the audio's content: copied, not computed again."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from vietst.constants import SPLITS
+from vietst.data.shard_files import is_as_written, shard_num_rows
 from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ class ReusableRows:
     """The rows of finished caches of the same features, some 50 bytes for each."""
 
     def __init__(self, cache_directories: Iterable[Path]) -> None:
+        import pyarrow  # type: ignore[import-untyped]
+
         self._places: list[tuple[Path, str]] = []
         keys: list[np.ndarray] = []
         for directory in cache_directories:
             try:
                 keys += [_keys_of_split(directory, split) for split in SPLITS]
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, pyarrow.ArrowException) as error:
                 logger.warning("%s is damaged, and nothing is copied from it: %s", directory, error)
             else:
                 self._places += [(directory, split) for split in SPLITS]
@@ -94,3 +97,44 @@ def open_cached_split(cache_directory: Path, split: str) -> "datasets.Dataset":
     import datasets
 
     return datasets.load_from_disk(str(cache_directory / split))
+
+
+# --- copying ----------------------------------------------------------------------------------------------
+
+
+def only_sound(rows: Sequence[CachedRow | None]) -> list[CachedRow | None]:
+    """The rows, without those of shards that are no longer as they were written.
+
+    A copy of values that a disk has changed would get a checksum that says they are right. So the first row
+    that is copied from a shard costs reading all of it.
+    """
+    return [row if row is not None and _is_sound(row) else None for row in rows]
+
+
+def forget_opened() -> None:
+    """Closes what was opened to copy from; what is there may change from now on."""
+    open_cached_split.cache_clear()
+    _shards_of_split.cache_clear()
+    _is_sound_shard.cache_clear()
+
+
+def _is_sound(row: CachedRow) -> bool:
+    shards, ends = _shards_of_split(row.cache_directory, row.split)
+    shard = shards[int(np.searchsorted(ends, row.index, side="right"))]
+    return _is_sound_shard(row.cache_directory, row.split, shard)
+
+
+@functools.lru_cache(maxsize=8)
+def _shards_of_split(cache_directory: Path, split: str) -> tuple[list[Path], np.ndarray]:
+    """The files, and the numbers of the rows behind the last of each."""
+    shards = sorted((cache_directory / split).glob("data-*.arrow"))
+    return shards, np.cumsum([shard_num_rows(shard) or 0 for shard in shards])
+
+
+@functools.cache
+def _is_sound_shard(cache_directory: Path, split: str, shard: Path) -> bool:
+    schema = open_cached_split(cache_directory, split).features.arrow_schema
+    is_sound = is_as_written(shard, schema) is not False
+    if not is_sound:
+        logger.warning("other values than were written, computed again instead of copied: %s", shard)
+    return is_sound

@@ -5,6 +5,7 @@ shards and rubbish that the next build removes. Its bytes depend on the plan alo
 """
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import os
@@ -19,7 +20,7 @@ from vietst.data.audio import load_waveform
 from vietst.data.audio_paths import resolve_below
 from vietst.data.audio_pieces import Piece, locator_of, split_locator
 from vietst.data.feature_plan import PlannedRow, Shard, num_samples
-from vietst.data.feature_reuse import CachedRow, open_cached_split
+from vietst.data.feature_reuse import CachedRow, only_sound, open_cached_split
 from vietst.data.features import InputKind, extract, half_precision
 from vietst.data.shard_files import CacheRow, write_shard_file
 from vietst.errors import AudioError, FeatureCacheError
@@ -73,6 +74,7 @@ def write_shard(jobs: Sequence[ShardJob]) -> list[Path]:
     Returns:
         A file for each job, to be moved into place.
     """
+    jobs = [dataclasses.replace(job, reusable=only_sound(job.reusable)) for job in jobs]
     load_clip: LoadClip = functools.cache(_load_clip) if len(jobs) > 1 else _load_clip
     # All paths first and all sizes last: between two clips the same code runs from a cold cache.
     clips = _find_clips(jobs)

@@ -64,35 +64,45 @@ def shard_num_rows(path: Path) -> int | None:
     try:
         with pyarrow.memory_map(os.fspath(path)) as file, pyarrow.ipc.open_stream(file) as stream:
             return sum(batch.num_rows for batch in stream)
-    except (OSError, pyarrow.ArrowInvalid):
+    except (OSError, ValueError, pyarrow.ArrowException):
         return None
 
 
-def is_as_written(path: Path) -> bool | None:
-    """Whether a shard holds the values that were written; None: it has no checksums. Reads all of it."""
+def is_as_written(path: Path, schema: "pyarrow.Schema") -> bool | None:
+    """Whether a shard holds the values that were written; None: it has no checksums. Reads all of it.
+
+    Args:
+        schema: that it should have, by which its bytes are read.
+    """
     import pyarrow
 
     checksums = []
     try:
         with pyarrow.memory_map(os.fspath(path)) as file, pyarrow.ipc.open_stream(file) as stream:
+            if not stream.schema.equals(schema):
+                return False
             for batch, metadata in stream.iter_batches_with_custom_metadata():
                 batch.validate(full=True)  # lengths that point out of the file
                 written = None if metadata is None else metadata.get(_CHECKSUM)
                 checksums.append((written, _checksum(batch)))
-    except (OSError, pyarrow.ArrowInvalid):
+    except (OSError, ValueError, pyarrow.ArrowException):
         return False
     if all(written is None for written, _ in checksums):
         return None
     return all(written == found for written, found in checksums)
 
 
-def delete_changed(shards: Sequence[Path], name: str) -> None:
+def delete_changed(shards: Sequence[Path], schema: "pyarrow.Schema", name: str) -> int:
     """Deletes what a disk or a copy has changed; whoever builds the cache finds it missing. Reads all values.
 
     Args:
+        schema: of the cache.
         name: of the cache, for the log.
+
+    Returns:
+        How many were deleted.
     """
-    verdicts = [is_as_written(path) for path in shards]
+    verdicts = [is_as_written(path, schema) for path in shards]
     for path, verdict in zip(shards, verdicts, strict=True):
         if verdict is False:
             logger.warning("other values than were written, to be built again: %s", path)
@@ -101,6 +111,7 @@ def delete_changed(shards: Sequence[Path], name: str) -> None:
         "%s: %d of %d shards hold what was written; %d are older than the checksums that tell it",
         *(name, verdicts.count(True), len(shards), verdicts.count(None)),
     )
+    return verdicts.count(False)
 
 
 def cache_features(columns: Sequence[str]) -> "datasets.Features":

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from vietst.data.feature_plan import CachePlan, Shard, cached_name, planned_rows
-from vietst.data.feature_reuse import ReusableRows, open_cached_split
+from vietst.data.feature_plan import CachePlan, Shard, planned_rows
+from vietst.data.feature_reuse import ReusableRows, forget_opened
 from vietst.data.feature_shards import ShardJob, move_into_place, real_folder, write_shard
 from vietst.data.features import InputKind, load_constants
 from vietst.errors import FeatureCacheError
@@ -67,7 +67,7 @@ def make_jobs(missing: Sequence[MissingShards], *, audio_root: Path) -> Iterator
                 cache_directory=of_cache.cache_directory,
                 shard=shard,
                 kind=of_cache.plan.kind,
-                columns=tuple(cached_name(column) for column in plan.columns),
+                columns=plan.cached_columns,
                 rows=rows,
                 reusable=of_cache.reusable.find(plan.numbers_of(shard)),
                 real_root=real_root,
@@ -91,20 +91,24 @@ def write_shards(
     num_rows = sum(of_cache.num_rows for of_cache in missing)
     jobs = make_jobs(missing, audio_root=audio_root)
     description = kinds[0].name if len(kinds) == 1 else f"{len(kinds)} kinds"
-    with (
-        full_disk_is_an_error(
-            missing[0].cache_directory.parent,
-            FeatureCacheError,
-            rule="the disk keeps room for the features while they are built",
-            do="free some space, and run the same command again: the build continues where it stopped",
-        ),
-        tqdm(total=num_rows, desc=description, unit=" utterances", disable=not progress) as bar,
-    ):
-        # Not given a name, the generator ends as soon as an error, or Ctrl-C, leaves this loop.
-        for num_written in _write_in_processes(jobs, num_proc, kinds) if num_proc > 1 else _write_here(jobs):
-            bar.update(num_written)
-    open_cached_split.cache_clear()
-    real_folder.cache_clear()
+    try:
+        with (
+            full_disk_is_an_error(
+                missing[0].cache_directory.parent,
+                FeatureCacheError,
+                rule="the disk keeps room for the features while they are built",
+                do="free some space, and run the same command again: the build continues where it stopped",
+            ),
+            tqdm(total=num_rows, desc=description, unit=" utterances", disable=not progress) as bar,
+        ):
+            # Not given a name, the generator ends as soon as an error, or Ctrl-C, leaves this loop.
+            for num_written in (
+                _write_in_processes(jobs, num_proc, kinds) if num_proc > 1 else _write_here(jobs)
+            ):
+                bar.update(num_written)
+    finally:
+        forget_opened()
+        real_folder.cache_clear()
 
 
 def _write_here(jobs: Iterator[list[ShardJob]]) -> Iterator[int]:

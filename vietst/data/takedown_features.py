@@ -21,7 +21,7 @@ from vietst.data.encoder_state_cache import FOLDER_NAME as STATES_FOLDER
 from vietst.data.feature_cache import FACTS_FILE_NAME, build_feature_cache
 from vietst.data.feature_card import COMPLETE_MARK, has_same_features, read_card, read_cards
 from vietst.data.feature_plan import CachePlan, make_plan
-from vietst.data.feature_reuse import ReusableRows, open_cached_split
+from vietst.data.feature_reuse import ReusableRows, forget_opened, only_sound
 from vietst.data.feature_shards import TEMPORARY_PREFIX
 from vietst.data.features import InputKind
 from vietst.data.takedown_list import NAMING_COLUMNS, Takedown
@@ -147,15 +147,16 @@ def make_without(
         plan = _plan(splits_dir, features_dir, kind, audio_root, measured)
         cards = read_cards(features_dir, kind)
         finished = [directory for directory, card in cards.items() if has_same_features(card, kind)]
+        reusable = ReusableRows(finished)
         is_all_there = plan is not None and all(
-            ReusableRows(finished).num_found(rows) == len(rows) for rows in plan.rows.values()
+            None not in only_sound(reusable.find(rows)) for rows in plan.rows.values()
         )
         if is_all_there:
             options: dict[str, Any] = {"audio_root": audio_root, "measured": measured, "num_proc": 1}
             made.append(build_feature_cache(splits_dir, features_dir, kind, **options, progress=False))
         else:
             logger.info("%s: not all features are there to copy; build_features.py builds them", kind.name)
-    open_cached_split.cache_clear()
+    forget_opened()
     return made
 
 
@@ -205,8 +206,10 @@ def _batches(directory: Path) -> Iterator["pyarrow.RecordBatch"]:
     for path in sorted(directory.glob("*/data-*.arrow")):
         try:
             with pyarrow.memory_map(str(path)) as file, pyarrow.ipc.open_stream(file) as stream:
-                yield from stream
-        except (OSError, pyarrow.ArrowInvalid) as error:
+                for batch in stream:
+                    batch.validate(full=True)  # in a damaged text nobody finds a name
+                    yield batch
+        except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise FeatureCacheError(
                 where=str(path),
                 rule="a shard is a whole Arrow file, so that what it holds can be told",
