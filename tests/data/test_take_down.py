@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import datasets
 import pytest
 
 from tests.data.test_encoder_state_cache import make_encoder
+from tests.data.tiny_splits import write_corpus, write_splits
 from vietst.config import load_config
 from vietst.config_schema import RunConfig, SourceSection
 from vietst.constants import SPLITS
@@ -26,7 +28,9 @@ from vietst.data.row_rules import PreprocessOptions
 from vietst.data.splits import read_audit, read_split, split_manifest, splits_are_current
 from vietst.data.tables import file_digest, read_table, write_json, write_table
 from vietst.data.take_down import find, take_down
+from vietst.data.takedown_features import find_caches, refuse_taken_down
 from vietst.data.takedown_list import Takedown, read_takedown
+from vietst.data.takedown_tables import NamedRows
 from vietst.errors import FeatureCacheError
 
 KINDS = (LOG_MEL_80_NANO, WAVEFORM_16K)
@@ -259,6 +263,27 @@ def test_a_cache_that_cannot_be_looked_into_is_refused(disk: Disk) -> None:
     shard.write_bytes(shard.read_bytes()[:-500])
     with pytest.raises(FeatureCacheError, match="delete the folder"):
         take_down(disk.config, disk.write_list("any"))
+
+
+@pytest.mark.parametrize("name", [unicodedata.normalize("NFD", "Việt.wav"), "Viê\u0323t.wav"], ids=ascii)
+def test_a_file_whose_name_has_decomposed_letters_is_found_in_caches_too(tmp_path: Path, name: str) -> None:
+    """As macOS packs names, and as Vietnamese keyboards write them: cleaning leaves paths as files are
+    called."""
+    splits = write_corpus(tmp_path)
+    row = splits["train"][0]
+    (tmp_path / row["audio_path"]).rename(tmp_path / "clips" / name)
+    row["audio_path"] = f"clips/{name}"
+    write_splits(tmp_path / "splits", splits)
+    directory = build_feature_cache(
+        tmp_path / "splits", tmp_path / "features", LOG_MEL_80_NANO, audio_root=tmp_path, num_proc=1
+    )
+    (tmp_path / "takedown.txt").write_text("clips/Việt.wav\n", encoding="utf-8")
+    takedown = read_takedown(tmp_path / "takedown.txt")
+    found = find_caches(tmp_path / "features", takedown, NamedRows())
+    assert [(cache.directory, cache.num_rows) for cache in found] == [(directory, 1)]
+    cache = datasets.DatasetDict.load_from_disk(str(directory))
+    with pytest.raises(FeatureCacheError, match="1 utterances in train"):
+        refuse_taken_down(cache, takedown, where="", do="")
 
 
 def test_caches_that_name_nothing_are_left_alone(disk: Disk) -> None:

@@ -103,7 +103,9 @@ def named_rows(table: "pyarrow.Table | pyarrow.RecordBatch", takedown: Takedown)
     for column in NAMING_COLUMNS:
         values = takedown.values_of(column)
         if values and column in table.schema.names:
-            is_in = compute.is_in(table.column(column), value_set=pyarrow.array(values, pyarrow.string()))
+            # A path is spelled as its file is called, perhaps with decomposed letters.
+            spelled = compute.utf8_normalize(table.column(column), form="NFC")
+            is_in = compute.is_in(spelled, value_set=pyarrow.array(values, pyarrow.string()))
             named |= np.asarray(is_in.to_numpy(zero_copy_only=False), dtype=bool)
     return named
 
