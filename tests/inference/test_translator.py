@@ -87,6 +87,15 @@ def test_neither_batches_nor_tasks_nor_the_kind_of_input_change_what_is_said(tra
             assert outputs(alone) == [{task: segment[task]} for segment in expected]
 
 
+def test_what_beams_find_does_not_depend_on_longer_clips_beside_it(model_dir, clips) -> None:
+    """Untrained models say nothing's end: every hypothesis ends at the cap of its clip."""
+    translator = SpeechTranslator.from_pretrained(model_dir)
+    decoder = translator._decoder
+    object.__setattr__(decoder, "record", decoder.record.model_copy(update={"num_beams": 3}))
+    together = [outputs(result) for result in translator.each(clips[:5])]
+    assert [outputs(translator(clip)) for clip in clips[:5]] == together
+
+
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_log_probabilities_are_those_of_the_generated_tokens(
     model_dir, clips, num_beams, monkeypatch
@@ -113,7 +122,7 @@ def test_log_probabilities_are_those_of_the_generated_tokens(
             tokens = architecture.generate(
                 *(model, tokenizer, states, (task,)),
                 language="vi",
-                max_new_tokens=math.ceil(4 * len(waveform) / RATE) + 4,
+                max_new_tokens=[math.ceil(4 * len(waveform) / RATE) + 4],
                 num_beams=num_beams,
             )[0, : said.num_tokens].tolist()
             prompt = architecture.decoder_prompt(tokenizer, task, "vi")

@@ -73,9 +73,12 @@ def _unpadded(generated: torch.Tensor, processor: Any) -> list[list[int]]:
 def test_processes_in_step_generate_as_often_whatever_their_batches_speak(of_batch: list[str]) -> None:
     calls = []
 
-    def generate(states: EncoderStates, tasks: Any, *, language: str, synced_gpus: bool) -> torch.Tensor:
+    def generate(
+        states: EncoderStates, tasks: Any, *, language: str, max_new_tokens: list[int], synced_gpus: bool
+    ) -> torch.Tensor:
         calls.append((*tasks, language))
         assert synced_gpus
+        assert len(max_new_tokens) == len(states.last_hidden_state)
         return torch.full((len(states.last_hidden_state), 2), 7)
 
     generated = generate_in_languages(
@@ -84,6 +87,7 @@ def test_processes_in_step_generate_as_often_whatever_their_batches_speak(of_bat
         TASKS,
         language=of_batch,
         model_language="vi",
+        max_new_tokens=[8, 9],
         pad_token_id=0,
         all_languages={"vi", "en"},
         synced_gpus=True,

@@ -147,7 +147,7 @@ class SeedModel:
             states,
             self.tasks,
             language=record.language,
-            max_new_tokens=max(caps),
+            max_new_tokens=caps,
             num_beams=record.num_beams,
             cache=cache,
         )

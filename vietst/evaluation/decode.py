@@ -40,7 +40,7 @@ def cut_at_own_cap(generated: torch.Tensor, caps: Sequence[int], pad_token_id: i
     """Pad hypotheses beyond their own caps: no text then depends on which longer clip was in its batch.
 
     Args:
-        generated: int64 [num_hypotheses, length], generated under the largest of the caps.
+        generated: int64 [num_hypotheses, length], generated under these caps.
         caps: tokens that each clip's hypotheses may have; the clips repeat task by task.
 
     Returns:
@@ -244,7 +244,7 @@ def _decode_batch(
         language=[languages[row["row_index"]] for row in batch],
         model_language=options.language,
         pad_token_id=tokenizer.pad_token_id,
-        max_new_tokens=max(caps),
+        max_new_tokens=caps,
         num_beams=options.num_beams,
     )
     return decoder(cut_at_own_cap(generated, caps, tokenizer.pad_token_id).cpu().numpy())

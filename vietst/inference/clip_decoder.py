@@ -133,7 +133,7 @@ class ClipDecoder:
                 states,
                 tasks,
                 language=record.language,
-                max_new_tokens=max(caps),
+                max_new_tokens=caps,
                 num_beams=record.num_beams,
                 cache=cache,
             )

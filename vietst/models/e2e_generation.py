@@ -13,6 +13,7 @@ from vietst.data.features import InputKind
 from vietst.models.e2e import MultitaskE2E, num_positions
 from vietst.models.e2e_inputs import decoder_prompt, input_batch
 from vietst.models.multitask import EncoderStates
+from vietst.models.own_caps import Caps, ends_at_own_caps
 from vietst.models.shared_states import SharedStatesCache, by_task
 
 
@@ -67,7 +68,7 @@ def generate(
     tasks: Sequence[str],
     *,
     language: str,
-    max_new_tokens: int,
+    max_new_tokens: Caps,
     num_beams: int = 1,
     synced_gpus: bool = False,
     cache: SharedStatesCache | None = None,
@@ -77,7 +78,8 @@ def generate(
     Args:
         encoder_states: of the utterances, from `encode` or a training forward.
         tasks: which targets to generate for every utterance.
-        max_new_tokens: cap on the hypothesis, end token included; the decoder's positions cap it too.
+        max_new_tokens: cap on the hypotheses, of all or of each utterance; what one says beyond its own is
+            left to be cut. The decoder's positions cap it too.
         cache: of these states, to be used again; None: made here.
 
     Returns:
@@ -86,6 +88,14 @@ def generate(
     """
     prompts = [decoder_prompt(tokenizer, task, language) for task in tasks]
     prompt_length = len(prompts[0])
+    cap, ends = ends_at_own_caps(
+        max_new_tokens,
+        num_tasks=len(tasks),
+        num_beams=num_beams,
+        prompt_length=prompt_length,
+        end_token_id=tokenizer.eos_token_id,
+        device=model.device,
+    )
     if cache is None:
         cache = SharedStatesCache(encoder_states)
     # Utterance by utterance, as the cache wants them.
@@ -95,7 +105,8 @@ def generate(
         decoder_input_ids=decoder_input_ids,
         # Where it differs from the first token of the prompt, generate would put it before the prompt.
         decoder_start_token_id=prompts[0][0],
-        max_length=min(prompt_length + max_new_tokens, model.config.decoder.max_position_embeddings),
+        logits_processor=ends,
+        max_length=min(prompt_length + cap, model.config.decoder.max_position_embeddings),
         num_beams=num_beams,
         synced_gpus=synced_gpus,
         past_key_values=cache.for_decoder(),

@@ -12,6 +12,7 @@ from vietst.constants import TRANSCRIBE
 from vietst.errors import ConfigError, ModelError
 from vietst.models.architectures import Architecture
 from vietst.models.multitask import EncoderStates
+from vietst.models.own_caps import Caps
 
 
 def require_languages(
@@ -38,6 +39,7 @@ def generate_in_languages(
     *,
     language: str | Sequence[str],
     model_language: str,
+    max_new_tokens: Caps,
     pad_token_id: int,
     all_languages: Collection[str] = (),
     synced_gpus: bool = False,
@@ -49,6 +51,7 @@ def generate_in_languages(
         generate: of an architecture, for a model and its tokenizer.
         language: of all transcripts, or of each utterance's.
         model_language: of all translations.
+        max_new_tokens: of all, or of each utterance's.
         all_languages: that batches may have.
         synced_gpus: all processes take equally many steps; so each generates in all languages, whatever is in
             its own batch.
@@ -59,20 +62,30 @@ def generate_in_languages(
     num_utterances = len(states.last_hidden_state)
     options["synced_gpus"] = synced_gpus
     if isinstance(language, str):
-        return generate(states, tasks, language=language, **options)
+        return generate(states, tasks, language=language, max_new_tokens=max_new_tokens, **options)
     languages = sorted({*language, *(all_languages if synced_gpus else ())})
     if languages == [model_language]:
-        return generate(states, tasks, language=model_language, **options)
+        return generate(states, tasks, language=model_language, max_new_tokens=max_new_tokens, **options)
     hypotheses: list[torch.Tensor | None] = []
     for task in tasks:
         if task != TRANSCRIBE:
-            hypotheses += generate(states, (task,), language=model_language, **options)
+            hypotheses += generate(
+                states, (task,), language=model_language, max_new_tokens=max_new_tokens, **options
+            )
             continue
         of_task: list[torch.Tensor | None] = [None] * num_utterances
         for one in languages:
             utterances = [index for index, its in enumerate(language) if its == one]
-            # Where nobody speaks it, the first utterance stands in, and is thrown away.
-            generated = generate(_some(states, utterances or [0]), (task,), language=one, **options)
+            some = utterances or [0]  # where nobody speaks it, the first stands in, and is thrown away
+            generated = generate(
+                _some(states, some),
+                (task,),
+                language=one,
+                max_new_tokens=max_new_tokens
+                if isinstance(max_new_tokens, int)
+                else [max_new_tokens[index] for index in some],
+                **options,
+            )
             for index, hypothesis in zip(utterances, generated, strict=False):
                 of_task[index] = hypothesis
         hypotheses += of_task

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from vietst.data.encoder_states import FrozenEncoder, module_digest
 from vietst.data.features import InputKind
 from vietst.models.multitask import EncoderStates
+from vietst.models.own_caps import Caps, ends_at_own_caps
 from vietst.models.shared_states import SharedStatesCache, by_task
 from vietst.models.whisper_inputs import decoder_prompt, input_batch
 
@@ -89,7 +90,7 @@ def generate(
     tasks: Sequence[str],
     *,
     language: str,
-    max_new_tokens: int,
+    max_new_tokens: Caps,
     num_beams: int = 1,
     synced_gpus: bool = False,
     cache: SharedStatesCache | None = None,
@@ -100,7 +101,8 @@ def generate(
         model: from `load_model`, or a `MultitaskWhisper`.
         encoder_states: of the utterances, from `encode` or a training forward.
         tasks: which targets to generate for every utterance.
-        max_new_tokens: cap on the hypothesis, end token included; the decoder's positions cap it too.
+        max_new_tokens: cap on the hypotheses, of all or of each utterance; what one says beyond its own is
+            left to be cut. The decoder's positions cap it too.
         cache: of these states, to be used again; None: made here.
 
     Returns:
@@ -118,6 +120,14 @@ def generate(
         prompt_length,
         model.device,
     )
+    max_length, ends = ends_at_own_caps(
+        max_new_tokens,
+        num_tasks=len(tasks),
+        num_beams=num_beams,
+        prompt_length=prompt_length,
+        end_token_id=tokenizer.eos_token_id,
+        device=model.device,
+    )
     if cache is None:
         cache = SharedStatesCache(encoder_states)
     # Utterance by utterance, as the cache wants them.
@@ -130,10 +140,10 @@ def generate(
         task=tasks[0],
         suppress_tokens=None,  # `suppressed` does both
         begin_suppress_tokens=None,
-        logits_processor=LogitsProcessorList([suppressed]),
+        logits_processor=LogitsProcessorList([suppressed, *ends]),
         force_unique_generate_call=True,
         # Whisper adds the prompt's length itself, and keeps to the decoder's positions.
-        max_length=max_new_tokens,
+        max_length=max_length,
         num_beams=num_beams,
         synced_gpus=synced_gpus,
         past_key_values=cache.for_decoder(),

@@ -331,7 +331,7 @@ class SpeechTrainer(CheckpointingTrainer):
                 language=self.language
                 if isinstance(self.language, str)
                 else [self.language[index] for index in row_index.tolist()],
-                max_new_tokens=max(caps),
+                max_new_tokens=caps,
                 num_beams=self._num_beams,
                 # ZeRO-3 and FSDP gather weights in every forward: ranks must take equally many steps.
                 synced_gpus=is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self.model),
