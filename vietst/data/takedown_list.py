@@ -113,7 +113,7 @@ def _require_name(entry: str, where: str) -> None:
             where,
             f"a name, or COLUMN=NAME with one of the columns {', '.join(NAMING_COLUMNS)}",
             entry,
-            f"correct the column; if all of this is a name, say of what: id={entry} or audio_path={entry}",
+            f"correct the column; if all of this is a name, say of what, as video_id={entry}",
         )
 
 
