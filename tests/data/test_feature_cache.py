@@ -517,6 +517,14 @@ def test_audio_that_changes_while_features_are_built_is_noticed(
         open_cache(tmp_path)
 
 
+def test_a_place_where_no_folder_can_be_is_told(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    (tmp_path / "features").write_text("a file")
+    with pytest.raises(FeatureCacheError, match=r"set paths\.features_dir") as refused:
+        build(tmp_path)
+    assert refused.value.where == str(tmp_path / "features")
+
+
 @needs_limits
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_a_disk_that_fills_up_meanwhile_is_said_and_the_build_continues(

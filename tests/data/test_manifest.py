@@ -437,6 +437,17 @@ def test_the_manifest_is_never_overwritten(corpus: Corpus) -> None:
         preprocess_manifest(corpus.manifest, corpus.manifest, audio_root=corpus.root)
 
 
+@pytest.mark.parametrize("output", [Path(), Path("clean")])
+def test_a_folder_is_no_cleaned_manifest(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, output: Path
+) -> None:
+    corpus.write([{"audio_path": corpus.clip("v/1.wav")}])
+    (corpus.root / "clean").mkdir()
+    monkeypatch.chdir(corpus.root)
+    with pytest.raises(ManifestError, match="a folder"):
+        preprocess_manifest(corpus.manifest, output, audio_root=corpus.root)
+
+
 def test_a_missing_audio_root_is_told_as_such(corpus: Corpus) -> None:
     corpus.write([{"audio_path": corpus.clip("v/1.wav")}])
     with pytest.raises(ManifestError, match="no such folder"):

@@ -192,6 +192,12 @@ def test_a_broken_record_of_the_audit_is_refused_before_anything_is_written(
     assert not (tmp_path / "outputs").exists()
 
 
+def test_an_output_that_is_a_file_is_told(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "corpus").write_text("a file")
+    with pytest.raises(HubError, match="name another --output"):
+        publish_corpus(config, CorpusOptions(output=tmp_path / "corpus"))
+
+
 def test_what_is_to_be_taken_down_is_not_published(config: RunConfig, tmp_path: Path) -> None:
     config.paths.takedown_path.write_text("v003\n", encoding="utf-8")
     with pytest.raises(HubError, match="takedown") as caught:

@@ -58,16 +58,26 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
     """No other process, on any machine that shares the disk, is inside this block for the same folder.
 
     The lock of a killed process is free at once.
+
+    Raises:
+        FeatureCacheError: nothing can be written there.
     """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK_NAME)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout:
         logger.info("another process prepares the build in %s; waiting for it", folder)
         lock.acquire()
+    except OSError as error:
+        raise FeatureCacheError(
+            where=str(folder),
+            rule="features are built into a folder that can be written to",
+            found=str(error),
+            do="set paths.features_dir to another one",
+        ) from error
     try:
         yield
     finally:

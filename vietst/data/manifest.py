@@ -27,7 +27,7 @@ from vietst.data.sources import (
     paths_of,
     recorded,
 )
-from vietst.data.tables import Table, atomic_writer, delimiter_of, file_digest, write_json
+from vietst.data.tables import Table, atomic_writer, delimiter_of, file_digest, refuse_folder, write_json
 from vietst.data.takedown_list import Takedown
 from vietst.errors import ManifestError
 from vietst.runtime import get_logger
@@ -69,6 +69,7 @@ def preprocess_manifest(
         ManifestError: the manifest as a whole cannot be used, or no row is left (`rejected.tsv` is written).
     """
     options = options or PreprocessOptions()
+    refuse_folder(output_path)
     if output_path.resolve() in (path.resolve() for path in paths_of(input_path)):
         raise ManifestError(
             where=str(output_path),

@@ -240,8 +240,7 @@ def atomic_writer(path: Path) -> Iterator[TextIO]:
         ManifestError: the file cannot be made, or cannot take the place.
         VietstError: the disk is full.
     """
-    if path.is_dir():
-        _refuse(path, "the file can be written", "a folder", "name a file in it, or another place")
+    refuse_folder(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,6 +254,12 @@ def atomic_writer(path: Path) -> Iterator[TextIO]:
             _put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refuse_folder(path: Path) -> None:
+    """Raises ManifestError where a file shall be written and there is a folder."""
+    if path.is_dir():
+        _refuse(path, "the file can be written", "a folder", "name a file in it, or another place")
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:

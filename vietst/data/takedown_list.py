@@ -70,7 +70,12 @@ def read_takedown(path: Path) -> Takedown:
     try:
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise _refused(str(path), "a text file in UTF-8", str(error), "save it as UTF-8") from None
+        raise _refused(
+            str(path),
+            "a text file in UTF-8",
+            str(error),
+            "name a text file (paths.takedown_path), and save it as UTF-8",
+        ) from None
     entries: dict[str, None] = {}
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.strip()

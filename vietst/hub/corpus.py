@@ -299,7 +299,15 @@ def _write_split(path: Path, columns: Sequence[Column], rows: Iterator[dict[str,
     from pyarrow import parquet
 
     schema = _features(columns).arrow_schema
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HubError(
+            where=str(path.parent),
+            rule="the dataset is written into a folder",
+            found=str(error),
+            do="name another --output",
+        ) from error
     partial = path.with_name(f".{path.name}.tmp")
     try:
         with parquet.ParquetWriter(partial, schema, compression="zstd") as writer:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from vietst.data.records import format_record
-from vietst.data.tables import atomic_writer, delimiter_of, file_digest, write_json
+from vietst.data.tables import atomic_writer, delimiter_of, file_digest, refuse_folder, write_json
 from vietst.errors import ManifestError
 from vietst.runtime import get_logger
 
@@ -72,6 +72,7 @@ def write_imported(importer: Importer, output: Path, *, overwrite: bool = False)
     Raises:
         ManifestError: there is a manifest already, the source cannot be used, or no row of it.
     """
+    refuse_folder(output)
     if output.exists() and not overwrite:
         raise ManifestError(
             where=str(output),
