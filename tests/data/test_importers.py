@@ -426,6 +426,13 @@ def test_a_streamed_dataset_that_breaks_off_says_so(tmp_path: Path) -> None:
         DatasetImporter(str(tmp_path), options, data_root=tmp_path, columns={})
 
 
+def test_a_file_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "folder/train.parquet")
+    options = DatasetOptions(tmp_path / "audio", split="train")
+    with pytest.raises(ManifestError, match="name the folder that it lies in"):
+        DatasetImporter(str(tmp_path / "folder/train.parquet"), options, data_root=tmp_path, columns={})
+
+
 @needs_limits
 def test_a_disk_that_fills_up_with_clips_is_told_as_that(tmp_path: Path) -> None:
     write_parquet(tmp_path / "folder/train.parquet")

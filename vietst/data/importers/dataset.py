@@ -192,6 +192,13 @@ class DatasetImporter:
 def _opened(name: str, options: DatasetOptions) -> Any:
     import datasets
 
+    if Path(name).is_file():  # that would be looked for on the Hub
+        raise ManifestError(
+            where=name,
+            rule="a dataset is named by its Hub id, or is a folder",
+            found="a file",
+            do="name the folder that it lies in; JSON lines and tables have importers: nemo, table",
+        )
     # The Hub alone is asked: nothing is counted elsewhere, and no viewer's copy looked for.
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = datasets.config.USE_PARQUET_EXPORT = False
     with _told(name):
