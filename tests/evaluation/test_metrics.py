@@ -120,6 +120,15 @@ def test_references_are_scored_in_the_style_that_the_model_was_taught() -> None:
     assert score_predictions(cased)["wer_raw"] == 75, "it was taught otherwise"
 
 
+def test_a_reference_of_which_the_style_leaves_nothing_is_none() -> None:
+    (plain,) = (replace(p, text_style="lower_nopunct") for p in predictions_of(("…", "nói gì đó")))
+    counts = count_scores([plain])
+    scores = score_predictions([plain], counts)
+    assert (scores["num_translated"], scores["num_missing_translations"]) == (0, 1)
+    assert "bleu" not in scores
+    assert "bleu" not in scores_by_video([plain], counts)[0]
+
+
 def test_known_values() -> None:
     assert word_error_rate(["a b c d"], ["a x c"]) == 50
     assert word_error_rate(["a b"], ["a b c d e f"]) == 200

@@ -185,7 +185,7 @@ def count_scores(predictions: Sequence[Prediction], *, with_ter: bool = False) -
     of_translations = functools.partial(_translation_counts, with_ter=with_ter)
     counts: dict[str, np.ndarray] = {}
     for was_run, count in ((is_transcribed, _transcript_counts), (is_translated, of_translations)):
-        scored = [index for index, p in enumerate(predictions) if was_run(in_own_style(p))]
+        scored = [index for index, p in enumerate(predictions) if was_run(p)]
         for block in blocks(scored):
             for name, of_block in count([in_own_style(predictions[index]) for index in block]).items():
                 if name not in counts:
@@ -220,8 +220,10 @@ def is_transcribed(prediction: Prediction) -> bool:
 
 
 def is_translated(prediction: Prediction) -> bool:
-    """Translated, with a reference to score it by."""
-    return prediction.translation_hypothesis is not None and bool(prediction.translation.strip())
+    """Translated, with a reference to score it by: in a style without punctuation "…" is none."""
+    if prediction.translation_hypothesis is None:
+        return False
+    return bool(styled(prediction.translation, prediction.text_style).strip())
 
 
 def _transcript_counts(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
