@@ -14,11 +14,12 @@ from tests import tiny_e2e
 from tests.tiny_models import whisper_model, whisper_processor
 from vietst.doctor.findings import Finding, Status
 from vietst.doctor.model import architecture_of, check_model
+from vietst.doctor.prompts import check_prompts
 from vietst.doctor.tokenizer import check_tokenizer
 from vietst.errors import ModelError
 from vietst.inference.self_check import record_self_check
 from vietst.models import e2e, e2e_inputs, whisper, whisper_inputs
-from vietst.models.architectures import WHISPER
+from vietst.models.architectures import ARCHITECTURES, WHISPER
 from vietst.models.model_record import ModelRecord, write_model_record
 
 
@@ -164,6 +165,17 @@ def test_a_missing_generation_config_is_found(copy: Callable[[str], Path]) -> No
     found = findings(folder)["prompts"]
     assert found.status is Status.MEND
     assert found.found == "no generation_config.json: nothing tells a pipeline how to ask for a task"
+
+
+@pytest.mark.parametrize("architecture", ["whisper", "e2e"])
+def test_a_generation_config_that_knows_no_tasks_is_found(
+    copy: Callable[[str], Path], architecture: str
+) -> None:
+    folder = copy(architecture)
+    (folder / "generation_config.json").write_text("{}", encoding="utf-8")
+    found = {one.subject: one for one in check_prompts(folder, ARCHITECTURES[architecture])}
+    assert found["pipeline's defaults"].status is Status.MEND
+    assert "not transcribe" in found["pipeline's defaults"].found
 
 
 def test_slow_or_other_decoding_than_scored_is_a_warning(copy: Callable[[str], Path]) -> None:

@@ -82,10 +82,12 @@ def check_defaults(folder: Path, generation: Any, architecture: Architecture, re
     """What a pipeline does when nothing is said: the first task that was trained, as it was scored."""
     task, subject = record.tasks[0], "pipeline's defaults"
     if architecture.name == "whisper":
-        wrong = (generation.language, generation.task) != (record.language, task)
+        asked = [getattr(generation, name, None) for name in ("language", "task")]
+        is_right = asked == [record.language, task]
     else:
-        wrong = generation.forced_bos_token_id != generation.task_to_id[task]
-    if wrong:
+        token_id = getattr(generation, "task_to_id", {}).get(task)
+        is_right = token_id is not None and generation.forced_bos_token_id == token_id
+    if not is_right:
         return Finding(
             Status.MEND, subject, f"not {task}, which the model was trained for first", SET_DEFAULTS
         )
