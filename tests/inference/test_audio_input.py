@@ -1,6 +1,7 @@
 """Recordings of all kinds become the same samples, in blocks; what cannot be read says why."""
 
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +151,7 @@ def picture_only() -> bytes:
         (lambda: (np.zeros((2, 44_100), np.float32), 44_100), "audio_unreadable", "[2, 44100]"),
         (lambda: tone(1.0, 1).astype(np.float32) * 32_768, "audio_unreadable", "samples of "),
         (lambda: (tone(1.0, 1), 0), "audio_unreadable", "at 0 Hz"),
+        (lambda: (tone(1.0, 1), math.nan), "audio_unreadable", "at nan Hz"),
         (lambda: torch.zeros(16_000), "audio_unreadable", "Tensor"),
         (lambda: [Path("a.wav"), Path("b.wav")], "audio_unreadable", "list"),
     ],

@@ -5,6 +5,7 @@ the rest: M4A, MP4, WebM, AMR, WMA, the sound of videos …
 """
 
 import itertools
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ def waveform_blocks(audio: Audio) -> Iterator[np.ndarray]:
     # A caller may hand over anything.
     given: Any = audio
     samples, rate_hz = given if isinstance(given, tuple) and len(given) == 2 else (given, SAMPLE_RATE_HZ)
-    if not isinstance(samples, np.ndarray) or not isinstance(rate_hz, (int, float, np.number)) or rate_hz < 1:
+    if not isinstance(samples, np.ndarray) or not _is_rate(rate_hz):
         raise AudioError(
             code="audio_unreadable",
             where="recording",
@@ -56,6 +57,10 @@ def waveform_blocks(audio: Audio) -> Iterator[np.ndarray]:
             do="hand over one of these; a tensor as tensor.numpy(), several recordings by each()",
         )
     return _resampled(_array_blocks(samples), int(rate_hz))
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and bool(1 <= value < math.inf)
 
 
 def _array_blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
