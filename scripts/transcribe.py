@@ -67,11 +67,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from vietst.inference.named_recordings import find_recordings, make_output_dir
+    from vietst.inference.named_recordings import find_recordings
+    from vietst.output_folder import make_output_dir
 
     recordings = find_recordings(arguments.files, arguments.output)
     if arguments.output is not None:
-        make_output_dir(arguments.output)
+        make_output_dir(arguments.output, do="name another, or leave it out to write beside the recordings")
     quiet_libraries()
     from vietst.inference import SpeechTranslator
     from vietst.inference.transcribe_files import (

@@ -13,7 +13,7 @@ LAYERS = (
     ("", "constants", "errors", "full_disk", "quantities"),  # "" is vietst/__init__.py
     (
         *("text", "text_style", "config", "config_schema", "config_rules", "config_layers"),
-        *("rank_faults", "runtime", "script_end", "environment", "hub_access", "pages"),
+        *("rank_faults", "runtime", "script_end", "environment", "hub_access", "pages", "output_folder"),
     ),
     ("data",),
     ("models",),

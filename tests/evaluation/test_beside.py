@@ -137,6 +137,15 @@ def test_a_baseline_is_decoded_once_and_again_where_it_changes(
     assert loaded == ["whisper-stock", "ours"], "other weights are another model"
 
 
+def test_results_that_cannot_be_written_are_refused_before_anything_is_decoded(
+    evaluate: Callable[..., dict[str, Any]], loaded: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "results").touch()
+    with pytest.raises(VietstError, match="a folder that can be written to"):
+        evaluate(write_model(tmp_path / "ours"))
+    assert loaded == []
+
+
 def test_a_model_of_another_kind_is_refused_before_anything_is_decoded(
     evaluate: Callable[..., dict[str, Any]], loaded: list[str], tmp_path: Path
 ) -> None:

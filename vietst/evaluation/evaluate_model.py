@@ -9,6 +9,7 @@ from vietst.evaluation.beside import Beside, BesideOptions
 from vietst.evaluation.history import run_histories
 from vietst.evaluation.model_predictions import decode_split, plan_decoding
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, SplitOptions
+from vietst.output_folder import make_output_dir
 
 
 def evaluate_model(
@@ -32,7 +33,8 @@ def evaluate_model(
         The content of `<run>_metrics.json`.
 
     Raises:
-        VietstError: a model, split, word list, baseline or audio file that cannot be used.
+        VietstError: a model, split, word list, baseline or audio file that cannot be used, or results that
+            cannot be written.
     """
     run_name = run_name or Path(model_dir).absolute().name
     _ = scoring.user_tags  # refused now, if at all
@@ -41,6 +43,7 @@ def evaluate_model(
     if beside.train_csv is None and training.is_file():
         beside = dataclasses.replace(beside, train_csv=training)
     comparison = Beside(beside, split, run_name, transcribes=TRANSCRIBE in plan.options.tasks)
+    make_output_dir(scoring.output)
     comparison.decode_baselines(scoring)
     made = decode_split(plan)
     run = ScoredRun(

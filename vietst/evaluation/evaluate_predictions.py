@@ -10,6 +10,7 @@ from vietst.evaluation.beside import Beside, BesideOptions
 from vietst.evaluation.metrics import is_transcribed
 from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX, read_predictions
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, SplitOptions
+from vietst.output_folder import make_output_dir
 
 
 def evaluate_predictions_file(
@@ -44,6 +45,7 @@ def evaluate_predictions_file(
             do="choose another --run_name or --output" if rows else "name the file that holds them",
         )
     comparison = Beside(beside, split, run_name, transcribes=any(map(is_transcribed, rows)))
+    make_output_dir(scoring.output)
     comparison.decode_baselines(scoring)
     facts = {
         "predictions": predictions.as_posix(),

@@ -3,7 +3,6 @@
 import glob
 import os
 import sys
-import tempfile
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -75,25 +74,6 @@ def find_recordings(names: Sequence[str], output_dir: Path | None) -> list[Recor
     ]
     _refuse_shared_outputs(recordings)
     return recordings
-
-
-def make_output_dir(output_dir: Path) -> None:
-    """Make the folder for the outputs, before hours are spent on what could not be written.
-
-    Raises:
-        VietstError: no folder can be there, or nothing may be written in it.
-    """
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output_dir):
-            pass
-    except OSError as error:
-        raise VietstError(
-            where="--output",
-            rule="a folder that can be written to",
-            found=str(error),
-            do="name another, or leave it out to write beside the recordings",
-        ) from None
 
 
 def _output_stem(absolute: str, path: Path, output_dir: Path | None, base: str | None) -> Path:
