@@ -13,11 +13,16 @@ from vietst.runtime import get_logger, set_seed
 
 
 def test_only_rank_0_logs_information() -> None:
-    body = "log = get_logger('vietst.training.x')\nlog.info('progress')\nlog.warning('trouble')"
+    body = (
+        "from vietst.runtime import warn_once\nlog = get_logger('vietst.training.x')\n"
+        "log.info('progress')\nlog.warning('trouble')\nwarn_once(log, 'trouble of %s', 'all')"
+    )
     first, second = (run_main(body, RANK=rank, WORLD_SIZE="2") for rank in ("0", "1"))
     assert "progress" in first.stderr
     assert "progress" not in second.stderr
     assert "rank 1 of 2: trouble" in second.stderr
+    assert "trouble of all" in first.stderr
+    assert "trouble of all" not in second.stderr
 
 
 def test_log_lines_do_not_break_a_progress_bar() -> None:

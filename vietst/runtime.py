@@ -64,6 +64,12 @@ def get_logger(name: str) -> logging.Logger:
     return package if name == "__main__" else package.getChild(name.removeprefix("vietst."))
 
 
+def warn_once(logger: logging.Logger, message: str, *arguments: object) -> None:
+    """A warning for which all processes of a run have the same reason: the first one gives it."""
+    if rank() == 0:
+        logger.warning(message, *arguments)
+
+
 def quiet_libraries() -> None:
     """Silence what other libraries print without anything for the user to mend.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vietst.config_schema import RunConfig
 from vietst.models import nano
-from vietst.runtime import get_logger
+from vietst.runtime import get_logger, warn_once
 
 logger = get_logger(__name__)
 
@@ -91,5 +91,5 @@ def _is_not_ours(folder: Path, card_name: str) -> bool:
     """Whether something lies there that was not made by this module."""
     if not folder.is_dir() or not any(folder.iterdir()) or (folder / card_name).is_file():
         return False
-    logger.warning("%s was there already and was not made here: it is used as it is", folder)
+    warn_once(logger, "%s was there already and was not made here: it is used as it is", folder)
     return True

@@ -13,7 +13,7 @@ import torch
 from vietst.config_rules import encoder_stays_frozen
 from vietst.config_schema import RunConfig
 from vietst.models import lora
-from vietst.runtime import get_logger
+from vietst.runtime import get_logger, warn_once
 
 logger = get_logger(__name__)
 
@@ -155,7 +155,8 @@ def make_trainable(model: torch.nn.Module, config: RunConfig) -> None:
     scope = training_scope(config)
     if scope.finetune == "lora":
         if config.training.learning_rate < LOW_LORA_RATE:
-            logger.warning(
+            warn_once(
+                logger,
                 "LoRA learns little at a learning rate of %g: 5e-4 to 1e-3 is usual",
                 config.training.learning_rate,
             )

@@ -18,7 +18,7 @@ from vietst.data.encoder_state_cache import (
 from vietst.data.encoder_states import EncodedUtteranceDataset, FrozenEncoder, module_digest
 from vietst.errors import CheckpointError
 from vietst.models.trainable import describe_training_scope
-from vietst.runtime import get_logger, rank, world_size
+from vietst.runtime import get_logger, rank, warn_once, world_size
 from vietst.training.arguments import weights_become_float16
 from vietst.training.preparation import Preparation
 
@@ -107,7 +107,7 @@ def _cacheable_encoder(config: RunConfig, preparation: Preparation, model: Any) 
             return encoder
     else:
         reason = f"the encoder does not stay frozen (trained: {describe_training_scope(config)})"
-    logger.warning("encoder states are computed in every step, not cached: %s", reason)
+    warn_once(logger, "encoder states are computed in every step, not cached: %s", reason)
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from vietst.evaluation.history import extra_set_names, wer_key
-from vietst.runtime import get_logger
+from vietst.runtime import get_logger, warn_once
 from vietst.training.throughput import describe_throughput
 
 logger = get_logger(__name__)
@@ -106,7 +106,8 @@ class ConvergenceMonitorCallback(TrainerCallback):
             self.best_loss, self.best_step, self.warned = logs["loss"], state.global_step, False
         elif state.global_step - self.best_step >= self.patience_steps and not self.warned:
             self.warned = True
-            logger.warning(
+            warn_once(
+                logger,
                 "the loss has not improved for %d steps (best %.4f at step %d): consider another learning "
                 "rate, and look at the data",
                 state.global_step - self.best_step,

@@ -10,7 +10,7 @@ from vietst.constants import TASKS
 from vietst.evaluation.alarms import WARNING_SHARE, alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.decode import TextDecoder
 from vietst.evaluation.metrics import Prediction, score_predictions
-from vietst.runtime import get_logger, rank
+from vietst.runtime import get_logger, warn_once
 
 logger = get_logger(__name__)
 
@@ -68,8 +68,8 @@ def make_compute_metrics(
 
 def _alarm_counts(predictions: Sequence[Prediction]) -> dict[str, int]:
     record = alarms_record(raise_alarms(predictions))
-    if rank() == 0 and (lines := alarm_lines(record, min_share=WARNING_SHARE)):
-        logger.warning("hypotheses of this evaluation raise alarms: %s", " ".join(lines))
+    if lines := alarm_lines(record, min_share=WARNING_SHARE):
+        warn_once(logger, "hypotheses of this evaluation raise alarms: %s", " ".join(lines))
     return {
         f"alarm_{alarm}": sum(found["num"] for found in by_texts.values())
         for alarm, by_texts in record.items()

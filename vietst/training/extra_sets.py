@@ -17,7 +17,7 @@ from vietst.data.features import InputKind
 from vietst.evaluation.decode import AudioRows, TextDecoder
 from vietst.evaluation.extra_sets import ExtraSet
 from vietst.evaluation.history import wer_key
-from vietst.runtime import get_logger, rank
+from vietst.runtime import get_logger, warn_once
 from vietst.training.dev_scores import make_compute_metrics
 from vietst.training.preparation import Preparation
 
@@ -132,8 +132,9 @@ class ForgettingGuard:
         if self.max_rise_points is None:
             return found
         worse = [name for name, rise in rises.items() if rise > self.max_rise_points]
-        if worse and rank() == 0:
-            logger.warning(
+        if worse:
+            warn_once(
+                logger,
                 "step %d: worse than before the training by more than %g points "
                 "(evaluation.max_wer_rise_points): %s. A lower learning rate, fewer steps, LoRA, such speech "
                 "among the training data, or a mixture with the base model (run_evaluation.py "

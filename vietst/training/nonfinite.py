@@ -23,7 +23,7 @@ import torch
 from accelerate.utils import gather_object
 
 from vietst.errors import TrainingError
-from vietst.runtime import get_logger, rank
+from vietst.runtime import get_logger, rank, warn_once
 
 logger = get_logger(__name__)
 
@@ -160,8 +160,7 @@ class NonFiniteSteps:
                 do="start again with a lower training.learning_rate or more training.warmup_steps; with "
                 "training.bf16=true instead of fp16 where the GPU has it",
             )
-        if rank() == 0:
-            logger.warning("step %d left out (%d so far): %s", step, self.num_skipped, found)
+        warn_once(logger, "step %d left out (%d so far): %s", step, self.num_skipped, found)
 
 
 def _shortened(ids: Sequence[str]) -> str:

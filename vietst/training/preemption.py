@@ -22,7 +22,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from vietst.runtime import get_logger
+from vietst.runtime import get_logger, warn_once
 from vietst.script_end import STOP_SIGNALS, Preempted
 from vietst.training.launching import NOTE_FILE
 
@@ -107,7 +107,8 @@ class PreemptionCallback(TrainerCallback):
     ) -> None:
         self.signal_number = self._agreed(args.device)
         if self.signal_number:
-            logger.warning(
+            warn_once(
+                logger,
                 "%s: saving a checkpoint after step %d, and stopping",
                 signal.Signals(self.signal_number).name,
                 state.global_step,

@@ -20,7 +20,7 @@ from vietst.models.languages import generate_in_languages
 from vietst.models.model_record import record_of, write_model_record
 from vietst.models.multitask import EncoderStates, LossWeights
 from vietst.models.trainable import starts_with_frozen_encoder, training_scope
-from vietst.runtime import get_logger, rank, set_seed, world_size
+from vietst.runtime import get_logger, rank, set_seed, warn_once, world_size
 from vietst.script_end import Preempted, leave_process_group
 from vietst.training.arguments import training_arguments
 from vietst.training.cached_states import with_cached_states
@@ -99,9 +99,9 @@ def _train(loaded: LoadedConfig, run_dir: Path, checkpoint: Path | None, pusher:
         if checkpoint is not None:
             logger.info("going on from %s", checkpoint)
             for line in check_continuation(checkpoint, trainer.run_record):
-                logger.warning("different from the run before: %s", line)
+                warn_once(logger, "different from the run before: %s", line)
             for line in trainer.guard.go_on(read_record(checkpoint) or {}):
-                logger.warning("%s", line)
+                warn_once(logger, "%s", line)
             trainer.run_record["extra_sets"] = trainer.guard.digests_before
         elif preparation.extra_sets:
             arguments.eval_on_start = True  # what they are compared with; checkpoints keep it
