@@ -237,7 +237,7 @@ def test_zero_2_goes_on_in_one_process_and_in_two_again(make_launch):
     assert "different from the run before: processes: 2 → 1 (" in output
     check_same_weights(run_dir_of(one), first)
     output = launch_to_the_end(others)
-    assert output.count("different from the run before: processes: 1 → 2 (") == 1, "one process says it for both"
+    assert output.count("different from the run before: processes: 1 → 2 (") == 1, "one says it for both"
     check_exact_losses(run_dir_of(others), run_dir_of(undisturbed), 12)
     left = {path.name for path in run_dir_of(others).glob("checkpoint*")}
     assert left == {"checkpoint-4", "checkpoint-8", "checkpoint-12"}
