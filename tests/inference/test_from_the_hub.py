@@ -14,6 +14,7 @@ from pathlib import Path
 import huggingface_hub
 from vietst.errors import VietstError
 from vietst.inference import SpeechTranslator
+from vietst.models import whisper_inputs
 
 folders, clip, adapter = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 commits = []
@@ -23,6 +24,9 @@ if folders:
         commits.append(huggingface_hub.upload_folder(repo_id="tester/model", folder_path=folder).oid)
     huggingface_hub.create_repo("tester/adapter", private=False)
     huggingface_hub.upload_folder(repo_id="tester/adapter", folder_path=adapter)
+    huggingface_hub.create_repo("tester/both", private=False)
+    for folder in (folders[1], adapter):
+        huggingface_hub.upload_folder(repo_id="tester/both", folder_path=folder)
 told = {}
 for revision in [None, *commits[:1], "no-such-branch"]:
     try:
@@ -31,10 +35,12 @@ for revision in [None, *commits[:1], "no-such-branch"]:
         told[str(revision)] = [translator.model_name, {task: said[task].log_probability for task in said}]
     except VietstError as error:
         told[str(revision)] = error.found
-try:
-    SpeechTranslator.from_pretrained("tester/adapter")
-except VietstError as error:
-    told["adapter"] = [error.where, error.found]
+for name in ("adapter", "both"):
+    for load in (SpeechTranslator.from_pretrained, whisper_inputs.load_processor):
+        try:
+            load(f"tester/{name}")
+        except VietstError as error:
+            told.setdefault(name, []).append([error.where, error.found])
 cached = Path(huggingface_hub.constants.HF_HUB_CACHE).rglob("snapshots/*/**/*")
 print("TOLD", json.dumps([commits, told, sorted({path.name for path in cached if path.is_file()})]))
 """
@@ -77,8 +83,10 @@ def test_models_come_from_the_hub_by_revision_and_then_from_the_cache(
     assert of_old.keys() == {"transcribe"}
     assert "no such branch" in told["no-such-branch"]
     of_adapter = "a LoRA adapter of openai/whisper-small, not merged into it"
-    assert told["adapter"] == ["model tester/adapter", of_adapter]
+    for named in ("adapter", "both"):  # of the second, transformers would load the adapter's base instead
+        assert told[named] == [[f"model tester/{named}", of_adapter]] * 2
     assert "model.safetensors" in downloaded
     assert not {"optimizer.bin", "chart.png"} & set(downloaded)
     _, offline, _ = run(hub, [], HF_HUB_OFFLINE="1")
     assert (offline["None"], offline["adapter"]) == (told["None"], told["adapter"])
+    assert offline["both"] == told["both"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tiny_models import whisper_model, whisper_processor
@@ -18,6 +19,7 @@ from vietst.models import e2e_inputs, whisper, whisper_inputs
 from vietst.models.architectures import architecture_of
 from vietst.models.loading import model_folder, model_version
 from vietst.models.model_record import read_model_record
+from vietst.models.text_translation import LanguagePair, TextTranslator
 
 LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 151061672\n"
 """What a git clone without LFS leaves in the place of a large file."""
@@ -132,19 +134,20 @@ def adapter(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "ask",
-    [
-        SpeechTranslator.from_pretrained,  # transcribe.py, demo.py
-        read_model_record,  # run_evaluation.py
-        model_version,  # audit_manifest.py --model
-        lambda name: require_model(Path(name)),  # push_to_hub.py
-        lambda name: list(check_model(name)),  # doctor.py
-        architecture_of,
-        whisper_inputs.load_processor,  # the base of a training
-        e2e_inputs.load_processor,
-    ],
-)
+ASKED_FOR_A_MODEL: list[Callable[[str], object]] = [
+    SpeechTranslator.from_pretrained,  # transcribe.py, demo.py
+    read_model_record,  # run_evaluation.py
+    model_version,  # audit_manifest.py --model
+    lambda name: require_model(Path(name)),  # push_to_hub.py
+    lambda name: list(check_model(name)),  # doctor.py
+    architecture_of,
+    whisper_inputs.load_processor,  # the base of a training
+    e2e_inputs.load_processor,
+    lambda name: TextTranslator(name, LanguagePair(), torch.device("cpu"), torch.float32),
+]
+
+
+@pytest.mark.parametrize("ask", ASKED_FOR_A_MODEL)
 def test_an_adapter_is_told_from_a_model_wherever_one_is_named(
     adapter: Path, ask: Callable[[str], object]
 ) -> None:
@@ -155,9 +158,16 @@ def test_an_adapter_is_told_from_a_model_wherever_one_is_named(
     assert "merge_and_unload" in refused.value.do
 
 
-def test_a_model_beside_an_adapter_is_a_model(sound_folder: Path, adapter: Path) -> None:
-    shutil.copyfile(sound_folder / "config.json", adapter / "config.json")
-    assert architecture_of(str(adapter)) == "whisper"
+def test_an_adapter_beside_a_model_is_refused_since_it_would_be_loaded_into_it(
+    sound_folder: Path, adapter: Path
+) -> None:
+    model = adapter / "model"
+    shutil.copytree(sound_folder, model)
+    shutil.copy(adapter / "adapter_config.json", model)
+    for ask in ASKED_FOR_A_MODEL:
+        with pytest.raises(ModelError) as refused:
+            ask(str(model))
+        assert "a LoRA adapter of openai/whisper-small" in refused.value.found
 
 
 @pytest.mark.parametrize(

@@ -69,13 +69,12 @@ def require_model(model_dir: Path) -> None:
 
     Raises:
         HubError: the configuration or the weights are missing.
-        ModelError: an adapter without its base.
+        ModelError: an adapter, alone or beside a model.
     """
-    missing = [name for name in (CONFIG, WEIGHTS) if not (model_dir / name).is_file()]
-    if CONFIG in missing:
-        from vietst.models.loading import refuse_adapter
+    from vietst.models.loading import refuse_adapter
 
-        refuse_adapter(str(model_dir))
+    refuse_adapter(str(model_dir))
+    missing = [name for name in (CONFIG, WEIGHTS) if not (model_dir / name).is_file()]
     if missing:
         raise HubError(
             where=f"model folder {model_dir}",

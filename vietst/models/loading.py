@@ -65,13 +65,12 @@ def read_config(name_or_path: str, what: str, *, revision: str | None = None) ->
         revision: branch, tag or commit of a repository on the Hub.
 
     Raises:
-        ModelError: no such folder or repository, or no way to it; or an adapter, which is no model.
+        ModelError: no such folder or repository, or no way to it; or an adapter (`refuse_adapter`).
     """
     _require_answer(name_or_path)
     try:
+        refuse_adapter(name_or_path, revision)
         path = cached_file(name_or_path, _CONFIG_NAME, revision=revision)
-        if path is None:
-            refuse_adapter(name_or_path, revision)
         config = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
     except LOAD_ERRORS as error:
         raise load_error(name_or_path, what, error) from error
@@ -79,7 +78,10 @@ def read_config(name_or_path: str, what: str, *, revision: str | None = None) ->
 
 
 def refuse_adapter(name_or_path: str, revision: str | None = None) -> None:
-    """Refuse an adapter that is not merged into its base; for what has no `config.json`.
+    """Refuse an adapter that is not merged into its base, also beside a whole model.
+
+    There `from_pretrained` would put it into the model of a folder unasked, and instead of the model of a
+    repository load the base that the adapter's file names: any other repository, or a folder of this machine.
 
     Raises:
         ModelError: it is one.
@@ -88,11 +90,13 @@ def refuse_adapter(name_or_path: str, revision: str | None = None) -> None:
     if path is not None:
         raise ModelError(
             where=f"model {name_or_path}",
-            rule=f"a whole model: {_CONFIG_NAME} and all weights",
+            rule=f"a whole model, {_CONFIG_NAME} and all weights, without {ADAPTER_CONFIG_NAME}, by which "
+            "other weights would be loaded",
             found=_described_adapter(Path(path)),
             do="merge it with peft, PeftModel.from_pretrained(base, adapter).merge_and_unload(), save that "
             "and the base's processor to a folder, and name it; what model.finetune=lora trains here is "
-            "saved merged, in the run folder and every checkpoint",
+            "saved merged, in the run folder and every checkpoint. Of a whole model beside it, name a copy "
+            f"without {ADAPTER_CONFIG_NAME}",
         )
 
 
@@ -188,8 +192,7 @@ def model_folder(name_or_path: str, revision: str | None = None) -> Path:
     _require_answer(name_or_path)
     try:
         folder = _download(name_or_path, revision, _MODEL_FILES)
-        if not (folder / _CONFIG_NAME).is_file():
-            refuse_adapter(name_or_path, revision)
+        refuse_adapter(name_or_path, revision)
         if not any(folder.glob("*.safetensors")):
             folder = _download(name_or_path, revision, (*_MODEL_FILES, _PICKLED_WEIGHTS))
     except (*LOAD_ERRORS, *HUB_ERRORS) as error:
