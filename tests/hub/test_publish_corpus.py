@@ -132,6 +132,25 @@ def test_the_card_says_what_is_recorded_and_nothing_of_the_machine(config: RunCo
     assert "Not stated" in card.read_text(encoding="utf-8")
 
 
+def test_a_joined_corpus_says_of_each_row_its_source_and_language(tmp_path: Path) -> None:
+    config = write_corpus_files(tmp_path)
+    manifest = tmp_path / "data/export/manifest_clean.tsv"
+    of_video = {"v000": ("talks", "en"), "v001": ("talks", "")}
+    rows = []
+    for row in read_table(manifest):
+        source, language = of_video.get(row["video_id"], ("own", ""))
+        rows.append({**row, "data_source": source, "language": language})
+    write_table(manifest, rows, [*CONTENT, "data_source", "language"])
+    split_manifest(manifest, tmp_path / "data/splits", fresh=True)
+    corpus = publish_corpus(config, CorpusOptions())
+    published = datasets.load_dataset(str(corpus.folder), cache_dir=str(tmp_path / "cache"))
+    found = {(row["id"], row["data_source"], row["language"]) for split in SPLITS for row in published[split]}
+    assert found == {(row["id"], row["data_source"], row["language"] or None) for row in rows}
+    card = (corpus.folder / "README.md").read_text(encoding="utf-8")
+    assert "| `language` | string |" in card
+    assert "| `data_source` | string |" in card
+
+
 def test_addresses_are_made_from_a_column(config: RunConfig, tmp_path: Path) -> None:
     corpus = publish_corpus(config, CorpusOptions(source_url="https://example.org/watch?v={id}&t=1"))
     rows = datasets.load_dataset(str(corpus.folder), split="test", cache_dir=str(tmp_path / "cache"))

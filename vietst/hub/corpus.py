@@ -5,7 +5,8 @@
         data/train-00000-of-00001.parquet …   one file for each split
 
 A row holds what the splits know of an utterance: id, video and where it lies in it, texts, whether a person
-has verified them, and the signals of an audit. The same splits and audit give the same bytes.
+has verified them, and the signals of an audit; in a joined corpus also source and language. The same splits
+and audit give the same bytes.
 """
 
 import math
@@ -21,6 +22,7 @@ from urllib.parse import quote
 from vietst.audit.audit import SIGNALS_NAME
 from vietst.audit.signals import SIGNALS, Kind, Signal
 from vietst.constants import SPLITS
+from vietst.data.sources import LANGUAGE_COLUMN, SOURCE_COLUMN
 from vietst.data.splits import (
     AUDIT_NAME,
     RULES_VERSION,
@@ -176,6 +178,8 @@ def _columns(known: Sequence[str], source_url: str | None) -> list[Column]:
         Column("duration_s", "float64", "its length", lambda row: row["duration"], "s"),
         _text("channel_id", "who published the recording"),
         _text("speaker_id", "who speaks, as the corpus names speakers"),
+        _text(SOURCE_COLUMN, "which of the joined corpora it is from, as its makers call them"),
+        _text(LANGUAGE_COLUMN, "code of the transcript's language; null: not stated, that of the corpus"),
         _text("transcript", "what was said"),
         _text("translation", "the same in Vietnamese"),
         Column(
