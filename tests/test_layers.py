@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    ("", "constants", "errors", "full_disk", "quantities"),  # "" is vietst/__init__.py
+    ("", "constants", "errors", "full_disk", "quantities", "unusable_name"),  # "" is vietst/__init__.py
     (
         *("text", "text_style", "config", "config_schema", "config_rules", "config_layers"),
         *("rank_faults", "runtime", "script_end", "environment", "hub_access", "pages", "output_folder"),

@@ -59,6 +59,19 @@ def test_a_fault_of_the_program_keeps_its_traceback() -> None:
     assert "IndexError" in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("a" * 300, "File name too long"), ("a\0b", "embedded null")],
+    ids=["too_long", "with_nul"],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="such errors have other words there")
+def test_a_name_that_no_file_can_have_is_a_users_mistake(name: str, found: str) -> None:
+    answer = run_main(f"import os; os.stat({name!r})")
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert found in answer.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
 @pytest.mark.parametrize(
     "write",

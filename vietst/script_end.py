@@ -21,6 +21,7 @@ from vietst import rank_faults
 from vietst.errors import VietstError, error_in_text
 from vietst.full_disk import full_disk_error, is_full_disk
 from vietst.runtime import rank, rank_prefix, world_size
+from vietst.unusable_name import unusable_name_error
 
 EXIT_USER_ERROR: Final = 2
 """Exit code of a script whose user can mend what went wrong."""
@@ -58,9 +59,9 @@ class Preempted(Exception):  # noqa: N818 - nothing is wrong
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main` and end the process as a user expects.
 
-    A `VietstError`, and a full disk that nobody has told yet, become `error: …` on stderr and exit code 2, an
-    interruption a quiet exit code 130, output that nobody reads any more a quiet 141, and `Preempted` its
-    message and exit code 75.
+    A `VietstError`, and a full disk or a name that no file can have, which nobody has told yet, become
+    `error: …` on stderr and exit code 2, an interruption a quiet exit code 130, output that nobody reads any
+    more a quiet 141, and `Preempted` its message and exit code 75.
     Any other exception is a fault of the program and keeps its traceback. With several processes, the first
     error of any of them ends them all, and is printed once (`vietst.rank_faults`).
     """
@@ -101,6 +102,7 @@ def run_script(main: Callable[[], None]) -> None:
         if users_error is None and is_full_disk(error):
             name = getattr(error, "filename", None)
             users_error = full_disk_error(error, name or "a file that this command writes")
+        users_error = users_error or unusable_name_error(error)
         if users_error is not None:
             _end_process(EXIT_USER_ERROR, message=f"error: {rank_prefix()}{users_error}")
         if world_size() == 1:

@@ -71,9 +71,10 @@ def require_model(model_dir: Path) -> None:
         HubError: the configuration or the weights are missing.
         ModelError: an adapter, alone or beside a model.
     """
-    from vietst.models.loading import refuse_adapter
+    if model_dir.is_dir():  # else it would be asked for on the Hub
+        from vietst.models.loading import refuse_adapter
 
-    refuse_adapter(str(model_dir))
+        refuse_adapter(str(model_dir))
     missing = [name for name in (CONFIG, WEIGHTS) if not (model_dir / name).is_file()]
     if missing:
         raise HubError(
