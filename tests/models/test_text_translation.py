@@ -139,6 +139,14 @@ def test_a_batch_gives_what_stock_transformers_gives_each_text_alone(kind: str, 
             assert text == alone(ours.tokenizer, ours._model, kind, source)
 
 
+def test_what_beams_find_for_a_text_does_not_depend_on_longer_ones_beside_it(tmp_path: Path) -> None:
+    """Untrained models end nothing: every hypothesis ends at the cap of its text."""
+    ours = translator(write_mbart50(tmp_path))
+    ours._model.generation_config.num_beams = 5
+    texts = [*SOURCES, "mình lo", "ok team", f"{SOURCES[3]} {SOURCES[4]} {SOURCES[0]}"]
+    assert ours.translate(texts, len(texts)) == [ours.translate([text], 1)[0] for text in texts]
+
+
 def alone(tokenizer: Any, model: Any, kind: str, source: str) -> str:
     """As the models' pages on the Hub say, English to Vietnamese, under the same cap."""
     if kind != "marian":

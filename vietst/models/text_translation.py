@@ -16,6 +16,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from vietst.errors import ModelError
 from vietst.models.loading import LOAD_ERRORS, load_error, read_config, require_all_weights
+from vietst.models.own_caps import ends_at_own_caps
 from vietst.runtime import get_logger
 
 logger = get_logger(__name__)
@@ -29,7 +30,7 @@ TARGET_TOKENS_PER_SOURCE_TOKEN: Final = 2.0
 TARGET_TOKENS_BASE: Final = 20
 """A translation's cap, against endless repetition: it has about as many tokens as what it translates."""
 
-CAPS_ID: Final = f"{TARGET_TOKENS_PER_SOURCE_TOKEN:g} x source + {TARGET_TOKENS_BASE}"
+CAPS_ID: Final = f"{TARGET_TOKENS_PER_SOURCE_TOKEN:g} x source + {TARGET_TOKENS_BASE}, each text's own"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,11 +162,20 @@ class TextTranslator:
             self._model.device
         )
         caps = [self._cap(len(ids)) for ids in token_ids]
+        cap, ends = ends_at_own_caps(
+            caps,
+            num_tasks=1,
+            num_beams=self._model.generation_config.num_beams or 1,
+            prompt_length=1,  # the decoder's start token; a forced language counts as generated
+            end_token_id=self.tokenizer.eos_token_id,
+            device=self._model.device,
+        )
         try:
             generated = self._model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
-                max_new_tokens=max(caps),
+                logits_processor=ends,
+                max_new_tokens=cap,
                 **self._forced,
             )
         except torch.OutOfMemoryError:
