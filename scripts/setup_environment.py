@@ -60,28 +60,38 @@ def runs(python: Path) -> bool:
         return False
 
 
-def gpu_compute_capability() -> float | None:
-    """The newest NVIDIA GPU's, as `nvidia-smi` tells it (8.6: RTX 2050); None without a GPU or driver."""
+def newest_gpu() -> tuple[float, int] | None:
+    """Compute capability (8.6: RTX 2050) and major version of the driver, as `nvidia-smi` tells them.
+
+    None without a GPU or driver.
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    command = [program, "--query-gpu=compute_cap", "--format=csv,noheader"]
+    command = [program, "--query-gpu=compute_cap,driver_version", "--format=csv,noheader"]
     answer = subprocess.run(command, capture_output=True, text=True)
-    capabilities = re.findall(r"^\s*(\d+\.\d+)\s*$", answer.stdout, re.MULTILINE)
-    return max(map(float, capabilities)) if answer.returncode == 0 and capabilities else None
+    gpus = re.findall(r"^\s*(\d+\.\d+),\s*(\d+)[.\d]*\s*$", answer.stdout, re.MULTILINE)
+    return max((float(capability), int(driver)) for capability, driver in gpus) if gpus else None
 
 
-def torch_build(system: str, capability: float | None) -> str | None:
+def torch_build(system: str, gpu: tuple[float, int] | None) -> str | None:
     """The folder of PyTorch's own index to take torch from, or None: the package registry's build is right.
 
     On Windows the registry has a CPU build only. CUDA 12.6 runs on older drivers than 13.0 and knows GPUs up
-    to Hopper (9.0); Blackwell (10.0 and above) needs 13.0. On Linux the registry's build is for GPUs, with
-    several GB of CUDA libraries that a machine without a GPU has no use for.
+    to Hopper (9.0); Blackwell (10.0 and above) needs 13.0. On Linux the registry's build is for CUDA 13.0,
+    with several GB of its libraries that a machine without a GPU has no use for; 13.0 knows GPUs from Turing
+    (7.5) on, not Volta (V100, 7.0) and Pascal, and wants driver 580.
+
+    Args:
+        gpu: from `newest_gpu`.
     """
-    if system == "Windows" and capability is not None:
+    if gpu is None:
+        return "cpu" if system == "Linux" else None
+    capability, driver = gpu
+    if system == "Windows":
         return "cu130" if capability >= 10 else "cu126"
-    if system == "Linux" and capability is None:
-        return "cpu"
+    if system == "Linux" and (capability < 7.5 or (driver < 580 and capability < 10)):
+        return "cu126"
     return None
 
 
@@ -95,9 +105,11 @@ def answers(url: str) -> bool:
 
 def torch_requirement() -> list[str]:
     """What pip is told about torch, besides the constraints."""
-    capability = gpu_compute_capability()
-    build = torch_build(platform.system(), capability)
-    gpu = "no NVIDIA GPU" if capability is None else f"NVIDIA GPU of compute capability {capability}"
+    found = newest_gpu()
+    build = torch_build(platform.system(), found)
+    gpu = "no NVIDIA GPU"
+    if found is not None:
+        gpu = f"NVIDIA GPU of compute capability {found[0]}, driver {found[1]}"
     if build is None:
         print(f"      {gpu}: torch as the package registry has it")
         return []

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from vietst.environment import environment_record
 
@@ -30,3 +31,14 @@ def test_the_environment_record_knows_the_commit_of_a_checkout(repo_root: Path) 
         assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", str(commit))
     else:
         assert commit is None
+
+
+def test_a_gpu_whose_driver_is_too_old_is_recorded_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_old(index: int) -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old")
+
+    # as PyTorch for CUDA 13 beside driver 550: it counts by the driver's own library
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", too_old)
+    assert environment_record()["gpus"] == []

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    ("", "constants", "errors", "full_disk", "quantities", "unusable_name"),  # "" is vietst/__init__.py
+    (  # "" is vietst/__init__.py
+        *("", "constants", "errors", "full_disk", "full_memory", "quantities", "unusable_name"),
+    ),
     (
         *("text", "text_style", "config", "config_schema", "config_rules", "config_layers"),
         *("rank_faults", "runtime", "script_end", "environment", "hub_access", "pages", "output_folder"),

@@ -92,6 +92,16 @@ def test_a_full_disk_is_told_whoever_writes(
     assert answer.stderr.endswith("  do:    free some space, and run the same command again\n")
 
 
+def test_memory_that_runs_out_is_told_without_a_traceback() -> None:
+    answer = run_main(
+        "raise RuntimeError('MPS backend out of memory (MPS allocated: 9 GB).\\nmore about it')"
+    )
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert "found: MPS backend out of memory (MPS allocated: 9 GB).\n" in answer.stderr
+    assert "--batch_size" in answer.stderr
+
+
 def test_an_interruption_is_quiet() -> None:
     answer = run_main("raise KeyboardInterrupt")
     assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "")

@@ -118,38 +118,46 @@ def test_every_data_file_of_the_package_is_shipped(
 
 
 @pytest.mark.parametrize(
-    ("system", "capability", "build"),
+    ("system", "gpu", "build"),
     [
         ("Windows", None, None),  # the registry's build is for the CPU
-        ("Windows", 8.6, "cu126"),  # RTX 2050
-        ("Windows", 9.0, "cu126"),
-        ("Windows", 12.0, "cu130"),  # RTX 50
-        ("Linux", 9.0, None),  # the registry's build is for GPUs
+        ("Windows", (8.6, 580), "cu126"),  # RTX 2050
+        ("Windows", (9.0, 580), "cu126"),
+        ("Windows", (12.0, 580), "cu130"),  # RTX 50
+        ("Linux", (9.0, 580), None),  # the registry's build is for GPUs
+        ("Linux", (7.5, 580), None),  # T4
+        ("Linux", (7.0, 580), "cu126"),  # V100, which CUDA 13 does not know
+        ("Linux", (9.0, 550), "cu126"),  # CUDA 13 wants a newer driver
+        ("Linux", (10.0, 570), None),  # which is to be updated: CUDA 12.6 does not know the GPU
         ("Linux", None, "cpu"),
         ("Darwin", None, None),
     ],
 )
 def test_the_torch_build_fits_the_machine(
-    system: str, capability: float | None, build: str | None, setup_environment: types.ModuleType
+    system: str, gpu: tuple[float, int] | None, build: str | None, setup_environment: types.ModuleType
 ) -> None:
-    assert setup_environment.torch_build(system, capability) == build
+    assert setup_environment.torch_build(system, gpu) == build
 
 
 def test_the_newest_gpu_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setup_environment: types.ModuleType
 ) -> None:
-    answers = {"7.5\n8.6\n": 8.6, "12.0\n": 12.0, "No devices were found\n": None}
+    answers = {
+        "7.5, 550.54.15\n8.6, 550.54.15\n": (8.6, 550),
+        "12.0, 580.159.04\n": (12.0, 580),
+        "No devices were found\n": None,
+    }
     monkeypatch.setattr(setup_environment.shutil, "which", lambda name: name)
-    for stdout, capability in answers.items():
+    for stdout, gpu in answers.items():
         answer = subprocess.CompletedProcess([], 0, stdout=stdout)
         monkeypatch.setattr(setup_environment.subprocess, "run", lambda *_, answer=answer, **__: answer)
-        assert setup_environment.gpu_compute_capability() == capability
+        assert setup_environment.newest_gpu() == gpu
 
 
 @pytest.fixture
 def windows_with_gpu(monkeypatch: pytest.MonkeyPatch, setup_environment: types.ModuleType) -> None:
     monkeypatch.setattr(setup_environment.platform, "system", lambda: "Windows")
-    monkeypatch.setattr(setup_environment, "gpu_compute_capability", lambda: 8.6)
+    monkeypatch.setattr(setup_environment, "newest_gpu", lambda: (8.6, 560))
 
 
 @pytest.mark.usefixtures("windows_with_gpu")
@@ -167,7 +175,7 @@ def test_linux_without_gpu_and_without_pytorchs_index_takes_the_registrys_torch(
     monkeypatch: pytest.MonkeyPatch, setup_environment: types.ModuleType
 ) -> None:
     monkeypatch.setattr(setup_environment.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(setup_environment, "gpu_compute_capability", lambda: None)
+    monkeypatch.setattr(setup_environment, "newest_gpu", lambda: None)
     monkeypatch.setattr(setup_environment, "answers", lambda url: False)
     assert setup_environment.torch_requirement() == []
 

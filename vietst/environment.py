@@ -43,7 +43,9 @@ def environment_record() -> dict[str, object]:
     """
     import torch
 
-    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    # Where the driver is too old for PyTorch's build, GPUs are counted that cannot be asked for anything.
+    num_gpus = torch.cuda.device_count() if has_gpu() else 0
+    gpus = [torch.cuda.get_device_properties(index) for index in range(num_gpus)]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

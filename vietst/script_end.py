@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 from vietst import rank_faults
 from vietst.errors import VietstError, error_in_text
 from vietst.full_disk import full_disk_error, is_full_disk
+from vietst.full_memory import full_memory_error, is_out_of_memory
 from vietst.runtime import rank, rank_prefix, world_size
 from vietst.unusable_name import unusable_name_error
 
@@ -59,7 +60,7 @@ class Preempted(Exception):  # noqa: N818 - nothing is wrong
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main` and end the process as a user expects.
 
-    A `VietstError`, and a full disk or a name that no file can have, which nobody has told yet, become
+    A `VietstError`, and full disks, full memory and names that no file can have, if nobody has told, become
     `error: …` on stderr and exit code 2, an interruption a quiet exit code 130, output that nobody reads any
     more a quiet 141, and `Preempted` its message and exit code 75.
     Any other exception is a fault of the program and keeps its traceback. With several processes, the first
@@ -102,6 +103,8 @@ def run_script(main: Callable[[], None]) -> None:
         if users_error is None and is_full_disk(error):
             name = getattr(error, "filename", None)
             users_error = full_disk_error(error, name or "a file that this command writes")
+        if users_error is None and is_out_of_memory(error):
+            users_error = full_memory_error(error)
         users_error = users_error or unusable_name_error(error)
         if users_error is not None:
             _end_process(EXIT_USER_ERROR, message=f"error: {rank_prefix()}{users_error}")

@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.hub.server import TOKEN, LoopbackHub
 from tests.patience import HANGS_AFTER_S
@@ -150,6 +152,21 @@ def test_why_pytorch_sees_no_gpu(
     assert finding.status == status
     assert words in finding.found + finding.do
     assert bool(finding.do) == (status != Status.OK)
+
+
+def test_a_gpu_that_others_have_filled_is_not_taken_for_one_of_another_build(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+
+    gpu = types.SimpleNamespace(name="NVIDIA H100", major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: gpu)
+    monkeypatch.setattr(torch, "ones", full)
+    (finding,) = devices.check_gpu(0)
+    assert finding.status == Status.MEND
+    assert "no memory free" in finding.found
+    assert "nvidia-smi" in finding.do
 
 
 def test_a_folder_that_does_not_exist_yet_is_judged_by_where_it_would_be_made(tmp_path: Path) -> None:

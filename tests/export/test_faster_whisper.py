@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests import tiny_e2e
 from tests.real_shapes import TINY, write_whisper_repository
@@ -58,6 +59,30 @@ def test_both_say_the_same_token_by_token(converted: tuple[Path, str]) -> None:
             float(agreement.removesuffix("%")) > 98
         )  # features here have half precision, there they have not
         assert int(num_tokens) > 100
+
+
+def test_where_the_export_cannot_use_the_gpu_both_are_compared_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def loaded(name: object, device: torch.device, language: str) -> parity.Generate:
+        asked.append((name, device.type))
+
+        def generate(clip: np.ndarray, task: str) -> list[int]:
+            if (name, device.type) == (tmp_path, "cuda"):  # what CTranslate2 says beside PyTorch for CUDA 13
+                raise RuntimeError("Library libcublas.so.12 is not found or cannot be loaded")
+            return [1, 2]
+
+        return generate
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(parity, "read_model_record", lambda name: None)
+    monkeypatch.setattr(parity, "_ours", loaded)
+    monkeypatch.setattr(parity, "_theirs", loaded)
+    results = parity.compare("model", tmp_path, [np.zeros(16_000, np.float32)])
+    assert [result.agreement for result in results] == [1.0, 1.0]
+    assert asked == [(tmp_path, "cuda"), (tmp_path, "cpu"), ("model", "cpu")]
 
 
 def test_equal_tokens_are_counted_in_order() -> None:

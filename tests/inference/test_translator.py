@@ -229,7 +229,8 @@ def test_batches_that_do_not_fit_the_gpu_are_decoded_in_halves(model_dir, clips,
     def small(waveforms, tasks):
         sizes.append(len(waveforms))
         if len(waveforms) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            kind = torch.OutOfMemoryError if len(waveforms) == 5 else RuntimeError  # as on a Mac
+            raise kind("out of memory")
         return decode(waveforms, tasks)
 
     small.cost_s, small.hears_windows = decode.cost_s, decode.hears_windows

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoProcessor, WhisperForConditionalGeneration
 
 from tests.doubled_batch import doubled, loss_and_gradients
@@ -221,3 +222,17 @@ def test_an_utterance_whose_units_do_not_fit_its_positions_counts_nothing_for_ct
     torch.testing.assert_close(gradient, expected)
     fits = ctc_negative_log_likelihood(head, states, torch.tensor([6, 3, 3]), labels)
     assert fits > alone + 1
+
+
+def test_ctc_is_computed_on_the_cpu_where_apples_gpus_have_none(monkeypatch):
+    def ctc_loss(log_probabilities, labels, input_lengths, target_lengths, **_):
+        operands = (log_probabilities, labels, input_lengths, target_lengths)
+        assert {tensor.device.type for tensor in operands} == {"cpu"}
+        return log_probabilities.sum()
+
+    monkeypatch.setattr(torch.nn.functional, "ctc_loss", ctc_loss)
+    with FakeTensorMode():
+        states = torch.empty(3, 6, 8, device="mps")
+        labels = torch.empty(3, 3, dtype=torch.int64, device="mps")
+        loss = ctc_negative_log_likelihood(torch.nn.Identity(), states, labels.sum(dim=1), labels)
+    assert loss.device.type == "mps"

@@ -10,9 +10,10 @@ import torch
 from tests.patience import HANGS_AFTER_S
 from tests.tiny_runs import tiny_run_overrides
 from vietst.errors import TrainingError
+from vietst.full_memory import is_out_of_memory
 from vietst.training.memory_plan import MemoryPlan
 from vietst.training.memory_trace import GRADIENTS
-from vietst.training.out_of_memory import advice, is_out_of_memory
+from vietst.training.out_of_memory import advice
 from vietst.training.runner import run_training
 from vietst.training.trainer import SpeechTrainer
 
@@ -88,6 +89,7 @@ def test_other_errors_stay_what_they_are(nano_config, monkeypatch):
     ("error", "expected"),
     [
         (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 8"),

@@ -23,6 +23,7 @@ from vietst.data.tables import write_table
 from vietst.errors import AudioError
 from vietst.evaluation.decode import TextDecoder, cut_at_own_cap, feature_row, max_new_tokens
 from vietst.evaluation.score_counts import chrf_counts
+from vietst.full_memory import is_out_of_memory
 from vietst.inference.batches import batch_budget_s, batches_by_length
 from vietst.inference.clip_decoder import hypothesis_lengths, load_clip_decoder
 from vietst.models.loading import model_version
@@ -115,8 +116,8 @@ class SeedModel:
         """One batch, or in halves where the GPU's memory does not suffice."""
         try:
             return self._judged_at_once(rows, waveforms)
-        except torch.OutOfMemoryError:
-            if len(rows) == 1:
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not is_out_of_memory(error):
                 raise
         # Outside of the handler, which would keep the tensors of the failed attempt.
         half = len(rows) // 2

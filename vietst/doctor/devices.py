@@ -89,6 +89,14 @@ def check_gpu(index: int) -> Iterator[Finding]:
     try:
         ones = torch.ones(16, 16, device=device)
         result = (ones @ ones).sum().item()
+    except torch.OutOfMemoryError:
+        yield Finding(
+            Status.MEND,
+            subject,
+            f"{gpu.name} has no memory free",
+            "nvidia-smi shows the processes that hold it: end them, or wait",
+        )
+        return
     except RuntimeError as error:
         yield Finding(
             Status.MEND,

@@ -17,6 +17,9 @@ from vietst.inference.audio_input import waveform_blocks
 from vietst.inference.self_check import CLIP
 from vietst.models import whisper, whisper_generation, whisper_inputs
 from vietst.models.model_record import read_model_record
+from vietst.runtime import get_logger
+
+logger = get_logger(__name__)
 
 Generate = Callable[[np.ndarray, str], list[int]]
 """(waveform float32 [num_samples] at 16 kHz, task) → token ids, without prompt and end token."""
@@ -83,10 +86,21 @@ def compare(name_or_path: str, exported: Path, waveforms: Sequence[np.ndarray]) 
     record = read_model_record(name_or_path)
     tasks, language = (record.tasks, record.language) if record else (TASKS, "vi")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    ours = _ours(name_or_path, device, language)
-    theirs = _theirs(exported, device, language)
-    for generate in (ours, theirs):  # what is slow only once is not measured
-        generate(waveforms[0], tasks[0])
+
+    def warmed(generate: Generate) -> Generate:
+        generate(waveforms[0], tasks[0])  # what is slow only once is not measured
+        return generate
+
+    try:
+        theirs = warmed(_theirs(exported, device, language))
+    except RuntimeError as error:
+        # CTranslate2 wants CUDA 12's libraries, and PyTorch's builds for CUDA 13 bring others.
+        if device.type == "cpu":
+            raise
+        logger.warning("compared on the CPU, since CTranslate2 cannot use the GPU: %s", error)
+        device = torch.device("cpu")
+        theirs = warmed(_theirs(exported, device, language))
+    ours = warmed(_ours(name_or_path, device, language))
     return [_compare_task(task, ours, theirs, waveforms) for task in tasks]
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from vietst.config_schema import ContextChoice
 from vietst.constants import BOTH, SAMPLE_RATE_HZ, TASKS, TRANSCRIBE, TRANSLATE
 from vietst.errors import ModelError, VietstError
+from vietst.full_memory import is_out_of_memory
 from vietst.inference.audio_input import Audio
 from vietst.inference.batches import batch_budget_s, batches_by_length
 from vietst.inference.clip_decoder import ClipDecoder, load_clip_decoder
@@ -231,8 +232,8 @@ class SpeechTranslator:
         """What is said in clips: as one batch, or in halves where the GPU's memory does not suffice."""
         try:
             return self._decoder(waveforms, tasks)
-        except torch.OutOfMemoryError:
-            if len(waveforms) == 1:
+        except (RuntimeError, MemoryError) as error:
+            if len(waveforms) == 1 or not is_out_of_memory(error):
                 raise
         # Outside of the handler, which would keep the tensors of the failed attempt.
         half = len(waveforms) // 2

@@ -109,7 +109,12 @@ def ctc_negative_log_likelihood(
     (PyTorch's `zero_infinity`).
     """
     log_probabilities = head(encoder_states).float().log_softmax(-1)
-    return functional.ctc_loss(
+    if log_probabilities.device.type == "mps":
+        # PyTorch has no CTC loss for Apple's GPUs.
+        log_probabilities, ctc_labels, num_positions = (
+            tensor.cpu() for tensor in (log_probabilities, ctc_labels, num_positions)
+        )
+    summed = functional.ctc_loss(
         log_probabilities.transpose(0, 1),  # [num_positions, num_utterances, units]
         ctc_labels.clamp(min=0),
         input_lengths=num_positions,
@@ -118,6 +123,7 @@ def ctc_negative_log_likelihood(
         reduction="sum",
         zero_infinity=True,
     )
+    return summed.to(encoder_states.device)
 
 
 def combine_losses(

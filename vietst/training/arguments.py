@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from vietst.config_schema import RunConfig
 from vietst.errors import ConfigError
-from vietst.runtime import get_logger
+from vietst.runtime import get_logger, local_world_size
 
 if TYPE_CHECKING:
     from transformers import Seq2SeqTrainingArguments
@@ -28,7 +28,8 @@ def mixed_precision(config: RunConfig) -> tuple[bool, bool]:
 
     Raises:
         ConfigError: fp16 on a machine without a GPU (transformers would ignore it silently), or bf16 there
-            under DeepSpeed (transformers refuses it).
+            under DeepSpeed (transformers refuses it), or on a GPU that lacks it (PyTorch would imitate it,
+            more slowly than it computes in float32).
     """
     import torch
 
@@ -48,6 +49,13 @@ def mixed_precision(config: RunConfig) -> tuple[bool, bool]:
             rule="without a GPU, DeepSpeed trains in float32",
             found="true, and no GPU here",
             do="set training.bf16=false or auto, or launch without DeepSpeed: accelerate_configs/cpu.yaml",
+        )
+    if training.bf16 is True and has_gpu and not gpu_has_bf16:
+        raise ConfigError(
+            where="training.bf16",
+            rule="a GPU that computes in bfloat16: those of compute capability 8.0 and above do",
+            found=f"true, and {torch.cuda.get_device_name()} here",
+            do="set training.bf16=auto, which trains in float16 on this GPU",
         )
     bf16 = gpu_has_bf16 if training.bf16 == "auto" else training.bf16
     if training.bf16 == "auto" and training.fp16 is True:
@@ -87,6 +95,25 @@ def deepspeed_is_on_cpu() -> bool:
     import torch
 
     return deepspeed_is_launched() and not torch.cuda.is_available()
+
+
+def require_gpu_for_each_process() -> None:
+    """Refuse more processes than there are GPUs; a machine without any trains on its CPU.
+
+    Raises:
+        ConfigError: some process would have none.
+    """
+    import torch
+
+    num_processes, num_gpus = local_world_size(), torch.cuda.device_count()
+    if torch.cuda.is_available() and num_processes > num_gpus:
+        raise ConfigError(
+            where="num_processes, of the launch configuration",
+            rule="a GPU for each process",
+            found=f"{num_processes} processes on this machine, and {num_gpus} GPU(s)",
+            do=f"add --num_processes {num_gpus} to accelerate launch, or give run_prod.sh a copy of the "
+            "launch configuration that says so; for one GPU there is accelerate_configs/single_gpu.yaml",
+        )
 
 
 def _use_gloo_alone() -> None:
@@ -147,6 +174,7 @@ def training_arguments(config: RunConfig, gradient_accumulation_steps: int) -> "
     assert run_dir is not None  # filled in by load_config
     # transformers 5 takes the TensorBoard folder from the environment only.
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run_dir / "logs")
+    require_gpu_for_each_process()
     bf16, fp16 = mixed_precision(config)
     require_optimizer(config)
     find_deepspeed_config()

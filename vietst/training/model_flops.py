@@ -38,6 +38,7 @@ HALF_PRECISION_PEAK_FLOPS: Final = {
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
     "H100": 989e12,  # SXM
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
@@ -47,7 +48,10 @@ HALF_PRECISION_PEAK_FLOPS: Final = {
     "RTX 2050": 12e12,
 }
 """Dense bfloat16 or float16 products with sums in float32, per second, from NVIDIA's data sheets and white
-papers. The first name that is part of the device's name holds."""
+papers. The first name that is part of the device's name holds, if it is not that of a variant."""
+
+_VARIANTS: Final = (" Ti", " D", " Laptop GPU")
+"""What follows on a GPU's name where it is another one: an RTX 4090 Laptop GPU has 0.6 of the cores."""
 
 _LABEL_TOKENS: Final = (16, 32, 64)
 _DURATIONS_S: Final = (4.0, 10.0, 16.0)
@@ -57,7 +61,11 @@ _SHARES_OF_WINDOW: Final = (0.2, 0.5, 1.0)
 
 def peak_flops(device_name: str) -> float | None:
     """Of a GPU in half precision, by PyTorch's name for it; None: not known."""
-    return next((peak for name, peak in HALF_PRECISION_PEAK_FLOPS.items() if name in device_name), None)
+    for name, peak in HALF_PRECISION_PEAK_FLOPS.items():
+        _, found, rest = device_name.partition(name)
+        if found:
+            return None if rest.startswith(_VARIANTS) else peak
+    return None
 
 
 def flops_of_batches(

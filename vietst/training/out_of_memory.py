@@ -4,29 +4,14 @@ import contextlib
 import traceback
 from collections.abc import Iterator
 
-import torch
-
 from vietst.config_rules import encoder_stays_frozen
 from vietst.config_schema import RunConfig
 from vietst.errors import TrainingError
+from vietst.full_memory import is_out_of_memory
 from vietst.training.memory_plan import MemoryPlan, gigabytes
 from vietst.training.memory_trace import GRADIENTS
 from vietst.training.preparation import Preparation
 from vietst.training.run_memory import gpu_memory_gb, plan_fullest_batch, step_settings
-
-_OUT_OF_MEMORY_WORDS = (
-    "out of memory",  # MPS
-    "DefaultCPUAllocator",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "is killed by signal: Killed",  # a data loader's worker, by the system
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the device or in the machine."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)
-    )
 
 
 @contextlib.contextmanager
