@@ -13,12 +13,14 @@ def encoded(
     rate: int,
     *,
     delay_s: float = 0.0,
+    gap_s: float = 0.0,
     options: dict[str, str] | None = None,
 ) -> bytes:
     """A file with the samples on both channels; with a delay, a picture comes before the sound.
 
     Args:
         samples: float32 [num_samples].
+        gap_s: without sound, in the middle of it.
         options: of the codec.
     """
     file = io.BytesIO()
@@ -39,7 +41,10 @@ def encoded(
         converter = av.AudioResampler(
             format=stream.format.name, layout="stereo", rate=rate, frame_size=stream.frame_size or 1024
         )
-        for part in [*converter.resample(frame), *converter.resample(None)]:
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
+        parts = [*converter.resample(frame), *converter.resample(None), None]
+        for packet in [packet for part in parts for packet in stream.encode(part)]:
+            if packet.pts * packet.time_base >= delay_s + len(samples) / rate / 2:
+                packet.pts += round(gap_s / packet.time_base)
+                packet.dts = packet.pts
+            container.mux(packet)
     return file.getvalue()

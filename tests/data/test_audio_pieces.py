@@ -25,6 +25,7 @@ from vietst.data.tables import read_table
 from vietst.errors import AudioError, FeatureCacheError
 from vietst.evaluation.decode import AudioRows
 from vietst.evaluation.shown_utterances import audio_links
+from vietst.inference.audio_input import waveform_blocks
 
 RATE_HZ = 16_000
 PIECES = [Piece(0.0, 0.7), Piece(2.6, 3.4001), Piece(7.1234, 9.0), Piece(8.25, math.inf)]
@@ -98,6 +99,21 @@ def test_pieces_of_videos_are_the_cut_out_clips(
     for piece in PIECES:
         expected = cut_out(whole, rate_hz, piece, tmp_path / "clip.wav")
         np.testing.assert_array_equal(load_waveform(path, piece), expected)
+
+
+@pytest.mark.parametrize(("format_name", "codec"), [("mp4", "aac"), ("matroska", "libopus")])
+def test_sound_behind_a_gap_keeps_its_time(tmp_path: Path, format_name: str, codec: str) -> None:
+    rate_hz, path = 48_000, tmp_path / "video.bin"
+    samples = np.zeros(9 * rate_hz, np.float32)
+    for heard_s in (2, 7):
+        samples[heard_s * rate_hz :][:4800] = 3 * noise(4800)
+    path.write_bytes(encoded(format_name, codec, samples, rate_hz, gap_s=1.5))  # the second one at 8.5 s
+    heard = [load_waveform(path, Piece(start_s, end_s)) for start_s, end_s in [(1, 3), (6, 9), (8, 9)]]
+    whole = np.concatenate(list(waveform_blocks(path)))
+    loud = [np.flatnonzero(np.abs(waveform) > 0.05) / RATE_HZ for waveform in (*heard, whole)]
+    assert [times[0] for times in loud] == pytest.approx([1, 2.5, 0.5, 2], abs=0.01)
+    assert loud[-1][-1] == pytest.approx(8.6, abs=0.01)
+    assert len(whole) == pytest.approx(10.5 * RATE_HZ, abs=0.05 * RATE_HZ)
 
 
 @pytest.mark.parametrize("kind", ["flac", "mp4"])

@@ -20,8 +20,11 @@ from vietst.errors import AudioError
 MIN_OFFSET_S: Final = 0.02
 """Sound that begins less behind the picture is taken to begin with it: codecs' priming differs by so much."""
 
+_GAP_S: Final = (0.1, 3600.0)
+"""Shortest and longest gap in a sound's times that is filled: below are roundings, above broken clocks."""
 _PREROLL_S: Final = 1.0
 """Decoded and thrown away before a piece: a codec's frame needs those before it, Opus 80 ms of them."""
+_SILENCE_SAMPLES: Final = 1 << 18
 _NUM_FIRST_FRAMES: Final = 4
 _LAST_PTS: Final = (1 << 63) - 1
 """A container counts no further."""
@@ -77,7 +80,11 @@ def unreadable(source: Path | bytes, found: str) -> AudioError:
 
 
 def mono_frames(frames: Iterable[Any], rate_hz: int, source: Path | bytes) -> Iterator[np.ndarray]:
-    """Decoded frames as float32 [num_samples] at `rate_hz`: the mean of the channels."""
+    """Decoded frames as float32 [num_samples] at `rate_hz`: the mean of the channels.
+
+    Where sound is missing (a stream that broke off and went on), there is silence as long as players show, so
+    that all behind it keeps its time.
+    """
     import av
 
     where = name_of(source)
@@ -87,8 +94,14 @@ def mono_frames(frames: Iterable[Any], rate_hz: int, source: Path | bytes) -> It
 
     # A converter takes frames of one kind, and a stream may change in the middle.
     converter: Any = None
-    kind = None
+    kind = end_s = None
     for frame in frames:
+        gap_s = 0.0 if end_s is None or frame.time is None else frame.time - end_s
+        if _GAP_S[0] <= gap_s <= _GAP_S[1]:
+            yield from converted(None)
+            yield from silence(gap_s, rate_hz)
+            kind = converter = None
+        end_s = None if frame.time is None else frame.time + frame.samples / frame.sample_rate
         if kind != (kind := (frame.format.name, frame.layout, frame.sample_rate)):
             if converter is not None:
                 yield from converted(None)
@@ -96,6 +109,12 @@ def mono_frames(frames: Iterable[Any], rate_hz: int, source: Path | bytes) -> It
         yield from converted(frame)
     if converter is not None:
         yield from converted(None)
+
+
+def silence(duration_s: float, rate_hz: int) -> Iterator[np.ndarray]:
+    """Float32 zeros [num_samples], in blocks."""
+    for start in range(0, num_samples := round(duration_s * rate_hz), _SILENCE_SAMPLES):
+        yield np.zeros(min(_SILENCE_SAMPLES, num_samples - start), np.float32)
 
 
 # --- pieces -----------------------------------------------------------------------------------------------

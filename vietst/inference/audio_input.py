@@ -16,7 +16,7 @@ import soxr
 
 from vietst.constants import SAMPLE_RATE_HZ
 from vietst.data.audio import mono_blocks, open_sound
-from vietst.data.containers import mono_frames, offset_s, open_container, sound_stream, unreadable
+from vietst.data.containers import mono_frames, offset_s, open_container, silence, sound_stream, unreadable
 from vietst.data.mono import to_mono
 from vietst.errors import AudioError
 
@@ -148,10 +148,5 @@ def _av_mono(container: Any, stream: Any, source: Path | bytes) -> Iterator[np.n
     frames = container.decode(stream)
     first = next(frames, None)
     if first is not None:
-        yield from _silence(offset_s(container, first), stream.rate)
+        yield from silence(offset_s(container, first), stream.rate)
         yield from mono_frames(itertools.chain([first], frames), stream.rate, source)
-
-
-def _silence(duration_s: float, rate_hz: int) -> Iterator[np.ndarray]:
-    for start in range(0, num_samples := round(duration_s * rate_hz), _BLOCK_SAMPLES):
-        yield np.zeros(min(_BLOCK_SAMPLES, num_samples - start), dtype=np.float32)
