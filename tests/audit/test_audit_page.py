@@ -276,6 +276,9 @@ def test_rows_play_or_say_why_not(opened: Any) -> None:
     opened.select_option("#list", label="silence, highest first: silence")
     assert articles.first.locator("[data-part=audio] audio").count() == 0
     assert "No player: not found below the audio root." in articles.first.inner_text()
+    opened.select_option("#list", label="duplicate_of: same audio as an earlier row")
+    opened.locator("#rows audio").first.evaluate("audio => { audio.src = 'audit.json'; audio.load(); }")
+    articles.first.get_by_text("No player: this browser cannot play the file").wait_for()
 
 
 @needs_browser

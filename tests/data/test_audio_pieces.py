@@ -160,6 +160,13 @@ def test_a_file_without_sound_and_a_missing_one_say_so(tmp_path: Path) -> None:
         assert refused.value.code == code
 
 
+def test_a_video_named_without_times_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(encoded("mp4", "aac", noise(RATE_HZ), RATE_HZ))
+    with pytest.raises(AudioError, match="start_s and end_s"):
+        load_waveform(path)
+
+
 # --- what they are called ---------------------------------------------------------------------------------
 
 

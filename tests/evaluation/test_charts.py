@@ -257,6 +257,7 @@ def test_slices_draw_every_score_with_its_interval(*, is_translated: bool) -> No
     intervals = [tuple(line.get_xdata()) for line in errors.get_lines() if line.get_marker() == "None"]
     assert len(intervals) == 3 * 8
     assert (25, 34) in intervals
+    assert not any(line.get_clip_on() for line in points.values()), "a mark at 0 is whole"
     labels = [label.get_text() for label in errors.get_yticklabels()]
     assert labels[:3] == ["code-mixing index", "0  (1)", "0 to 15  (1,001)"]
     assert any(text.get_text() == "not evaluated" for text in scores.texts) != is_translated

@@ -278,10 +278,19 @@ def test_the_table_of_one_task_names_that_task_alone(tmp_path: Path) -> None:
     assert "Latency" not in table
 
 
+def test_the_best_and_the_worst_of_one_video_are_not_told(tmp_path: Path) -> None:
+    of_one = [replace(p, video_id="a") for p in PREDICTIONS]
+    assert "WER by video" not in format_results_table(read_metrics(write(tmp_path, of_one)[0]))
+
+
 def test_the_style_that_a_model_was_taught_comes_back_from_its_predictions(tmp_path: Path) -> None:
     plain = [replace(p, text_style="lower_nopunct") for p in PREDICTIONS]
-    assert read_predictions(write(tmp_path / "plain", plain)[1]) == plain
-    _, predictions_csv = write(tmp_path / "as_is")
+    plain_json, plain_csv = write(tmp_path / "plain", plain)
+    assert read_predictions(plain_csv) == plain
+    told = "references in text style lower_nopunct"
+    assert told in format_results_table(read_metrics(plain_json))
+    metrics_json, predictions_csv = write(tmp_path / "as_is")
+    assert told not in format_results_table(read_metrics(metrics_json))
     assert "text_style" not in predictions_csv.read_text(encoding="utf-8-sig").splitlines()[0]
     text = (tmp_path / "plain" / predictions_csv.name).read_text(encoding="utf-8-sig")
     predictions_csv.write_text(text.replace("lower_nopunct", "upper"), encoding="utf-8")

@@ -71,11 +71,14 @@ def test_scores_that_some_runs_lack_are_left_out_and_named(tmp_path: Path) -> No
         (["a", "a"], "each named once"),
         (["a", "other_test"], "same utterances"),
         (["a", "other_normalizer"], "same rules"),
-        (["a", "missing"], "can be read"),
+        (["a", "other_model"], "nothing but their seed(.|\n)*num_parameters 5 and 6"),
+        (["a", "missing"], "runs with results there: a, other_model, other_normalizer, other_test"),
     ],
 )
 def test_runs_that_make_no_row_are_refused(tmp_path: Path, runs: list[str], rule: str) -> None:
-    write_run(tmp_path, "a", 10)
+    facts = {"test_csv_digest": "abc", "run": {"num_parameters": 5, "split_hash": "x"}}
+    write_run(tmp_path, "a", 10, facts=facts)
+    write_run(tmp_path, "other_model", 10, facts=facts | {"run": {"num_parameters": 6}})
     write_run(tmp_path, "other_test", 10, facts={"test_csv_digest": "x"})
     write_run(tmp_path, "other_normalizer", 10, normalizer="vietst-0")
     with pytest.raises(VietstError, match=rule):

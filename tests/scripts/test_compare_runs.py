@@ -95,10 +95,29 @@ def test_convention_is_told_from_hearing_and_a_plainer_style_is_no_disadvantage(
     record = json.loads((tmp_path / "outputs/results/a_vs_b_comparison.json").read_text(encoding="utf-8"))
     assert record["wer_normalizers"]["wer_raw"] == "none"
     assert (record["scores"]["wer_raw"]["a"], record["scores"]["wer"]["a"]) == (0, 0), "both are lower case"
+    told = "Both are compared in text style lower_nopunct"
+    assert told in ran.stdout
+    assert told in (tmp_path / "outputs/results/a_vs_b_report.html").read_text(encoding="utf-8")
     same = write_predictions(tmp_path / "same.csv", lambda n: cased)
-    run_script("compare_runs.py", tmp_path, str(same), str(a))
+    assert "text style" not in run_script("compare_runs.py", tmp_path, str(same), str(a)).stdout
     record = json.loads((tmp_path / "outputs/results/same_vs_a_comparison.json").read_text(encoding="utf-8"))
     assert record["scores"]["wer_raw"]["a"] == pytest.approx(200 / 6), "case and full stop, as they are"
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        ("third", "neither; runs with results there: first, second"),
+        ("outputs/results/first_predictions.csv", "first_predictions.csv, twice"),
+    ],
+)
+def test_a_run_that_is_not_there_or_the_same_is_refused(tmp_path: Path, other: str, found: str) -> None:
+    for run in ("first", "second"):
+        write_predictions(tmp_path / "outputs" / "results" / f"{run}_predictions.csv", right)
+    ran = run_script("compare_runs.py", tmp_path, "first", other)
+    assert ran.returncode == 2
+    assert found in ran.stderr
+    assert not list((tmp_path / "outputs" / "results").glob("*_vs_*"))
 
 
 def test_too_few_videos_are_said_instead_of_a_verdict(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def _open_stream(raw: BinaryIO, num_bytes: int, source: Path | bytes) -> soundfi
         raise audio_error(
             "audio_unreadable",
             where,
-            f"libsndfile: {error}",
+            f"libsndfile: {error} (of a video, rows are pieces: start_s and end_s)",
             "convert it, for example: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac",
         ) from error
     num_missing = missing_bytes(raw, num_bytes)

@@ -232,6 +232,7 @@ def draw_slices(run: Mapping[str, Any]) -> "Figure":
             axes.set_xlim(0, 1.04 * axes.get_xlim()[1])
             if not any(name in row for _, row in rows for name in labels):
                 _say_not_evaluated(axes)
+        panels[0].set_title("in brackets: utterances", fontsize=9, loc="left")
         panels[0].set_yticks(range(len(rows)), [label for label, _ in rows])
         panels[0].set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
         for tick, (_, row) in zip(panels[0].get_yticklabels(), rows, strict=True):
@@ -257,8 +258,11 @@ def _draw_slice_scores(
                 axes.plot(
                     [interval["low"], interval["high"]], [height] * 2, color=look["color"], linewidth=1.5
                 )
-        values = [row[name] for _, row in scored]
-        handles += axes.plot(values, [y for y, _ in scored], linestyle="", markersize=5, label=label, **look)
+        values, heights = [row[name] for _, row in scored], [height for height, _ in scored]
+        # Not clipped: half a mark of a score of 0 would lie outside.
+        handles += axes.plot(
+            values, heights, linestyle="", markersize=5, label=label, clip_on=False, zorder=3, **look
+        )
     return handles
 
 

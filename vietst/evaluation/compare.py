@@ -14,7 +14,7 @@ from vietst.evaluation.alarms import alarm_lines, alarms_record, raise_alarms
 from vietst.evaluation.code_switching import count_errors_of, language_score_counts
 from vietst.evaluation.metrics import WER_NORMALIZERS, Prediction, count_scores, written_in
 from vietst.evaluation.predictions_file import PREDICTIONS_SUFFIX, read_predictions
-from vietst.evaluation.results_table import SCORE_LABELS, normalizers_note
+from vietst.evaluation.results_table import SCORE_LABELS, common_style_note, normalizers_note
 from vietst.evaluation.significance import MIN_VIDEOS, Difference, paired_difference
 from vietst.evaluation.word_language import WordTag
 from vietst.text_style import AS_IS, TextStyle
@@ -30,6 +30,9 @@ class Comparison:
     num_videos: int
     num_left_out: int
     """Utterances that only one of the two files has."""
+    common_style: TextStyle | None
+    """The plainer one in which both are compared, where one model was taught to write it; None: both write
+    alike."""
     differences: tuple[Difference, ...]
     alarms_a: dict[str, Any]
     alarms_b: dict[str, Any]
@@ -43,14 +46,25 @@ def compare_runs(path_a: Path, path_b: Path, user_tags: Mapping[str, WordTag] | 
         user_tags: from `word_language.read_word_tags`, for the rates by language.
 
     Raises:
-        VietstError: a file that cannot be read, references that differ, or nothing in common.
+        VietstError: a file that cannot be read, twice the same, references that differ, or nothing in common.
     """
+    if path_a.resolve() == path_b.resolve():
+        raise VietstError(
+            where="the runs to compare",
+            rule="two different ones",
+            found=f"{path_a}, twice",
+            do="name another run",
+        )
     predictions_a = _by_id(path_a)
     predictions_b = _by_id(path_b)
     common = [utterance for utterance in predictions_a if utterance in predictions_b]
     pairs = [(predictions_a[utterance], predictions_b[utterance]) for utterance in common]
     _require_same_references(path_a, path_b, pairs)
-    of_a, of_b = _in_one_style([a for a, _ in pairs], [b for _, b in pairs])
+    common_style = _common_style(pairs)
+    of_a, of_b = (
+        [written_in(p, common_style) if common_style else p for p in of_run]
+        for of_run in ([a for a, _ in pairs], [b for _, b in pairs])
+    )
     differences = (*_differences(of_a, of_b), *_differences_by_language(of_a, of_b, user_tags))
     if not differences:
         raise VietstError(
@@ -65,6 +79,7 @@ def compare_runs(path_a: Path, path_b: Path, user_tags: Mapping[str, WordTag] | 
         num_utterances=len(pairs),
         num_videos=len({a.video_id for a in of_a}),
         num_left_out=len(predictions_a) + len(predictions_b) - 2 * len(pairs),
+        common_style=common_style,
         differences=differences,
         alarms_a=alarms_record(raise_alarms(of_a)),
         alarms_b=alarms_record(raise_alarms(of_b)),
@@ -84,15 +99,9 @@ def _by_id(path: Path) -> dict[str, Prediction]:
     return by_id
 
 
-def _in_one_style(
-    of_a: list[Prediction], of_b: list[Prediction]
-) -> tuple[list[Prediction], list[Prediction]]:
-    """Where one model was taught a plainer style of writing, both are compared in that."""
-    styles: set[TextStyle] = {p.text_style for p in (*of_a, *of_b)}
-    if len(styles) < 2:
-        return of_a, of_b
-    (plainer,) = styles - {AS_IS}
-    return [written_in(p, plainer) for p in of_a], [written_in(p, plainer) for p in of_b]
+def _common_style(pairs: Sequence[tuple[Prediction, Prediction]]) -> TextStyle | None:
+    styles: set[TextStyle] = {p.text_style for pair in pairs for p in pair}
+    return next(iter(styles - {AS_IS})) if len(styles) > 1 else None
 
 
 def _require_same_references(
@@ -162,6 +171,7 @@ def as_record(comparison: Comparison) -> dict[str, Any]:
         "num_utterances": comparison.num_utterances,
         "num_videos": comparison.num_videos,
         "num_left_out": comparison.num_left_out,
+        "common_style": comparison.common_style,
         "alarms": {"a": comparison.alarms_a, "b": comparison.alarms_b},
         "wer_normalizers": dict(WER_NORMALIZERS),
         "scores": {
@@ -212,6 +222,8 @@ def format_comparison(comparison: Comparison) -> str:
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     if any(difference.name in WER_NORMALIZERS for difference in comparison.differences):
         lines += ["", normalizers_note(WER_NORMALIZERS)]
+    if comparison.common_style:
+        lines += ["", common_style_note(comparison.common_style)]
     if comparison.num_videos < MIN_VIDEOS:
         lines += ["", str(comparison.differences[0].interval) + "; nothing can be said about chance"]
     for name, alarms in (("A", comparison.alarms_a), ("B", comparison.alarms_b)):

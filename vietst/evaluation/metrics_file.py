@@ -38,6 +38,29 @@ def load_results(results_dir: Path) -> list[dict[str, Any]]:
     ]
 
 
+def path_of_run(run: str, results_dir: Path, suffix: str) -> Path:
+    """The file that is meant by a run's name in `results_dir`, or by a path.
+
+    Args:
+        suffix: of the files that are looked for: `METRICS_SUFFIX` or `predictions_file.PREDICTIONS_SUFFIX`.
+
+    Raises:
+        VietstError: neither is there.
+    """
+    of_run = results_dir / f"{run}{suffix}"
+    if Path(run).name == run and of_run.is_file():
+        return of_run
+    if Path(run).exists():
+        return Path(run)
+    known = ", ".join(sorted(path.name.removesuffix(suffix) for path in results_dir.glob(f"*{suffix}")))
+    raise VietstError(
+        where=run,
+        rule=f"a run with results in {results_dir}, or the path of a file *{suffix}",
+        found=f"neither; runs with results there: {known or 'none'}",
+        do="name one of them, or evaluate the run first (scripts/run_evaluation.py)",
+    )
+
+
 def unreadable(where: str, rule: str, found: str) -> VietstError:
     """The error of a file of results that is not what it should be."""
     return VietstError(where=where, rule=rule, found=found, do="remove the file, or make it again")

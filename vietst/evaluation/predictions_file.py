@@ -17,7 +17,7 @@ from vietst.data.sources import SOURCE_COLUMN
 from vietst.data.tables import atomic_writer
 from vietst.data.verified import VERIFIED_COLUMN, format_verified
 from vietst.evaluation.metrics import Prediction
-from vietst.evaluation.metrics_file import unreadable
+from vietst.evaluation.metrics_file import path_of_run, unreadable
 from vietst.text_style import AS_IS, TextStyle
 
 PREDICTIONS_SUFFIX: Final = "_predictions.csv"
@@ -95,9 +95,12 @@ def _as_cell(value: str | None) -> str:
 
 
 def predictions_path(run: str, results_dir: Path) -> Path:
-    """The predictions file that is meant by a run's name in `results_dir`, or by a path."""
-    of_run = results_dir / f"{run}{PREDICTIONS_SUFFIX}"
-    return of_run if Path(run).name == run and of_run.is_file() else Path(run)
+    """The predictions file that is meant by a run's name in `results_dir`, or by a path.
+
+    Raises:
+        VietstError: neither is there.
+    """
+    return path_of_run(run, results_dir, PREDICTIONS_SUFFIX)
 
 
 def read_predictions(path: Path) -> list[Prediction]:

@@ -33,6 +33,7 @@ from vietst.evaluation.score_counts import ScoreCounts
 from vietst.evaluation.slices import scores_by_slice
 from vietst.evaluation.without_model import bleu_above_copy
 from vietst.evaluation.word_language import WordTag
+from vietst.text_style import AS_IS
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def write_results(
     record = {
         "run_name": run_name,
         **scores,
+        "text_style": next((p.text_style for p in predictions if p.text_style != AS_IS), AS_IS),
         "why_no_translation": why_no_translation,
         **(_timing_record(timing, predictions) if timing else {}),
         "targets": check_targets(scores),

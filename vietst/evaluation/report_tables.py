@@ -9,7 +9,13 @@ from vietst.evaluation.alarms import ALARM_LABELS
 from vietst.evaluation.code_switching import NO_REFERENCE
 from vietst.evaluation.error_kinds import ErrorKind
 from vietst.evaluation.history import History, extra_set_names, wer_key
-from vietst.evaluation.results_table import SCORE_LABELS, baseline_rows, normalizers_note, score_rows
+from vietst.evaluation.results_table import (
+    SCORE_LABELS,
+    baseline_rows,
+    common_style_note,
+    normalizers_note,
+    score_rows,
+)
 from vietst.evaluation.slices import SLICE_SCORES
 from vietst.evaluation.word_language import WordTag
 
@@ -209,6 +215,8 @@ def difference_table(comparison: Mapping[str, Any]) -> ReportTable:
         )
     if normalizers := comparison.get("wer_normalizers"):  # comparisons of earlier versions have none
         notes.add(normalizers_note(normalizers))
+    if style := comparison.get("common_style"):
+        notes.add(common_style_note(style))
     header = ["score", "A", "B", "B − A", "95 % interval", "p", "verdict"]
     return ReportTable(
         "Scores of both runs on the same utterances", header, rows, sorted(notes), text_columns={6: "en"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vietst.evaluation.alarms import alarm_lines
+from vietst.text_style import AS_IS
 
 SCORE_LABELS: Final = {
     "wer": "WER %",
@@ -124,6 +125,14 @@ def normalizers_note(normalizers: Mapping[str, str]) -> str:
     return f"Normalizers: {'; '.join(of_each)}."
 
 
+def common_style_note(style: str) -> str:
+    """Of a comparison of two runs, of which one was taught to write in a plainer style."""
+    return (
+        f"Both are compared in text style {style}, which one of them was taught to write: scores of the "
+        "other differ from those of its own results."
+    )
+
+
 def score_notes(metrics: Mapping[str, Any]) -> list[str]:
     """Sentences below the table of scores."""
     reasons = [metrics["intervals"][name].get("why_none") for name in metrics["targets"]]
@@ -137,7 +146,7 @@ def score_notes(metrics: Mapping[str, Any]) -> list[str]:
             "(the transcript handed in as the translation)."
         )
     notes += untranslated_notes(metrics)
-    if by_video := [row for row in metrics["by_video"] if "wer" in row]:
+    if len(by_video := [row for row in metrics["by_video"] if "wer" in row]) > 1:
         best, worst = (choose(by_video, key=lambda row: row["wer"]) for choose in (min, max))
         extremes = (f"{row['wer']:.1f} ({row['video_id']})" for row in (best, worst))
         notes.append(f"WER by video: from {' to '.join(extremes)}.")
@@ -160,6 +169,8 @@ def score_notes(metrics: Mapping[str, Any]) -> list[str]:
     notes.append(f"WER, CER: {metrics['metric_signatures']['wer']}.")
     if normalizers := metrics.get("wer_normalizers"):
         notes.append(normalizers_note(normalizers))
+    if (style := metrics.get("text_style", AS_IS)) != AS_IS:
+        notes.append(f"Scored against references in text style {style}, which the model was taught to write.")
     notes.append(
         f"BLEU: {metrics['metric_signatures']['bleu']}. chrF: {metrics['metric_signatures']['chrf']}."
     )

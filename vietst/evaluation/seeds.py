@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vietst.errors import VietstError
-from vietst.evaluation.metrics_file import METRICS_SUFFIX, read_metrics
+from vietst.evaluation.metrics_file import METRICS_SUFFIX, path_of_run, read_metrics
 from vietst.evaluation.results_table import SCORE_LABELS
 
 
@@ -32,10 +32,10 @@ def summarize_seeds(runs: Sequence[str], results_dir: Path, name: str | None = N
         name: of the row; None: the first run's name without the number of its seed.
 
     Raises:
-        VietstError: fewer than two runs, one named twice, a file that cannot be read, or runs that were
-            scored on different utterances or by different rules.
+        VietstError: fewer than two runs, one named twice, a file that cannot be read, runs that were scored
+            on different utterances or by different rules, or other models than the first.
     """
-    paths = [_metrics_path(run, results_dir) for run in runs]
+    paths = [path_of_run(run, results_dir, METRICS_SUFFIX) for run in runs]
     if len(set(paths)) < max(len(paths), 2):
         raise VietstError(
             where="the runs to summarize",
@@ -46,6 +46,7 @@ def summarize_seeds(runs: Sequence[str], results_dir: Path, name: str | None = N
     records = [read_metrics(path) for path in paths]
     for path, record in zip(paths[1:], records[1:], strict=True):
         _require_same_test(paths[0], records[0], path, record)
+        _require_same_training(paths[0], records[0], path, record)
     scores = [_shown_scores(record) for record in records]
     in_some = [label for label in SCORE_LABELS if any(label in of_run for of_run in scores)]
     in_all = [label for label in in_some if all(label in of_run for of_run in scores)]
@@ -61,11 +62,6 @@ def summarize_seeds(runs: Sequence[str], results_dir: Path, name: str | None = N
     )
 
 
-def _metrics_path(run: str, results_dir: Path) -> Path:
-    of_run = results_dir / f"{run}{METRICS_SUFFIX}"
-    return of_run if Path(run).name == run and of_run.is_file() else Path(run)
-
-
 def _require_same_test(path_a: Path, a: Mapping[str, Any], path_b: Path, b: Mapping[str, Any]) -> None:
     def fingerprint(record: Mapping[str, Any]) -> dict[str, Any]:
         digest = record.get("facts", {}).get("test_csv_digest")
@@ -79,6 +75,29 @@ def _require_same_test(path_a: Path, a: Mapping[str, Any], path_b: Path, b: Mapp
             rule="runs of one row were scored on the same utterances, by the same rules",
             found=f"other {', '.join(different)}",
             do="evaluate all of them on the same test split",
+        )
+
+
+_SAME_FOR_ALL_SEEDS: Final = (
+    "architecture",
+    "tasks",
+    "num_parameters",
+    "num_trained_parameters",
+    "split_hash",
+)
+"""Of a run's facts. The name of its base model may be a folder of another machine."""
+
+
+def _require_same_training(path_a: Path, a: Mapping[str, Any], path_b: Path, b: Mapping[str, Any]) -> None:
+    """As far as both tell: predictions from elsewhere come without a run's facts."""
+    of_a, of_b = (record.get("facts", {}).get("run") or {} for record in (a, b))
+    known = [name for name in _SAME_FOR_ALL_SEEDS if name in of_a and name in of_b]
+    if different := [name for name in known if of_a[name] != of_b[name]]:
+        raise VietstError(
+            where=f"{path_a} and {path_b}",
+            rule="runs of one row differ in nothing but their seed",
+            found="; ".join(f"{name} {of_a[name]} and {of_b[name]}" for name in different),
+            do="summarize each model apart; scripts/compare_runs.py compares two of them",
         )
 
 

@@ -366,6 +366,8 @@ function player(row) {
   if (!row.audio_url) return element("p", { className: "note" }, `No player: ${row.why_no_audio}.`);
   const audio = element("audio", { controls: true, preload: "none", src: row.audio_url });
   audio.setAttribute("aria-label", `Audio of ${row.id}`);
+  audio.addEventListener("error", () => audio.replaceWith(element("p", { className: "note" },
+    "No player: this browser cannot play the file, which the audit could read.")), { once: true });
   return audio;
 }
 
