@@ -13,6 +13,7 @@ not given have the configuration's values, named in round brackets.
 import argparse
 from pathlib import Path
 
+from vietst.argument_types import positive
 from vietst.script_end import run_script
 
 
@@ -37,7 +38,11 @@ def parse_arguments() -> argparse.Namespace:
         "never drops a row",
     )
     add("--kept", type=Path, help="where rows that stay go (manifest_audited.tsv beside the manifest)")
-    add("--num_proc", type=int, help="processes that measure audio (data.num_proc, one for each CPU core)")
+    add(
+        "--num_proc",
+        type=positive,
+        help="processes that measure audio (data.num_proc, one for each CPU core)",
+    )
     return parser.parse_args()
 
 

@@ -24,15 +24,9 @@ paths.features_dir=hf://datasets/OWNER/NAME.
 import argparse
 import re
 
+from vietst.argument_types import positive
 from vietst.runtime import world_size
 from vietst.script_end import run_script
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
-    return value
 
 
 def part_of_build(text: str) -> tuple[int, int]:

@@ -11,6 +11,7 @@ Hugging Face Hub, with the model of that Hub id.
 import argparse
 from pathlib import Path
 
+from vietst.argument_types import positive_number
 from vietst.runtime import quiet_libraries
 from vietst.script_end import run_script
 
@@ -27,8 +28,18 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--model", required=True, metavar="DIR|HUB_ID", help="run folder, model folder or Hub id")
-    add("--max_upload_mb", type=float, default=50, help="largest file, in MB of 2^20 bytes (%(default)s)")
-    add("--max_duration_s", type=float, default=600, help="longest recording, in seconds (%(default)s)")
+    add(
+        "--max_upload_mb",
+        type=positive_number,
+        default=50,
+        help="largest file, in MB of 2^20 bytes (%(default)s)",
+    )
+    add(
+        "--max_duration_s",
+        type=positive_number,
+        default=600,
+        help="longest recording, in seconds (%(default)s)",
+    )
     add(
         "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine (%(default)s)"
     )

@@ -11,16 +11,10 @@ import argparse
 import os
 from pathlib import Path
 
+from vietst.argument_types import positive
 from vietst.data.sample_corpus import CorpusOptions, make_sample_corpus
 from vietst.data.sample_sentences import NUM_CLAUSES
 from vietst.script_end import run_script
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
-    return value
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -12,6 +12,7 @@ brackets.
 import argparse
 from pathlib import Path
 
+from vietst.argument_types import not_negative_number, positive, positive_number
 from vietst.script_end import run_script
 
 
@@ -24,8 +25,16 @@ def parse_arguments() -> argparse.Namespace:
     add("--input", type=Path, help="manifest, TSV or CSV (data.sources, else paths.manifest_path)")
     add("--output", type=Path, help="cleaned manifest (paths.clean_manifest_path)")
     add("--audio_root", type=Path, help="folder that audio_path is relative to (paths.data_root)")
-    add("--min_duration_s", type=float, help="reject shorter clips, in seconds (data.min_duration_s)")
-    add("--max_duration_s", type=float, help="limit for long clips, in seconds (audio.max_length_seconds)")
+    add(
+        "--min_duration_s",
+        type=not_negative_number,
+        help="reject shorter clips, in seconds (data.min_duration_s)",
+    )
+    add(
+        "--max_duration_s",
+        type=positive_number,
+        help="limit for long clips, in seconds (audio.max_length_seconds)",
+    )
     add(
         "--too_long",
         choices=("reject", "truncate"),
@@ -41,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
         help="regular expression that finds the video in audio_path where the manifest has no video_id: "
         "its group named video_id, else its first group, else the whole match (data.video_id_pattern)",
     )
-    add("--num_proc", type=int, help="audio files that are read at once (one for each CPU core)")
+    add("--num_proc", type=positive, help="audio files that are read at once (one for each CPU core)")
     return parser.parse_args()
 
 

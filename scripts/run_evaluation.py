@@ -16,7 +16,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vietst.evaluation.command_line import add_report_options, not_negative, positive
+from vietst.argument_types import not_negative, positive
+from vietst.evaluation.command_line import add_report_options
 from vietst.runtime import quiet_libraries
 from vietst.script_end import run_script
 

@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from vietst.argument_types import positive_number
 from vietst.runtime import quiet_libraries
 from vietst.script_end import run_script
 
@@ -51,7 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--output", type=Path, metavar="DIR", help="for outputs (default: beside the recordings)")
     add(
         "--max_segment_s",
-        type=float,
+        type=positive_number,
         help="longest segment in seconds, cut at pauses (default: 7 for subtitles, else what "
         "the model hears at once, which is faster)",
     )

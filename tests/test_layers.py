@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    (  # "" is vietst/__init__.py
-        *("", "constants", "errors", "full_disk", "full_memory", "quantities", "unusable_name"),
-    ),
+    ("", "constants", "errors"),  # "" is vietst/__init__.py
+    ("argument_types", "full_disk", "full_memory", "quantities", "unusable_name"),
     (
         *("text", "text_style", "config", "config_schema", "config_rules", "config_layers"),
         *("rank_faults", "runtime", "script_end", "environment", "hub_access", "pages", "output_folder"),

@@ -105,7 +105,7 @@ def test_help_is_quick_and_needs_nothing(script: str, tmp_path: Path) -> None:
         (["--kinds", "log_mel80"], "log_mel-80"),
         (["--kinds", "log_mel-80", "paths.manifst_path=x"], "manifest_path"),
         (["--config", "nano_wisper"], "nano_whisper"),
-        (["--num_proc", "0"], "must be 1 or more"),
+        (["--num_proc", "0"], "'0' is no whole number of at least 1"),
         (["--kind", "log_mel-80"], "unrecognized"),
     ],
 )

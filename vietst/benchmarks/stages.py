@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from vietst.argument_types import not_negative, positive, positive_number
+
 REPO_ROOT: Final = Path(__file__).resolve().parents[2]
 
 _MANIFEST: Final = {
@@ -16,14 +18,17 @@ _MANIFEST: Final = {
     "--data_root": {"type": Path, "default": Path(), "help": "audio_path is relative to it"},
 }
 _WORK_DIR: Final = {"--work_dir": {"type": Path, "help": "for temporary files (the system's folder)"}}
-_NUM_CLIPS: Final = {"--num_utterances": {"type": int, "default": 2, "help": "clips in a batch"}}
+_NUM_CLIPS: Final = {"--num_utterances": {"type": positive, "default": 2, "help": "clips in a batch"}}
 _NUM_LABEL_TOKENS: Final = {
-    "--num_label_tokens": {"type": int, "default": 40, "help": "tokens of each target"}
+    "--num_label_tokens": {"type": positive, "default": 40, "help": "tokens of each target"}
 }
 
 
-def _number(option: str, default: float, description: str) -> dict[str, dict[str, Any]]:
-    return {option: {"type": type(default), "default": default, "help": f"{description} ({default})"}}
+def _number(
+    option: str, default: float, description: str, *, may_be_0: bool = False
+) -> dict[str, dict[str, Any]]:
+    kind = positive_number if isinstance(default, float) else not_negative if may_be_0 else positive
+    return {option: {"type": kind, "default": default, "help": f"{description} ({default})"}}
 
 
 def _text(option: str, default: str, description: str) -> dict[str, dict[str, Any]]:
@@ -41,8 +46,8 @@ def _overrides(config: str) -> dict[str, dict[str, Any]]:
 
 
 _FAULTY_CORPUS: Final = {
-    **_number("--corpus_seed", 3, "of the sample corpus"),
-    **_number("--fault_seed", 1, "of the choice of faulty rows"),
+    **_number("--corpus_seed", 3, "of the sample corpus", may_be_0=True),
+    **_number("--fault_seed", 1, "of the choice of faulty rows", may_be_0=True),
     **_number("--num_utterances", 4000, "of the sample corpus"),
     **_number("--num_videos", 88, "that they come from"),
     **_number("--share", 0.05, "of the rows, for each kind of fault"),
@@ -82,13 +87,13 @@ STAGES: Final[dict[str, Stage]] = {
             **_MANIFEST,
             **_number("--num_utterances", 2000, "clips"),
             "--durations_s": {
-                "type": float,
+                "type": positive_number,
                 "nargs": "+",
                 "default": [3.0, 10.0],
                 "metavar": "S",
                 "help": "seconds of a clip (3 10)",
             },
-            "--num_proc": {"type": int, "help": "processes of every way (one for each core)"},
+            "--num_proc": {"type": positive, "help": "processes of every way (one for each core)"},
             **_number("--num_rounds", 3, "builds of each way"),
             **_WORK_DIR,
         },
@@ -154,7 +159,7 @@ STAGES: Final[dict[str, Stage]] = {
             **_number("--num_words", 40, "of each text"),
             **_number("--num_steps", 10, "in a round, and before the first"),
             **_number("--num_rounds", 3, "timed"),
-            **_number("--num_workers", 4, "of the data loader"),
+            **_number("--num_workers", 4, "of the data loader", may_be_0=True),
             **_number("--matrix_size", 8192, "rows and columns of the plain product"),
         },
         needs_gpu=True,
@@ -189,7 +194,7 @@ STAGES: Final[dict[str, Stage]] = {
         "training with batches by seconds",
         "batch_seconds.compare_batches",
         {
-            "--max_steps": {"type": int, "help": "steps of each way (an epoch)"},
+            "--max_steps": {"type": positive, "help": "steps of each way (an epoch)"},
             **_overrides("nano_e2e"),
         },
     ),
@@ -208,7 +213,7 @@ STAGES: Final[dict[str, Stage]] = {
         {
             **_MANIFEST,
             **_number("--minutes", 60.0, "of speech, for the memory"),
-            "--speed_minutes": {"type": float, "help": "of speech, for the speed (as many)"},
+            "--speed_minutes": {"type": positive_number, "help": "of speech, for the speed (as many)"},
             **_number("--num_tokens", 60, "of each window and task"),
             **_number("--batch_size", 8, "windows in a batch"),
             **_number("--num_threads", 1, "of each way"),
@@ -221,7 +226,7 @@ STAGES: Final[dict[str, Stage]] = {
         "cost_by_size.measure",
         {
             "--sizes": {
-                "type": int,
+                "type": positive,
                 "nargs": "+",
                 "default": [1_000, 10_000, 100_000],
                 "metavar": "N",
@@ -249,7 +254,7 @@ STAGES: Final[dict[str, Stage]] = {
         {
             **_text("--model", "outputs/nano_whisper", "seed model of the audit; an empty text: none"),
             "--seeds": {
-                "type": int,
+                "type": not_negative,
                 "nargs": "+",
                 "default": [1, 2, 3],
                 "metavar": "N",

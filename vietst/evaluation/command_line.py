@@ -4,22 +4,6 @@ import argparse
 from pathlib import Path
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    return _at_least(1, text)
-
-
-def not_negative(text: str) -> int:
-    """A whole number of at least 0."""
-    return _at_least(0, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
-    return int(text)
-
-
 def add_report_options(parser: argparse.ArgumentParser) -> None:
     """`--word_tags`, `--audio` and `--audio_root`: how reports show utterances."""
     parser.add_argument(

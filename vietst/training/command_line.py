@@ -2,6 +2,7 @@
 
 import argparse
 
+from vietst.argument_types import positive_number
 from vietst.errors import ConfigError
 from vietst.runtime import quiet_libraries
 from vietst.script_end import EXIT_USER_ERROR
@@ -87,10 +88,3 @@ def parse_training_arguments(description: str, default_config: str) -> argparse.
         arguments.overrides.insert(0, arguments.resume)
         arguments.resume = LATEST
     return arguments
-
-
-def positive_number(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
