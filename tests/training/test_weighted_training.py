@@ -206,6 +206,25 @@ def test_the_command_that_builds_features_keeps_the_rows_of_a_monolingual_source
     assert "data.require_translation=false" not in command("own")
 
 
+def test_the_command_that_builds_features_cleans_and_splits_as_the_run_says() -> None:
+    """Read by `base`, as build_features.py does without --config."""
+    overrides = [
+        "data.min_duration_s=1.25",
+        "data.split_ratios=[0.6, 0.2, 0.2]",
+        "data.too_long=truncate",
+        "data.require_translation=false",
+        "data.eval_from=verified",
+        "data.num_proc=3",
+        r"data.video_id_pattern='(?P<video_id>[^/#]+): \d'",
+        "audio.max_length_seconds=12.5",
+        "paths.splits_dir=data/an other",
+    ]
+    run = load_config("nano_whisper", overrides).config
+    words = shlex.split(build_command(run, LOG_MEL_80_NANO))
+    built = load_config("base", words[4:]).config
+    assert (built.data, built.audio, built.paths) == (run.data, run.audio, run.paths)
+
+
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(two_sources: Path, tmp_path: Path, overrides, seen) -> None:
     # Batches by seconds are the same list for both, by the laws of tests/data/test_source_weights.py.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vietst.config_rules import accumulation_steps
-from vietst.config_schema import PathsSection, RunConfig
+from vietst.config_schema import AudioSection, PathsSection, RunConfig
 from vietst.constants import TASKS
 from vietst.data.batching import UtteranceDataset
 from vietst.data.context import Context, ContextWindows, WindowDraws, windows_of
@@ -282,25 +282,34 @@ def _batches_by_seconds(
 
 
 def build_command(config: RunConfig, kind: InputKind) -> str:
-    """The one command that builds the features this run needs, in the folders of this run."""
-    words = ["python", "scripts/build_features.py", "--kinds", kind.name, *_changed_paths(config)]
-    if not config.data.require_translation or any(map(is_monolingual, paths_of(manifests_of(config)))):
+    """The one command that builds the features this run needs, in its folders, and cleaned as it says."""
+    words = ["python", "scripts/build_features.py", "--kinds", kind.name, *_changed_keys(config)]
+    if config.data.require_translation and any(map(is_monolingual, paths_of(manifests_of(config)))):
         words.append("data.require_translation=false")
     return shlex.join(words)
 
 
 def take_down_command(config: RunConfig) -> str:
     """The one command that removes what the takedown list names, in the folders of this run."""
-    return shlex.join(["python", "scripts/take_down.py", *_changed_paths(config)])
+    return shlex.join(["python", "scripts/take_down.py", *_changed_keys(config)])
 
 
-def _changed_paths(config: RunConfig) -> list[str]:
+def _changed_keys(config: RunConfig) -> list[str]:
+    """What cleaning, splitting and building read and the run states otherwise than the configuration `base`.
+
+    But for `training.seed`: splits stay as they are, whatever the seed of a training.
+    """
     paths, defaults = config.paths, PathsSection()
     changed = [
         f"paths.{key}={getattr(paths, key)}"
         for key in PathsSection.model_fields
         if getattr(paths, key) != getattr(defaults, key)
     ]
+    limit_s = config.audio.max_length_seconds
+    if limit_s != AudioSection().max_length_seconds:
+        changed.append(f"audio.max_length_seconds={limit_s}")
+    own = config.data.model_dump(mode="json", exclude={"sources", "stream_features"}, exclude_defaults=True)
+    changed += [f"data.{key}={json.dumps(value)}" for key, value in own.items()]
     if config.data.sources:
         sources = config.data.sources.items()
         manifests = {
