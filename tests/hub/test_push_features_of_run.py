@@ -1,5 +1,6 @@
 """A push of a run's features sends what is there, or says which command makes it; it changes no data."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tests.data.tiny_splits import write_corpus
 from vietst.config import load_config
 from vietst.data.feature_cache import build_feature_cache
+from vietst.data.feature_card import read_cards
 from vietst.data.features import LOG_MEL_80_NANO
 from vietst.errors import FeatureCacheError
 from vietst.hub.by_hand import push_features_of_run
@@ -61,6 +63,20 @@ def test_features_of_other_splits_are_not_built_by_a_push(run_dir: Path) -> None
     assert "the splits have changed" in refused.found
     config = str(run_dir / "resolved_config.yaml")
     assert shlex.split(refused.do) == ["python", "scripts/build_features.py", "--config", config]
+
+
+def test_features_of_splits_that_were_made_anew_since_the_run_are_not_those_it_was_trained_on(
+    run_dir: Path,
+) -> None:
+    (card,) = read_cards(run_dir.parent / "features", LOG_MEL_80_NANO).values()
+    current = card["split_hash"]
+    facts = run_dir / "run_facts.json"
+    facts.write_text(json.dumps({"split_hash": current}), encoding="utf-8")
+    assert refused_push(run_dir).where == "--push_to_hub tester/features"
+    facts.write_text(json.dumps({"split_hash": "xxh3:0123"}), encoding="utf-8")
+    refused = refused_push(run_dir)
+    assert "xxh3:0123" in refused.rule
+    assert current in refused.found
 
 
 def test_features_of_what_was_taken_down_are_not_pushed(run_dir: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vietst.constants import SPLITS
 from vietst.data.audited_manifest import read_audit_summary
 from vietst.data.build_members import BuildMember, one_at_a_time, require_shared_disk
 from vietst.data.feature_cache import build_feature_caches, open_feature_cache
@@ -12,10 +13,11 @@ from vietst.data.features import LOG_MEL_80, LOG_MEL_128, WAVEFORM_16K, InputKin
 from vietst.data.manifest import AUDIO_FACTS_NAME, clean_manifest_is_current, preprocess_manifest
 from vietst.data.row_rules import PreprocessOptions
 from vietst.data.sources import manifests_of, name_of, paths_of
-from vietst.data.splits import split_manifest
+from vietst.data.split_audit import split_hash as split_hash_of
+from vietst.data.splits import open_split_file, split_manifest, split_path
 from vietst.data.takedown_features import refuse_taken_down
 from vietst.data.takedown_list import read_takedown
-from vietst.errors import ConfigError, ManifestError
+from vietst.errors import ConfigError, FeatureCacheError, ManifestError
 from vietst.runtime import get_logger
 
 if TYPE_CHECKING:
@@ -122,16 +124,23 @@ def publish_features(
 
 
 def publish_built_features(
-    config: "RunConfig", kind: InputKind, repo_id: str, *, public: bool, config_path: Path
+    config: "RunConfig",
+    kind: InputKind,
+    repo_id: str,
+    *,
+    public: bool,
+    config_path: Path,
+    split_hash: str | None,
 ) -> str:
     """`publish_features` of a cache that is there: nothing is cleaned, split or built.
 
     Args:
         config_path: of the configuration, for the commands that errors name.
+        split_hash: of the splits that the run was trained on; None: not recorded.
 
     Raises:
         FeatureCacheError: there is no cache for the splits as they are, or one with rows of the takedown
-            list; or a Hub or repository that refuses.
+            list; the splits are no longer those of the run; or a Hub or repository that refuses.
     """
     from vietst.data.feature_upload import push_features, require_repository
 
@@ -149,6 +158,17 @@ def publish_built_features(
     takedown = read_takedown(paths.takedown_path)
     refuse_taken_down(cache, takedown, where=str(features_dir), do=command("take_down.py"))
     directory = features_dir / Path(cache["train"].cache_files[0]["filename"]).parents[1].name
+    current = split_hash_of(
+        {split: open_split_file(split_path(paths.splits_dir, split)).digest for split in SPLITS}
+    )
+    if split_hash not in (None, current):
+        raise FeatureCacheError(
+            where=str(paths.splits_dir),
+            rule=f"features of the splits that the run was trained on, with the hash {split_hash}",
+            found=f"splits that were made anew since, with the hash {current}",
+            do=f"bring those of the run back, or push features of these: {command('build_features.py')} "
+            "--push_to_hub OWNER/NAME",
+        )
     repo_id = require_repository(repo_id, public=public)
     address = push_features(repo_id, features_dir, [(kind, directory)], public=public)
     logger.info("published; train on it with paths.features_dir=%s", address)

@@ -10,7 +10,7 @@ from vietst.config_schema import RunConfig
 from vietst.data.features import InputKind
 from vietst.errors import HubError
 from vietst.hub.licenses import require_data_permit
-from vietst.hub.published_record import RESOLVED_CONFIG, find_record
+from vietst.hub.published_record import RESOLVED_CONFIG, RUN_FACTS, find_record, read_record
 from vietst.hub.publishing import publish_model
 from vietst.hub.release import require_model
 from vietst.runtime import get_logger
@@ -67,7 +67,14 @@ def push_features_of_run(
         )
     config = load_config(path, overrides).config
     require_data_permit(config.hub, public=public)
-    publish_built_features(config, input_kind_of_config(config), repo_id, public=public, config_path=path)
+    publish_built_features(
+        config,
+        input_kind_of_config(config),
+        repo_id,
+        public=public,
+        config_path=path,
+        split_hash=read_record(find_record(model_dir, RUN_FACTS)).get("split_hash"),
+    )
 
 
 def push_features(
