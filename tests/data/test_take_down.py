@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ from vietst.data.row_rules import PreprocessOptions
 from vietst.data.splits import read_audit, read_split, split_manifest, splits_are_current
 from vietst.data.tables import file_digest, read_table, write_json, write_table
 from vietst.data.take_down import find, take_down
-from vietst.data.takedown_features import find_caches, refuse_taken_down
+from vietst.data.takedown_features import find_caches, find_leftovers, refuse_taken_down
 from vietst.data.takedown_list import Takedown, read_takedown
-from vietst.data.takedown_tables import NamedRows
+from vietst.data.takedown_tables import NamedRows, find_half_written
 from vietst.errors import FeatureCacheError
 
 KINDS = (LOG_MEL_80_NANO, WAVEFORM_16K)
@@ -207,6 +208,16 @@ def test_caches_of_other_splits_and_unfinished_ones_are_deleted_too(disk: Disk) 
     assert not any(path.exists() for path in (stale, unfinished, leftover))
     assert being_written.exists()
     assert len(disk.rows()) == 55
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_what_a_running_build_moves_away_at_this_moment_is_no_leftover(tmp_path: Path) -> None:
+    """As a link into nothing: it is listed, but there is no such file when its age is asked for."""
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / ".tmp-data-00000.arrow-7").symlink_to("nowhere")
+    (tmp_path / ".clean.tsv.7.tmp").symlink_to("nowhere")
+    assert find_leftovers(tmp_path) == []
+    assert find_half_written([tmp_path / "clean.tsv"]) == []
 
 
 def test_what_killed_commands_left_of_tables_is_deleted_and_a_linked_cache_too(disk: Disk) -> None:

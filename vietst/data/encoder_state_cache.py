@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from vietst.data.abandoned import is_abandoned
 from vietst.data.encoder_states import FrozenEncoder
 from vietst.data.feature_card import COMPLETE_MARK, cache_directories
 from vietst.data.feature_files import is_finished
@@ -54,8 +54,6 @@ MAX_SHARD_BYTES: Final = 128 * 2**20
 _BYTES_PER_VALUE: Final = 2
 _ROW_OVERHEAD_BYTES: Final = 96
 _ROWS_PER_ARROW_BATCH: Final = 8
-_ABANDONED_AFTER_S: Final = 60.0
-"""A file that is still being written grows more often than that."""
 
 logger = get_logger(__name__)
 
@@ -333,7 +331,7 @@ def _finish(plan: StatesPlan, encoder: FrozenEncoder) -> None:
         files = [shard.file_name for shard in plan.shards if shard.split == split]
         for path in (plan.directory / split).glob("*.arrow*"):
             # Of a build that cut its shards otherwise, or that was killed, and not of one beside this.
-            if path.name not in files and time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+            if path.name not in files and is_abandoned(path):
                 path.unlink(missing_ok=True)
         state: dict[str, object] = {
             "_data_files": [{"filename": name} for name in files],

@@ -5,9 +5,9 @@ folder: its features are copied from the old one, which is then deleted, file by
 """
 
 import contextlib
+import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from vietst.data.abandoned import is_abandoned
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.audio_pieces import PIECE_COLUMNS
 from vietst.data.encoder_state_cache import FOLDER_NAME as STATES_FOLDER
@@ -25,7 +26,7 @@ from vietst.data.feature_reuse import ReusableRows, forget_opened, only_sound
 from vietst.data.feature_shards import TEMPORARY_PREFIX
 from vietst.data.features import InputKind
 from vietst.data.takedown_list import NAMING_COLUMNS, Takedown
-from vietst.data.takedown_tables import ABANDONED_AFTER_S, NamedRows
+from vietst.data.takedown_tables import NamedRows
 from vietst.errors import FeatureCacheError, ManifestError
 from vietst.runtime import get_logger
 
@@ -87,11 +88,13 @@ def find_states(features_dir: Path, digests: set[str]) -> list[NamedCache]:
 
 def find_leftovers(features_dir: Path) -> list[Path]:
     """What killed builds left half written: nobody can tell what it holds. None that is being written."""
-    return sorted(
-        path
-        for path in features_dir.rglob(f"{TEMPORARY_PREFIX}*")
-        if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
+    found = (
+        Path(parent, name)
+        for parent, folders, files in os.walk(features_dir)  # goes on where a folder vanishes
+        for name in (*folders, *files)
+        if name.startswith(TEMPORARY_PREFIX)
     )
+    return sorted(filter(is_abandoned, found))
 
 
 def named_rows(table: "pyarrow.Table | pyarrow.RecordBatch", takedown: Takedown) -> np.ndarray:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vietst.constants import SPLITS
+from vietst.data.abandoned import is_abandoned
 from vietst.data.audio_facts import AudioFactsFile
 from vietst.data.audio_paths import normalize_audio_path
 from vietst.data.audio_pieces import locator_or_path, split_locator
@@ -34,8 +34,6 @@ from vietst.data.tables import (
 from vietst.data.takedown_list import Takedown
 from vietst.errors import ManifestError
 
-ABANDONED_AFTER_S: Final = 60.0
-"""A file that is still being written grows more often than that."""
 _HALF_WRITTEN: Final = re.compile(r"\..+\.\d+\.tmp")
 _NO_TEXT: Final = dict.fromkeys(REJECTED_COLUMNS, "")
 
@@ -135,7 +133,7 @@ def find_half_written(tables: Iterable[Path]) -> list[Path]:
         path
         for folder in {table.parent for table in tables}
         for path in folder.glob(".*.tmp")
-        if _HALF_WRITTEN.fullmatch(path.name) and time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
+        if _HALF_WRITTEN.fullmatch(path.name) and is_abandoned(path)
     )
 
 
