@@ -5,10 +5,13 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.run_main import run_main
+from vietst.audit import measuring
+from vietst.data import shard_processes
 from vietst.runtime import get_logger, set_seed
 
 
@@ -23,6 +26,24 @@ def test_only_rank_0_logs_information() -> None:
     assert "rank 1 of 2: trouble" in second.stderr
     assert "trouble of all" in first.stderr
     assert "trouble of all" not in second.stderr
+
+
+@pytest.mark.parametrize(
+    "open_pool",
+    [
+        lambda: measuring._in_processes(iter(()), 200),
+        lambda: shard_processes._write_in_processes(iter(()), 200, ()),
+    ],
+    ids=["audit", "features"],
+)
+def test_machines_of_many_cores_get_no_larger_pool_than_windows_has(
+    open_pool: Callable[[], Iterator[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The executor itself refuses more there. Without a job it starts no process."""
+    import datasets  # noqa: F401 - here, for it looks which system it is imported on
+
+    monkeypatch.setattr("sys.platform", "win32")
+    assert list(open_pool()) == []
 
 
 def test_log_lines_do_not_break_a_progress_bar() -> None:

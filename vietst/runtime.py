@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import torch
 
+_MAX_POOL_SIZE_ON_WINDOWS: Final = 61
+"""Windows waits for 64 things at once; three of them are no processes."""
+
 _LARGEST_KEPT_BYTES: Final = 31 << 20
 
 
@@ -28,6 +31,11 @@ def world_size() -> int:
 def local_world_size() -> int:
     """How many processes the launcher started on this machine (1 without a launcher)."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def pool_size(num_proc: int) -> int:
+    """As many processes as were asked for, or as `ProcessPoolExecutor` takes on this system."""
+    return min(num_proc, _MAX_POOL_SIZE_ON_WINDOWS) if sys.platform == "win32" else num_proc
 
 
 def rank_prefix() -> str:

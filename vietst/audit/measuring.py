@@ -22,6 +22,7 @@ from vietst.audit.text_signals import TextFacts, measure_texts
 from vietst.data.tables import write_table
 from vietst.errors import AudioError, VietstError
 from vietst.evaluation.scoring_normalizer import NUMBERS_ID
+from vietst.runtime import pool_size
 
 if TYPE_CHECKING:
     from vietst.audit.audio_signals import ClipSound
@@ -69,6 +70,7 @@ def measure_blocks(
 
 
 def _in_processes(jobs: Iterator[_Job], num_proc: int) -> Iterator[int]:
+    num_proc = pool_size(num_proc)
     pool = ProcessPoolExecutor(
         num_proc, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )

@@ -25,7 +25,7 @@ from vietst.data.feature_shards import ShardJob, move_into_place, real_folder, w
 from vietst.data.features import InputKind, load_constants
 from vietst.errors import FeatureCacheError
 from vietst.full_disk import full_disk_is_an_error
-from vietst.runtime import keep_freed_memory
+from vietst.runtime import keep_freed_memory, pool_size
 
 _DISK_THREADS: Final = 4
 """Shards that are brought to the disk at once: it takes about as long for several as for one."""
@@ -141,6 +141,7 @@ def _write_in_processes(
 
     for kind in kinds:
         load_constants(kind)
+    num_proc = pool_size(num_proc)
     context = multiprocessing.get_context(START_METHOD)
     pool = ProcessPoolExecutor(
         num_proc, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), kinds)
