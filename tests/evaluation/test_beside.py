@@ -20,7 +20,7 @@ from vietst.evaluation.comet import CometOptions
 from vietst.evaluation.evaluate_model import evaluate_model
 from vietst.evaluation.evaluate_predictions import evaluate_predictions_file
 from vietst.evaluation.interpolation import InterpolationOptions, evaluate_with_interpolation
-from vietst.evaluation.metrics import Prediction
+from vietst.evaluation.metrics import Prediction, written_in
 from vietst.evaluation.metrics_file import read_metrics
 from vietst.evaluation.predictions_file import read_predictions, scored_predictions
 from vietst.evaluation.report import write_results
@@ -223,6 +223,27 @@ def test_what_cannot_be_compared_stands_without_scores_and_says_why(
     metrics = score(write_file(tmp_path, "theirs", theirs))
     assert metrics["baselines"]["theirs"] == {"note": f"theirs stands here without scores: {why}."}
     assert why in capsys.readouterr().out
+
+
+def test_beside_a_run_of_a_plainer_style_all_are_scored_in_that(
+    score: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {"transcript": "Mình sẽ fix cái bug này.", "translation": "Mình sẽ sửa cái lỗi này."}
+    as_is = [
+        replace(row, **texts, **{f"{name}_hypothesis": text for name, text in texts.items()}) for row in ROWS
+    ]
+    plain = [written_in(row, "lower_nopunct") for row in as_is]
+    monkeypatch.setattr(
+        TextTranslator, "translate", lambda _, heard, size: [texts["translation"]] * len(heard)
+    )
+    cascade = CascadeOptions(str(write_decoder(tmp_path / "mbart")), LanguagePair(source="vi"), batch_size=2)
+    metrics = score(write_file(tmp_path, "theirs", as_is), rows=plain, cascade=cascade)
+    for name in ("theirs", "ours_cascade_mbart"):
+        row = metrics["baselines"][name]
+        assert (row["wer_raw"], row["bleu"]) == (0, pytest.approx(100)), name
+        assert "note" not in row
+    metrics = score(write_file(tmp_path, "theirs", plain), rows=as_is)
+    assert "theirs is scored in text style lower_nopunct" in metrics["baselines"]["theirs"]["note"]
 
 
 @pytest.mark.parametrize("name", ["ours", "copy"])

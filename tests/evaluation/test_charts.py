@@ -195,6 +195,17 @@ def test_bleu_comparison_draws_the_copy_baseline_too() -> None:
     assert lines_of(axes)["chrF target: > 50"][0] == [50, 50]
 
 
+def test_scores_on_raw_text_of_another_style_are_marked() -> None:
+    plain = result_of("b") | {"text_style": "lower_nopunct"}
+    figure = draw_bleu_comparison([result_of("a"), plain])
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b *"]
+    assert "* in text style lower_nopunct" in axes.get_xlabel()
+    assert_readable(figure)
+    (axes,) = draw_bleu_comparison([plain, plain]).axes
+    assert "*" not in axes.get_xlabel()
+
+
 # --- readability ------------------------------------------------------------------------------------------
 
 
@@ -261,6 +272,13 @@ def test_slices_draw_every_score_with_its_interval(*, is_translated: bool) -> No
     labels = [label.get_text() for label in errors.get_yticklabels()]
     assert labels[:3] == ["code-mixing index", "0  (1)", "0 to 15  (1,001)"]
     assert any(text.get_text() == "not evaluated" for text in scores.texts) != is_translated
+
+
+def test_the_axis_of_slices_without_an_error_ends_at_one_percent() -> None:
+    run = sliced_run()
+    for row in itertools.chain(*run["slices"].values()):
+        row |= {"wer": 0.0, "wer_vietnamese": 0.0, "pier": 0.0, "intervals": {}}
+    assert draw_slices(run).get_axes()[0].get_xlim() == (0, 1)
 
 
 def test_names_stay_distinct_when_shortened() -> None:

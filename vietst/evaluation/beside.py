@@ -14,11 +14,12 @@ from vietst.evaluation.baseline_runs import (
     scores_of,
 )
 from vietst.evaluation.comet import CometOptions, comet_scores
-from vietst.evaluation.metrics import Prediction
+from vietst.evaluation.metrics import Prediction, written_in
 from vietst.evaluation.results_table import format_results_table
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions, SplitOptions, write_run
 from vietst.evaluation.without_model import baselines
 from vietst.runtime import get_logger
+from vietst.text_style import AS_IS
 
 if TYPE_CHECKING:
     from vietst.evaluation.cascade import Cascade, CascadeOptions
@@ -147,9 +148,17 @@ def _row(
     predictions: Sequence[Prediction],
     options: ScoringOptions,
 ) -> tuple[dict[str, Any], Sequence[Prediction]]:
-    """A row of the table, and the predictions behind it."""
+    """A row of the table, and the predictions behind it, written in the run's style if that is plainer."""
     predictions, why_not = on_the_same_utterances(run, predictions)
     note = baseline.note if why_not is None else f"{baseline.name} stands here without scores: {why_not}."
+    if predictions and (style := run[0].text_style) != AS_IS:
+        predictions = [written_in(prediction, style) for prediction in predictions]
+    elif predictions and (style := predictions[0].text_style) != AS_IS:
+        in_its_own = (
+            f"{baseline.name} is scored in text style {style}, which it was taught to write: compare BLEU, "
+            "chrF and WER as written by scripts/compare_runs.py, not here."
+        )
+        note = f"{note} {in_its_own}" if note else in_its_own
     row: dict[str, Any] = {"note": note} if note else {}
     return row | (scores_of(predictions, options) if predictions else {}), predictions
 

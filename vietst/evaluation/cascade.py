@@ -16,6 +16,7 @@ from vietst.evaluation.model_predictions import device_and_dtype
 from vietst.evaluation.scoring import ScoredRun, ScoringOptions
 from vietst.models.loading import model_version
 from vietst.models.text_translation import CAPS_ID, LanguagePair, TextTranslator
+from vietst.text_style import styled
 
 NAME_OF_CASCADE: Final = "{run}_cascade_{model}"
 
@@ -71,7 +72,7 @@ class Cascade:
                 "environment": environment_record(),
             }
             translated = [
-                dataclasses.replace(prediction, translation_hypothesis=text)
+                dataclasses.replace(prediction, translation_hypothesis=styled(text, prediction.text_style))
                 for prediction, text in zip(run, texts, strict=True)
             ]
             return ScoredRun(self.name, translated, facts)

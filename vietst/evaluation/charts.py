@@ -27,6 +27,7 @@ from vietst.evaluation.history import History, extra_set_names, load_histories
 from vietst.evaluation.interpolation_curve import load_curves
 from vietst.evaluation.metrics import GUIDE_TARGETS
 from vietst.evaluation.metrics_file import METRICS_SUFFIX, load_results
+from vietst.text_style import AS_IS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,9 +154,22 @@ def draw_bleu_comparison(runs: Sequence[Mapping[str, Any]]) -> "Figure":
         figure, axes = _draw_bars(runs, ("bleu", "chrf"))
         axes.set_title("Speech translation: BLEU and chrF on the test set")
         axes.set_xlabel("score on raw text (0–100), higher is better")
+        _mark_other_styles(axes, runs)
         axes.set_xlim(0, 140)  # room for the values behind the bars
         axes.set_xticks(range(0, 101, 20))
     return figure
+
+
+def _mark_other_styles(axes: "Axes", runs: Sequence[Mapping[str, Any]]) -> None:
+    """A star at runs in a plainer text style than others: their scores on raw text cannot be compared."""
+    styles = [run.get("text_style", AS_IS) for run in runs]
+    if len(set(styles)) > 1:
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        marks = ["" if style == AS_IS else " *" for style in styles]
+        axes.set_yticks(range(len(runs)), [name + mark for name, mark in zip(names, marks, strict=True)])
+        (plainer,) = set(styles) - {AS_IS}
+        note = f"* in text style {plainer}: not to be compared with the others"
+        axes.set_xlabel(f"{axes.get_xlabel()}\n{note}")
 
 
 def _draw_bars(runs: Sequence[Mapping[str, Any]], metrics: tuple[str, str]) -> tuple["Figure", "Axes"]:
@@ -229,7 +243,7 @@ def draw_slices(run: Mapping[str, Any]) -> "Figure":
             handles += _draw_slice_scores(axes, rows, labels, looks)
             axes.set_xlabel(title)
             # From 0 on, scores that lie close together leave no room for their own marks.
-            axes.set_xlim(0, 1.04 * axes.get_xlim()[1])
+            axes.set_xlim(0, max(1, 1.04 * axes.get_xlim()[1]))
             if not any(name in row for _, row in rows for name in labels):
                 _say_not_evaluated(axes)
         panels[0].set_title("in brackets: utterances", fontsize=9, loc="left")
