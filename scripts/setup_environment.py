@@ -45,12 +45,14 @@ def dependency_digest() -> str:
     return digest.hexdigest()
 
 
-def is_installed(digest: str, *, dev: bool) -> bool:
+def is_installed(digest: str, *, dev: bool, gpu: bool) -> bool:
+    """Whether the environment serves: what was made beside a GPU does without one too, as on a login node."""
     try:
         stamp = json.loads(STAMP.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return stamp["digest"] == digest and stamp["dev"] >= dev and runs(venv_python())
+    has_both = stamp["dev"] >= dev and stamp.get("gpu", False) >= gpu
+    return stamp["digest"] == digest and has_both and runs(venv_python())
 
 
 def runs(python: Path) -> bool:
@@ -125,10 +127,19 @@ def torch_requirement() -> list[str]:
     return [f"torch=={version[1]}+{build}", "--extra-index-url", index]
 
 
-def install(*, dev: bool) -> None:
+def has_cpu_torch() -> bool:
+    """Whether the environment holds the build for CPUs, which pip takes for any other of the same version."""
+    program = "from importlib.metadata import version; print(version('torch'))"
+    answer = subprocess.run([venv_python(), "-c", program], capture_output=True, text=True)
+    return answer.stdout.strip().endswith("+cpu")
+
+
+def install(*, dev: bool, gpu: bool) -> None:
     if not runs(venv_python()):
         print(f"      making {VENV.name} with Python {platform.python_version()}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    elif gpu and has_cpu_torch():
+        subprocess.run([venv_python(), "-m", "pip", "uninstall", "--yes", "--quiet", "torch"], check=True)
     command = [str(venv_python()), "-m", "pip", "install", "--disable-pip-version-check"]
     command += ["--quiet", "--progress-bar", "off", "-c", "constraints.txt", "-e", ".[dev]" if dev else "."]
     command += torch_requirement()
@@ -141,13 +152,13 @@ def main() -> int:
     if sys.version_info < OLDEST_PYTHON:
         print(f"error: Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed", file=sys.stderr)
         return 2
-    digest = dependency_digest()
-    if is_installed(digest, dev=arguments.dev):
+    digest, gpu = dependency_digest(), newest_gpu() is not None
+    if is_installed(digest, dev=arguments.dev, gpu=gpu):
         print(f"      {VENV.name} is up to date")
         return 0
     STAMP.unlink(missing_ok=True)
     try:
-        install(dev=arguments.dev)
+        install(dev=arguments.dev, gpu=gpu)
     except (subprocess.CalledProcessError, OSError) as error:
         print(
             f"error: the installation stopped ({error}); its messages are above. Run it again, or delete "
@@ -155,7 +166,8 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    STAMP.write_text(json.dumps({"digest": digest, "dev": arguments.dev}) + "\n", encoding="utf-8")
+    stamp = {"digest": digest, "dev": arguments.dev, "gpu": gpu}
+    STAMP.write_text(json.dumps(stamp) + "\n", encoding="utf-8")
     return 0
 
 

@@ -234,6 +234,21 @@ def test_installing_happens_once_for_each_state_of_the_dependencies(
     assert len(run()) == 1
 
 
+def test_what_was_installed_without_a_gpu_is_installed_anew_beside_one_but_not_the_other_way_round(
+    fake_checkout: list[list[str]], monkeypatch: pytest.MonkeyPatch, setup_environment: types.ModuleType
+) -> None:
+    def run_beside(gpu: tuple[float, int] | None) -> list[list[str]]:
+        monkeypatch.setattr(setup_environment, "newest_gpu", lambda: gpu)
+        return installs(fake_checkout, [], monkeypatch, setup_environment)
+
+    monkeypatch.setattr(setup_environment, "has_cpu_torch", lambda: True)
+    assert len(run_beside(None)) == 1  # a login node, say
+    assert len(run_beside((9.0, 580))) == 1
+    assert any("uninstall" in command and "torch" in command for command in fake_checkout)
+    assert run_beside((9.0, 580)) == []
+    assert run_beside(None) == []
+
+
 def test_an_installation_that_stopped_is_taken_up_again(
     fake_checkout: list[list[str]],
     monkeypatch: pytest.MonkeyPatch,

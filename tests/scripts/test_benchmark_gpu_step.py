@@ -47,6 +47,8 @@ def test_on_a_gpu_the_faster_way_is_judged_and_what_cannot_be_compiled_is_told()
     assert [bar.is_met for bar in bars(results)] == [False, False]
     assert "compiled  not measured: no Triton" in describe(results)
     assert "not a GPU" not in describe(results)
+    results["eager"] = {"impossible": "no bfloat16"}
+    assert bars(results) == []
 
 
 def test_the_matrix_rate_counts_two_operations_for_each_pair(monkeypatch):

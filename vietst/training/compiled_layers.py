@@ -6,7 +6,8 @@ same code, except that batches of a single clip have code of their own. Modules 
 checkpoints are those of eager training. Evaluation stays eager: the caches of generation grow with every
 token.
 
-Not measured on a GPU yet.
+On an H100 (PyTorch 2.11, transformers 5.17) steps of both architectures had the losses and gradient norms of
+eager training, in float32 and bfloat16. What compiling gains there is not measured yet.
 """
 
 from contextlib import AbstractContextManager
