@@ -17,6 +17,7 @@ from vietst.errors import ManifestError
         ("clips/b7x_0004.wav", "b7x"),
         ("clips/b7x-0004.flac", "b7x"),
         ("clips_v2/b7x_0004.wav", "b7x"),
+        ("corpora/b7x.mp4", "b7x"),
         ("data/wavs/part2/b7x_0004.wav", "b7x"),
         ("audio-16khz/b7x_0004.wav", "b7x"),
         ("b7x_0004.wav", "b7x"),

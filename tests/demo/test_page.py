@@ -167,6 +167,7 @@ def test_an_upload_becomes_marked_transcript_translation_and_subtitles(
 
 
 def test_recordings_that_cannot_be_heard_give_a_sentence(user: User, tmp_path: Path) -> None:
+    assert "choose a sound file" in user.page.inner_text("body"), "Gradio's recorder takes no video"
     user.button.click()
     assert user.problem() == "Please record something or choose a file first."
     long, broken, large = tmp_path / "long.flac", tmp_path / "broken.wav", tmp_path / "large.wav"

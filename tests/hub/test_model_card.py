@@ -138,12 +138,17 @@ def test_the_text_has_the_facts(tmp_path: Path) -> None:
 
 
 def test_a_plainer_style_of_writing_is_said_to_its_users(tmp_path: Path) -> None:
-    as_is = card_of(write_run(tmp_path / "as_is", "prod_whisper")).text
-    plain = card_of(write_run(tmp_path / "plain", "prod_whisper", ["text.style=lower_nopunct"])).text
+    runs = (
+        write_run(tmp_path / style, "prod_whisper", [f"text.style={style}"])
+        for style in ("as_is", "lower_nopunct")
+    )
+    as_is, plain = (card_of(run, metrics_json=evaluate(run)).text for run in runs)
     assert "| writing | case and punctuation of the training texts |" in as_is
     assert "| writing | lower case, no punctuation |" in plain
     assert "It writes lower case without punctuation" in plain
+    assert "on raw text, the references brought into this model's style" in plain
     assert "It writes" not in as_is
+    assert "on raw text. PIER" in as_is
 
 
 def test_the_windows_of_training_are_said_and_how_to_choose_one(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from vietst.errors import ManifestError
 
 # fmt: off
 _CONTAINER_WORDS: Final = frozenset((
-    "all", "audio", "audios", "chunks", "clean", "clips", "corpus", "cuts", "data", "dataset", "datasets",
-    "dev", "eval", "export", "exports", "files", "final", "flac", "media", "mono", "mp3", "ogg", "opus",
-    "output", "outputs", "processed", "raw", "recordings", "samples", "segments", "sounds", "speech",
-    "splits", "test", "train", "utterances", "val", "valid", "validation", "videos", "wav", "wavs",
-    "youtube",
+    "all", "audio", "audios", "chunks", "clean", "clips", "corpora", "corpus", "cuts", "data", "dataset",
+    "datasets", "dev", "eval", "export", "exports", "files", "final", "flac", "media", "mono", "mp3",
+    "ogg", "opus", "output", "outputs", "processed", "raw", "recordings", "samples", "segments", "sounds",
+    "speech", "splits", "test", "train", "utterances", "val", "valid", "validation", "videos", "wav",
+    "wavs", "youtube",
 ))
 # fmt: on
 _CONTAINER_PART: Final = re.compile(r"(?:part|shard|split|v|version)?\d*k?(?:hz)?")
