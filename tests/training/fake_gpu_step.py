@@ -5,8 +5,9 @@ another. A PyTorch without CUDA cannot differentiate fake CUDA tensors, so they 
 leaves to be defined in Python. That is for the whole process, therefore this is a script. Autocast does not
 know that device: half precision is that of the weights, as under DeepSpeed.
 
-Not seen is the one wait that there is: PyTorch's CTC loss fetches its lengths. On an H100 a step of Whisper
-waited there alone.
+Not seen are two waits, which there were on an H100: PyTorch's CTC loss fetches its lengths; and before E2E's
+encoder and decoder, transformers looks three times in all whether a mask leaves anything out, except in fake
+tensors.
 
     python -m tests.training.fake_gpu_step      prints {step: [operation, …]}
 """

@@ -106,7 +106,7 @@ def require_gpu_for_each_process() -> None:
     import torch
 
     num_processes, num_gpus = local_world_size(), torch.cuda.device_count()
-    if torch.cuda.is_available() and num_processes > num_gpus:
+    if torch.cuda.is_available() and not cpu_is_launched() and num_processes > num_gpus:
         raise ConfigError(
             where="num_processes, of the launch configuration",
             rule="a GPU for each process",
