@@ -241,6 +241,16 @@ def test_texts_neither_overlap_nor_leave_the_picture(draw, num_runs: int, num_st
     assert_readable(figure)
 
 
+@pytest.mark.filterwarnings("error")
+def test_slices_of_one_task_keep_the_size_of_their_panels() -> None:
+    sizes = []
+    for is_translated in (True, False):
+        figure = draw_slices(sliced_run(is_translated=is_translated))
+        FigureCanvasAgg(figure).draw()
+        sizes.append([axes.get_window_extent().height for axes in figure.axes])
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
+
+
 @pytest.mark.parametrize("name", LONG_NAMES)
 def test_texts_of_slices_neither_overlap_nor_leave_the_picture(name: str) -> None:
     assert_readable(draw_slices(sliced_run(name)))

@@ -273,10 +273,9 @@ def _draw_slice_scores(
                     [interval["low"], interval["high"]], [height] * 2, color=look["color"], linewidth=1.5
                 )
         values, heights = [row[name] for _, row in scored], [height for height, _ in scored]
-        # Not clipped: half a mark of a score of 0 would lie outside.
-        handles += axes.plot(
-            values, heights, linestyle="", markersize=5, label=label, clip_on=False, zorder=3, **look
-        )
+        # Half a mark of a score of 0 lies outside the axes. A line without marks would undo the layout.
+        whole: dict[str, Any] = {"clip_on": False, "in_layout": False, "zorder": 3}
+        handles += axes.plot(values, heights, linestyle="", markersize=5, label=label, **whole, **look)
     return handles
 
 
