@@ -418,9 +418,9 @@ class TrainingSection(Section):
 
     compile: bool = False
     """Compile the layers of encoder and decoder with torch.compile, which fuses what lies between matrix
-    products. The first steps take a minute longer, in which all sizes of batches are provided for. False,
-    since nobody has measured yet what it gains on a GPU. It needs Triton there, and a C++ compiler on a CPU;
-    it cannot be had under ZeRO-3 and FSDP."""
+    products. The first steps take two minutes longer, in which all sizes of batches are provided for. False,
+    since it gained 3 % where it was measured (vietst/benchmarks/README.md). It needs Triton on a GPU, and a
+    C++ compiler on a CPU; it cannot be had under ZeRO-3 and FSDP."""
 
     eval_strategy: Annotated[Literal["no", "steps", "epoch"], BeforeValidator(_no_as_text)] = "steps"
     """When dev is evaluated: never, every `eval_steps`, every epoch. Checkpoints are saved every

@@ -1,10 +1,13 @@
 """`benchmark.py gpu_step` where there is no GPU: it measures what it says, and claims nothing."""
 
+import dataclasses
+
 import pytest
 
-from vietst.benchmarks.gpu_step import Work, bars, describe, matrix_rate, measure_steps
+from vietst.benchmarks.gpu_step import Work, _made_up_rows, bars, describe, matrix_rate, measure_steps
 from vietst.benchmarks.stages import stages_of_table
 from vietst.benchmarks.untrained_whisper import WhisperShape
+from vietst.data.features import LOG_MEL_80
 from vietst.training import compiled_layers
 
 WORK = Work(num_utterances=2, num_words=5, num_steps=1, num_rounds=2, num_workers=1, matrix_size=64)
@@ -26,6 +29,13 @@ def test_both_ways_are_trained_and_compared_with_the_matrix_rate(monkeypatch):
     assert compiled["flops_per_utterance"] == eager["flops_per_utterance"]
     assert "This was not a GPU" in describe(results)
     assert bars(results) == []
+
+
+def test_no_step_waits_for_an_epoch_to_begin(tmp_path):
+    work = dataclasses.replace(WORK, num_utterances=1, num_steps=5)
+    rows = _made_up_rows(tmp_path, LOG_MEL_80, work)
+    assert len(rows) == work.num_utterances * work.num_steps * (1 + work.num_rounds)
+    assert rows[8]["id"] == rows[0]["id"] != rows[7]["id"], "a few are on disk, and come again"
 
 
 def figures(share: float, wait: float) -> dict[str, float]:

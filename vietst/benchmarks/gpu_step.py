@@ -4,6 +4,7 @@ A model with a published Whisper's dimensions and random weights trains as `prod
 on made-up clips that fill its window and texts of one length: no operation goes into padding. Useful
 operations are those of `vietst.training.model_flops`. They are compared with a plain product of two large
 bfloat16 matrices, on the same device in the same process. Without a GPU it runs, but says nothing about one.
+All steps are of one epoch: a training waits for its first batch whenever another begins.
 """
 
 import dataclasses
@@ -160,7 +161,10 @@ def _train(folder: Path, base: Path, rows: UtteranceDataset, work: Work, compile
 
 
 def _made_up_rows(folder: Path, kind: InputKind, work: Work) -> UtteranceDataset:
-    """Rows as the feature cache holds them, on disk: noise that fills the window, and the same two texts."""
+    """Rows as the feature cache holds them: noise that fills the window, and the same two texts.
+
+    As many as all steps take; a few batches of them are on disk, and come again.
+    """
     import datasets
 
     noise, text = np.random.default_rng(0), " ".join(["a"] * work.num_words)  # a token each
@@ -182,7 +186,9 @@ def _made_up_rows(folder: Path, kind: InputKind, work: Work) -> UtteranceDataset
 
     # Not from_generator, which would leave its copy in the user's cache.
     datasets.Dataset.from_list(list(rows())).save_to_disk(str(folder))
-    return UtteranceDataset(datasets.load_from_disk(str(folder)))
+    num_drawn = work.num_utterances * work.num_steps * (1 + work.num_rounds)
+    repeated = [number % num_rows for number in range(num_drawn)]
+    return UtteranceDataset(datasets.load_from_disk(str(folder)).select(repeated))
 
 
 def _preparation(base: Path, rows: UtteranceDataset) -> Preparation:

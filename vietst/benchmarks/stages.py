@@ -155,7 +155,7 @@ STAGES: Final[dict[str, Stage]] = {
                 "default": "openai/whisper-medium",
                 "help": "whose dimensions (openai/whisper-medium)",
             },
-            **_number("--num_utterances", 16, "clips in a batch"),
+            **_number("--num_utterances", 32, "clips in a batch"),
             **_number("--num_words", 40, "of each text"),
             **_number("--num_steps", 10, "in a round, and before the first"),
             **_number("--num_rounds", 3, "timed"),

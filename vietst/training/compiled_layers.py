@@ -7,7 +7,7 @@ checkpoints are those of eager training. Evaluation stays eager: the caches of g
 token.
 
 On an H100 (PyTorch 2.11, transformers 5.17) steps of both architectures had the losses and gradient norms of
-eager training, in float32 and bfloat16. What compiling gains there is not measured yet.
+eager training, in float32 and bfloat16. What compiling gains there: vietst/benchmarks/README.md.
 """
 
 from contextlib import AbstractContextManager
