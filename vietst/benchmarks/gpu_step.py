@@ -1,7 +1,8 @@
 """Benchmark stage `gpu_step`: how much of a GPU's matrix rate a training on both tasks reaches.
 
 A model with a published Whisper's dimensions and random weights trains as `prod_whisper` says, in bfloat16,
-on made-up clips that fill its window and texts of one length: no operation goes into padding. Useful
+on made-up clips that fill its window and texts of one length: no operation goes into padding. A step has the
+utterances of `prod_whisper`'s effective batch, in as many micro batches as one GPU needs for them. Useful
 operations are those of `vietst.training.model_flops`. They are compared with a plain product of two large
 bfloat16 matrices, on the same device in the same process. Without a GPU it runs, but says nothing about one.
 All steps are of one epoch: a training waits for its first batch whenever another begins.
@@ -48,6 +49,9 @@ class Work:
     """What is timed: `num_rounds` times `num_steps` steps, after as many that are not counted."""
 
     num_utterances: int
+    """Of a micro batch."""
+    num_micro_batches: int
+    """Of a step."""
     num_words: int
     """Of each text."""
     num_steps: int
@@ -55,6 +59,15 @@ class Work:
     num_workers: int
     matrix_size: int
     """Rows and columns of the plain product."""
+
+    @property
+    def utterances_per_step(self) -> int:
+        return self.num_utterances * self.num_micro_batches
+
+    @property
+    def num_drawn(self) -> int:
+        """Utterances of all steps."""
+        return self.utterances_per_step * self.num_steps * (1 + self.num_rounds)
 
 
 def measure(model: str, **work: int) -> dict[str, Any]:
@@ -127,7 +140,7 @@ def _train(folder: Path, base: Path, rows: UtteranceDataset, work: Work, compile
         "prod_whisper",
         [
             *(f"model.name={base.as_posix()}", f"output.dir={folder.as_posix()}"),
-            *(f"training.batch_size={size}", f"training.effective_batch={size}"),
+            *(f"training.batch_size={size}", f"training.effective_batch={work.utterances_per_step}"),
             *("training.bf16=true", f"training.compile={str(compiles).lower()}"),
             f"training.max_steps={work.num_steps * (1 + work.num_rounds)}",
             *(f"training.logging_steps={work.num_steps}", f"dataloader.num_workers={work.num_workers}"),
@@ -136,7 +149,7 @@ def _train(folder: Path, base: Path, rows: UtteranceDataset, work: Work, compile
         ],
     ).config
     preparation = _preparation(base, rows)
-    arguments = training_arguments(config, 1)
+    arguments = training_arguments(config, work.num_micro_batches)
     arguments.save_strategy = "no"  # a checkpoint of medium takes 9 GB
     trainer = build_trainer(config, arguments, preparation)
     batch = trainer.data_collator([rows[index] for index in range(size)])
@@ -186,8 +199,7 @@ def _made_up_rows(folder: Path, kind: InputKind, work: Work) -> UtteranceDataset
 
     # Not from_generator, which would leave its copy in the user's cache.
     datasets.Dataset.from_list(list(rows())).save_to_disk(str(folder))
-    num_drawn = work.num_utterances * work.num_steps * (1 + work.num_rounds)
-    repeated = [number % num_rows for number in range(num_drawn)]
+    repeated = [number % num_rows for number in range(work.num_drawn)]
     return UtteranceDataset(datasets.load_from_disk(str(folder)).select(repeated))
 
 
@@ -232,9 +244,9 @@ def describe(results: dict[str, Any]) -> str:
     """The results as a table for people."""
     lines = [
         f"{results.get('model', 'Whisper')} on {results['device_name'] or 'a CPU'}, bf16, batches of "
-        f"{results['num_utterances']} clips of 30 s, both tasks; {results['num_workers']} workers; a plain "
-        f"product of {results['matrix_size']} × {results['matrix_size']}: "
-        f"{results['matrix_flops_per_s'] / 1e12:.3g} TFLOP/s",
+        f"{results['num_utterances']} clips of 30 s, {results['num_micro_batches']} of them in a step, "
+        f"both tasks; {results['num_workers']} workers; a plain product of {results['matrix_size']} × "
+        f"{results['matrix_size']}: {results['matrix_flops_per_s'] / 1e12:.3g} TFLOP/s",
         f"{'':<10}{'clips/s':>9}{'useful TFLOP/s':>16}{'of the product':>16}{'data wait':>11}{'peak':>10}",
     ]
     for way in ("eager", "compiled"):

@@ -1,6 +1,6 @@
 """A Whisper with random weights and a tokenizer of made-up words, for measuring speed without a download.
 
-It is a large nano model: its activation is ReLU, where published Whispers have GELU.
+It is a large nano model, with the activation of published Whispers.
 """
 
 import dataclasses
@@ -32,6 +32,8 @@ SHAPES: Final = {"tiny": WHISPER_TINY, "small": WHISPER_SMALL}
 
 def make_untrained_whisper(folder: Path, shape: WhisperShape) -> Path:
     """Write model and processor, as `from_pretrained` reads them. Returns the folder."""
+    from transformers import WhisperConfig
+
     letters = "abcdefghijklmnopqrstuvwxyz"
     generator = random.Random(_SEED)
     # words enough for as many pieces
@@ -53,4 +55,7 @@ def make_untrained_whisper(folder: Path, shape: WhisperShape) -> Path:
         seed=_SEED,
     )
     ensure_nano_whisper(folder, nano_shape, texts)
+    config = WhisperConfig.from_pretrained(folder)
+    config.activation_function = "gelu"
+    config.save_pretrained(folder)
     return folder
