@@ -73,6 +73,31 @@ def test_autocast_rounds_no_more_than_with_all_logits_at_once(dtype):
         assert 0 < error < 1.2 * errors[1][name], name
 
 
+class RowsOfProducts(TorchDispatchMode):
+    """How far the rows of all matrices that are multiplied, and of their products, lie apart, in bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes_apart = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if operation.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm_):
+            matrices = [leaf for leaf in (*args, result) if leaf.dtype.itemsize == 2]
+            self.bytes_apart += [2 * max(matrix.stride()) for matrix in matrices]
+        return result
+
+
+def test_in_half_precision_no_product_has_rows_that_a_gpu_reads_slowly():
+    projection, hidden_states, labels, weights = made_up()
+    with RowsOfProducts() as rows, torch.autocast("cpu", dtype=torch.bfloat16):
+        projection(hidden_states, labels, weights, 0.1)[0].backward()
+    assert 2 * VOCAB_SIZE + 6 in rows.bytes_apart
+    num_chunks = -(-NUM_LABELS // 7)
+    assert len(rows.bytes_apart) == 3 * 3 * num_chunks
+    assert not [distance for distance in rows.bytes_apart if distance % 16]
+
+
 @pytest.mark.parametrize("frozen", ["weight", "hidden_states"])
 def test_what_needs_no_gradient_gets_none(frozen):
     projection, hidden_states, labels, weights = made_up()

@@ -99,37 +99,6 @@ def test_loss_and_gradients_are_those_of_eager_training_and_sizes_are_compiled_o
     assert counters["stats"]["unique_graphs"] <= 3, "evaluation compiles nothing"
 
 
-@pytest.mark.usefixtures("traced_only")
-def test_an_encoder_whose_sizes_are_numbers_is_compiled_once_for_each_number_of_clips(tmp_path):
-    make_model, (*full_windows, _short_window) = whisper_and_batches(tmp_path)
-    eager, compiled = make_model().train(), make_model().train()
-    compiled_layers.compile_layers(compiled, encoder_sizes_vary=False)
-    for batch in [*full_windows, *full_windows]:
-        expected_loss, expected = loss_and_gradients(eager, batch)
-        loss, gradients = loss_and_gradients(compiled, batch)
-        assert loss == pytest.approx(expected_loss, rel=1e-6)
-        for name, gradient in expected.items():
-            torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
-    numbers_of_clips = {len(rows) for rows in ROWS_OF_BATCHES}
-    assert counters["stats"]["unique_graphs"] - len(numbers_of_clips) in (1, 2)  # of the decoder
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "vary"),
-    [
-        ("prod_whisper", "training.seed=1", False),
-        ("prod_whisper", "audio.context=bucketed", True),
-        ("prod_whisper", "training.batch_seconds=480", True),
-        ("prod_e2e", "training.seed=1", True),
-    ],
-)
-def test_only_batches_of_full_windows_and_equally_many_clips_have_equal_sizes(name, change, vary):
-    changes = [change]
-    if "batch_seconds" in change:
-        changes += ["training.effective_batch=null", "training.effective_batch_seconds=3840"]
-    assert compiled_layers.encoder_sizes_vary(load_config(name, changes).config) == vary
-
-
 def whisper_or_e2e_of_one(make, tmp_path: Path) -> dict[str, torch.Tensor]:
     """A batch of one clip, for which training would compile anew."""
     if make is whisper_and_batches:

@@ -81,7 +81,7 @@ class _LabelLoss(torch.autograd.Function):
             matrix = weight.to(dtype)
             for chunk in _chunks(num_labels, vocab_size):
                 hidden, chunk_labels = hidden_states[chunk].to(dtype), labels[chunk, None]
-                log_probabilities = functional.linear(hidden, matrix).float().log_softmax(-1)
+                log_probabilities = _logits(hidden, matrix).float().log_softmax(-1)
                 chunk_losses = -log_probabilities.gather(1, chunk_labels).squeeze(1)
                 if label_smoothing > 0:
                     chunk_losses *= 1 - label_smoothing
@@ -94,7 +94,7 @@ class _LabelLoss(torch.autograd.Function):
                 if label_smoothing > 0:
                     slopes -= label_smoothing / vocab_size
                 slopes.scatter_add_(1, chunk_labels, slopes.new_full(chunk_labels.shape, label_smoothing - 1))
-                slopes = slopes.to(dtype)
+                slopes = _in_aligned_rows(slopes.to(dtype))
                 chunk_weights = label_weights[chunk, None]
                 if grad_hidden is not None:
                     grad_hidden[chunk] = slopes.mm(matrix) * chunk_weights
@@ -122,6 +122,28 @@ def _chunks(num_labels: int, vocab_size: int) -> list[slice]:
     length = max(1, MAX_CHUNK_LOGITS // vocab_size, math.ceil(num_labels / MAX_CHUNKS))
     length = math.ceil(num_labels / max(1, math.ceil(num_labels / length)))
     return [slice(start, start + length) for start in range(0, num_labels, max(1, length))]
+
+
+def _logits(hidden: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """[num_labels, vocabulary], in rows as `_in_aligned_rows` has them."""
+    vocab_size = len(matrix)
+    rows = hidden.new_empty(len(hidden), vocab_size + _padding_of_row(vocab_size, hidden.dtype))
+    return torch.mm(hidden, matrix.t(), out=rows[:, :vocab_size])
+
+
+def _in_aligned_rows(values: torch.Tensor) -> torch.Tensor:
+    """The same matrix, in half precision with rows that begin at multiples of 16 bytes.
+
+    The products for which an H100 has instructions need that, and vocabularies have no such widths: for
+    Whisper's 51,865 pieces it took another product, which reached 76 TFLOP/s of 780.
+    """
+    padding = _padding_of_row(values.shape[1], values.dtype)
+    return functional.pad(values, (0, padding))[:, : values.shape[1]] if padding else values
+
+
+def _padding_of_row(width: int, dtype: torch.dtype) -> int:
+    """Elements that fill up the last 16 bytes; none in float32, which gains nothing by them."""
+    return -width % 8 if dtype.itemsize == 2 else 0
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:

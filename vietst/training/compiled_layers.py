@@ -2,8 +2,7 @@
 
 All layers of a stack share compiled code, so that compiling takes as long for 32 as for one ("regional
 compilation" in PyTorch's tutorials). Sizes are symbols: other lengths, numbers of clips and windows run the
-same code, except that batches of a single clip have code of their own. Where all batches fill one window,
-though, an encoder's sizes are numbers, from which faster code is made. Modules keep their names, and
+same code, except that batches of a single clip have code of their own. Modules keep their names, and
 checkpoints are those of eager training. Evaluation stays eager: the caches of generation grow with every
 token.
 
@@ -17,7 +16,6 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from vietst.config_schema import RunConfig
 from vietst.errors import ConfigError
 from vietst.training.arguments import fsdp_is_launched
 
@@ -27,32 +25,21 @@ MAX_COMPILATIONS: Final = 64
 """Of a layer's code, beyond which it would run eagerly. All layers of encoder and decoder share what PyTorch
 counts, and its 8 do not do: with and without masks, the encoder frozen and not, one clip and several."""
 
-_ENCODER, _DECODER = "encoder.layers", "decoder.layers"
+_STACKS: Final = ("encoder.layers", "decoder.layers")
 """How the names of the modules end whose children are compiled, in both architectures."""
 
 
-def compile_layers(model: nn.Module, *, encoder_sizes_vary: bool = True) -> None:
+def compile_layers(model: nn.Module) -> None:
     """Have a model's layers compiled at their first call.
-
-    Args:
-        encoder_sizes_vary: False: an encoder's layers are compiled once for every number of clips, which are
-            all but those of the last batch of an epoch the same.
 
     Raises:
         ConfigError: the launch, or this machine, cannot do it.
     """
     require_compilable()
     for name, module in model.named_modules():
-        if name.endswith((_ENCODER, _DECODER)):
-            sizes_vary = encoder_sizes_vary or name.endswith(_DECODER)
+        if name.endswith(_STACKS):
             for layer in module.children():
-                layer.compile(backend=BACKEND, dynamic=sizes_vary, recompile_limit=MAX_COMPILATIONS)
-
-
-def encoder_sizes_vary(config: RunConfig) -> bool:
-    """Whether batches differ in what an encoder is given: the length of its states, or their number."""
-    fills_its_window = config.model.type == "whisper" and config.audio.context == "full"
-    return not fills_its_window or config.training.batch_seconds is not None
+                layer.compile(backend=BACKEND, dynamic=True, recompile_limit=MAX_COMPILATIONS)
 
 
 def eager() -> AbstractContextManager[Any]:

@@ -31,7 +31,7 @@ from vietst.training.callbacks import (
 )
 from vietst.training.checkpoint_writing import flush_to_disk, full_disk_is_an_error, remove_leftovers
 from vietst.training.checkpoints import checkpoint_to_start_from, read_record, require_same_tokenizer
-from vietst.training.compiled_layers import compile_layers, eager, encoder_sizes_vary
+from vietst.training.compiled_layers import compile_layers, eager
 from vietst.training.continuation import check_continuation, make_record, parallelism_of
 from vietst.training.dev_scores import REFERENCE_COLUMNS, make_compute_metrics
 from vietst.training.extra_sets import ForgettingGuard, scored_sets
@@ -157,7 +157,7 @@ def build_trainer(
     )
     write_model_record(model, record_of(config))
     if config.training.compile:
-        compile_layers(model, encoder_sizes_vary=encoder_sizes_vary(config))
+        compile_layers(model)
     callbacks = _callbacks(config)
     if config.model.cache_encoder_states:
         with eager():  # the encoder runs here only
