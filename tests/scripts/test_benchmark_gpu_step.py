@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 from vietst.benchmarks.gpu_step import Work, _made_up_rows, bars, describe, matrix_rate, measure_steps
 from vietst.benchmarks.stages import stages_of_table
@@ -37,6 +38,18 @@ def test_both_ways_are_trained_and_compared_with_the_matrix_rate(monkeypatch):
     assert compiled["flops_per_utterance"] == eager["flops_per_utterance"]
     assert "This was not a GPU" in describe(results)
     assert bars(results) == []
+
+
+def test_one_way_that_does_not_fit_the_gpu_leaves_the_figures_of_the_other(monkeypatch):
+    def train(folder, base, rows, work, compiles):
+        if not compiles:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return {"useful_flops_per_s": 1e9}
+
+    monkeypatch.setattr("vietst.benchmarks.gpu_step._train", train)
+    results = measure_steps(TINY, WORK)
+    assert results["eager"] == {"impossible": "CUDA out of memory"}
+    assert results["compiled"]["share_of_matrix_rate"] == 1e9 / results["matrix_flops_per_s"]
 
 
 def test_no_step_waits_for_an_epoch_to_begin(tmp_path):

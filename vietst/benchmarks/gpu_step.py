@@ -85,7 +85,7 @@ def measure(model: str, **work: int) -> dict[str, Any]:
 def measure_steps(shape: WhisperShape, work: Work) -> dict[str, Any]:
     """The matrix rate, and for eager and compiled training the share of it that is useful, and the waiting.
 
-    Where compiling is impossible, its entry says why.
+    Where compiling is impossible, or the GPU's memory full, the entry says so.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     results: dict[str, Any] = {
@@ -101,12 +101,11 @@ def measure_steps(shape: WhisperShape, work: Work) -> dict[str, Any]:
         for way, compiles in (("eager", False), ("compiled", True)):
             logger.info("measuring %s", way)
             try:
-                results[way] = _train(Path(folder, way), base, rows, work, compiles)
-            except ConfigError as error:
-                results[way] = {"impossible": str(error)}
-                continue
-            share = results[way]["useful_flops_per_s"] / results["matrix_flops_per_s"]
-            results[way]["share_of_matrix_rate"] = share
+                figures = _train(Path(folder, way), base, rows, work, compiles)
+                share = figures["useful_flops_per_s"] / results["matrix_flops_per_s"]
+                results[way] = {**figures, "share_of_matrix_rate": share}
+            except (ConfigError, torch.OutOfMemoryError) as error:
+                results[way] = {"impossible": str(error).partition(". ")[0]}
             gc.collect()
             if device == "cuda":
                 torch.cuda.empty_cache()
