@@ -30,9 +30,13 @@ def results_of(repo_root: Path, corpus: Path, folder: Path, *arguments: str) -> 
 def test_reading_tells_the_share_of_waiting_beside_reading_alone(
     repo_root: Path, tiny_corpus: Path, tmp_path: Path
 ) -> None:
-    arguments = ("reading", "--max_steps", "6", "--num_rounds", "1")
+    arguments = ("reading", "--max_steps", "8", "--num_rounds", "1")
     results, said = results_of(repo_root, tiny_corpus, tmp_path, *arguments)
+    shares = results["data_wait_share_of_entries"]
+    assert len(shares) == 7, "the first of eight is told apart"
+    assert results["data_wait_share"] == pytest.approx(sum(shares) / len(shares), abs=2e-5)
     assert 0 < results["data_wait_share"] < 1
+    assert 0 < results["data_wait_share_at_first"] < 1
     assert results["num_workers"] == 1
     here, array = (results["seconds"][way][0] for way in ("here", "array"))
     assert is_ratio_of(results["times_longer"], here, array, digits=4)

@@ -18,6 +18,7 @@ from vietst.data.packed_clips import padded_batch
 from vietst.data.source_weights import DrawnUtterances
 from vietst.evaluation.decode import cut_at_own_cap, max_new_tokens
 from vietst.models.trainable import TrainingScope, with_frozen_encoder
+from vietst.training.batch_sharing import share_batches_by_name
 from vietst.training.checkpointing_trainer import CheckpointingTrainer
 from vietst.training.compiled_layers import eager
 from vietst.training.extra_sets import ForgettingGuard, ScoredSet
@@ -110,7 +111,7 @@ class SpeechTrainer(CheckpointingTrainer):
         arguments = self.args
         batches: DurationBatchSampler | DealtBatchSampler | None = self._train_batches
         if batches is None and self._drawn is None and arguments.world_size == 1:
-            return super().get_train_dataloader()
+            return self._with_quick_workers(super().get_train_dataloader())
         if batches is None:
             batches = DealtBatchSampler(
                 self._drawn or self._get_train_sampler(),
@@ -118,7 +119,7 @@ class SpeechTrainer(CheckpointingTrainer):
                 arguments.world_size,
                 arguments.gradient_accumulation_steps,
             )
-        loader: DataLoader[Any] = DataLoader(
+        loader = DataLoader(
             self.train_dataset,
             batch_sampler=batches,
             collate_fn=self.data_collator,
@@ -131,7 +132,12 @@ class SpeechTrainer(CheckpointingTrainer):
             ),
         )
         # deals the batches to the processes in turn
-        return self._with_workers_apart(self.accelerator.prepare(loader))
+        return self._with_quick_workers(self._with_workers_apart(self.accelerator.prepare(loader)))
+
+    def _with_quick_workers(self, prepared: Any) -> Any:
+        if not self.args.dataloader_pin_memory:
+            share_batches_by_name(prepared)
+        return prepared
 
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
         return self._with_workers_apart(super()._get_dataloader(*args, **kwargs))
