@@ -419,8 +419,9 @@ class TrainingSection(Section):
     compile: bool = False
     """Compile the layers of encoder and decoder with torch.compile, which fuses what lies between matrix
     products. The first steps take two minutes longer, in which all sizes of batches are provided for. False,
-    since it gained 3 % where it was measured (vietst/benchmarks/README.md). It needs Triton on a GPU, and a
-    C++ compiler on a CPU; it cannot be had under ZeRO-3 and FSDP."""
+    since what it gains depends on the work in a micro batch: 3 to 32 % where it was measured
+    (vietst/benchmarks/README.md). It needs Triton on a GPU, and a C++ compiler on a CPU; it cannot be had
+    under ZeRO-3 and FSDP."""
 
     eval_strategy: Annotated[Literal["no", "steps", "epoch"], BeforeValidator(_no_as_text)] = "steps"
     """When dev is evaluated: never, every `eval_steps`, every epoch. Checkpoints are saved every

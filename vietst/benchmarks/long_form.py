@@ -201,6 +201,9 @@ def _prepare_pipeline(run: Run) -> tuple[Any, Callable[[], None]]:
 
     model = WhisperForConditionalGeneration.from_pretrained(run.model_dir).eval()
     processor = WhisperProcessor.from_pretrained(run.model_dir)
+    # Random weights say timestamps though told not to, and transformers would hear windows again from there.
+    first_timestamp = model.generation_config.no_timestamps_token_id + 1
+    model.generation_config.suppress_tokens = list(range(first_timestamp, model.config.vocab_size))
     recognizer = pipeline(
         "automatic-speech-recognition",
         model=model,
