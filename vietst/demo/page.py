@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import tempfile
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -78,19 +79,42 @@ def make_page(translator: Translator, limits: Limits) -> Any:
         result = gradio.HTML(
             label="What was said", html_template='<div role="status">${value}</div>', min_height=60
         )
+
+        def hear(path: str | None) -> str:
+            return _with_its_recording(listener.hear(path), path)
+
+        heard = gradio.Textbox(visible="hidden")
         hearing = button.click(
-            listener.hear, inputs=recording, outputs=result, concurrency_limit=1, api_name="transcribe"
+            *(hear, recording, heard),
+            show_progress_on=result,
+            trigger_mode="always_last",
+            concurrency_limit=1,
+            api_name="transcribe",
         )
-        # What was said belongs to the recording above it, also where it is still to be heard.
+        # What was said belongs to the recording above it. One that is taken away meanwhile is heard to its
+        # end: Gradio does not stop what it cancels, misses what has just begun, and shows an error for it.
+        hearing.then(fn=None, js=_IF_ITS_RECORDING_IS_THERE, inputs=[heard, recording], outputs=result)
         gradio.on(
             [recording.clear, recording.upload, recording.start_recording],
             fn=None,
             js="() => ''",
             outputs=result,
-            cancels=hearing,
         )
     page.queue(max_size=_MAX_WAITING)
     return page
+
+
+def _with_its_recording(html: str, path: str | None) -> str:
+    """What was said, and the end of the path that Gradio gives a file by its content."""
+    name = "" if path is None else "/".join(Path(path).parts[-2:])
+    return f'<div data-recording="{escape(name)}">{html}</div>'
+
+
+_IF_ITS_RECORDING_IS_THERE: Final = """(html, recording) => {
+    const heard = new DOMParser().parseFromString(html, "text/html").querySelector("[data-recording]");
+    const name = recording ? recording.path.split(/[\\\\/]/).slice(-2).join("/") : "";
+    return heard && heard.dataset.recording === name ? html : "";
+}"""
 
 
 def _introduction(translator: Translator, limits: Limits) -> str:
