@@ -129,7 +129,7 @@ STAGES: Final[dict[str, Stage]] = {
         "how long training waits for data",
         "reading.measure_reading",
         {
-            **_number("--max_steps", 400, "steps of the training"),
+            **_number("--max_steps", 400, "steps of the training, 8 at least"),
             **_number("--num_rounds", 5, "passes over the batches"),
             **_overrides("nano_whisper"),
         },
